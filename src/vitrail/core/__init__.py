@@ -1,0 +1,1 @@
+"""What crosses package borders: frozen dataclasses, errors, the run folder. Imports nothing of ours."""

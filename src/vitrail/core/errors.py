@@ -1,0 +1,54 @@
+"""Errors that a user can mend.
+
+Every one names the value, the limit and the remedy in a single line, because the command line prints
+exactly that line and exits with status 2.
+"""
+
+from __future__ import annotations
+
+
+class VitrailError(ValueError):
+    """Base of all errors that the user can mend; everything else is a bug in Vitrail."""
+
+
+class ConfigError(VitrailError):
+    """An option or a configuration field has a value that is not allowed."""
+
+
+class UnknownNameError(VitrailError):
+    """A model, runtime, preset, ... of that name does not exist."""
+
+
+class ImageSizeError(VitrailError):
+    """The model cannot take images of that size."""
+
+
+class CheckpointError(VitrailError):
+    """A weights file is unreadable, or its tensors do not fit the model."""
+
+
+class DataError(VitrailError):
+    """A data set is missing, empty, or has more broken files than allowed."""
+
+
+class RunError(VitrailError):
+    """A run folder is missing, incomplete, or of another kind than the command needs."""
+
+
+class ExportError(VitrailError):
+    """A model could not be exported, or the exported file disagrees with the model."""
+
+
+class QuantizationError(VitrailError):
+    """A model could not be quantised as asked."""
+
+
+class BenchError(VitrailError):
+    """A measurement could not be taken."""
+
+
+class MissingDependencyError(VitrailError):
+    """An optional extra is needed and not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"{package} is not installed; install it with: pip install 'vitrail[{extra}]'")

@@ -1,0 +1,205 @@
+"""Weights files: read without running any code in them, rename the authors' keys to ours, load strictly.
+
+A family describes an authors' layout as a table of :class:`Key` rows. Templates hold integers in braces:
+``Key("patch_embed{s+1}.norm", "stages.{s}.downsample.norm")`` maps ``patch_embed1.norm.weight`` to
+``stages.0.downsample.norm.weight``. A row applies to a whole dotted prefix; the longest fitting one wins.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from vitrail.core.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from vitrail.models.base import Backbone
+
+WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model")
+"""Names under which trainers nest weights; averaged weights first, since those are the published figures' ones."""
+
+PREFIXES = ("module.", "_orig_mod.", "backbone.")
+"""What DistributedDataParallel, torch.compile and our own tasks put before every name."""
+
+_FIELD = re.compile(r"\{(\w+?)(?:\+(\d+))?\}")
+
+
+@dataclass(frozen=True)
+class Key:
+    """One row of a key table.
+
+    Attributes:
+        theirs: template of the authors' name or dotted prefix.
+        ours: template of our name, or None for a tensor that we compute ourselves and drop.
+        part: (index, count): the tensor is the index-th of ``count`` equal pieces of ours along dimension 0.
+        convert: applied to the tensor (transpose, reshape, flip).
+    """
+
+    theirs: str
+    ours: str | None
+    part: tuple[int, int] | None = None
+    convert: Callable[[Tensor], Tensor] | None = None
+
+    def match(self, name: str) -> str | None:
+        """Our name for theirs; "" where the tensor is to be dropped; None where the row does not apply."""
+        found = _pattern(self.theirs).match(name)
+        if found is None:
+            return None
+        if self.ours is None:
+            return ""
+        values = {field: int(found[field]) - int(offset or 0) for field, offset in _FIELD.findall(self.theirs)}
+        ours = _FIELD.sub(lambda m: str(values[m[1]] + int(m[2] or 0)), self.ours)
+        return ours + name[found.end() :]
+
+
+KeyTable = Sequence[Key]
+
+_patterns: dict[str, re.Pattern[str]] = {}
+
+
+def _pattern(template: str) -> re.Pattern[str]:
+    if template not in _patterns:
+        literals = [re.escape(part) for part in _FIELD.split(template)[::3]]
+        fields = [rf"(?P<{name}>\d+)" for name, _ in _FIELD.findall(template)]
+        body = "".join(a + b for a, b in zip(literals, [*fields, ""], strict=True))
+        _patterns[template] = re.compile(body + r"(?=\.|$)")
+    return _patterns[template]
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """Name -> tensor from a ``.safetensors``, ``.pth``, ``.pt``, ``.bin`` or ``.ckpt`` file, nesting and prefixes removed.
+
+    Raises:
+        CheckpointError: missing, unreadable, of another kind, or in need of unpickling code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"weights file {path} does not exist")
+    try:
+        if path.suffix == ".safetensors":
+            return strip_prefixes(load_file(path))
+        if path.suffix in (".pth", ".pt", ".bin", ".ckpt", ".tar"):
+            return strip_prefixes(_unwrap(torch.load(path, map_location="cpu", weights_only=True), path))
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} is damaged or holds more than tensors, and Vitrail runs no code from weights files; "
+            f"save its state dict alone as .safetensors"
+        ) from error
+    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
+    raise CheckpointError(f"{path}: unknown kind of weights file '{path.suffix}'; known: .safetensors, .pth, .pt, .bin, .ckpt")
+
+
+def _unwrap(value: Any, path: Path) -> dict[str, Tensor]:
+    while isinstance(value, Mapping):
+        tensors = {str(name): tensor for name, tensor in value.items() if isinstance(tensor, Tensor)}
+        inner = next((value[name] for name in WRAPPERS if isinstance(value.get(name), Mapping)), None)
+        if inner is None:
+            if not tensors:
+                break
+            return tensors
+        value = inner
+    raise CheckpointError(f"{path} holds no state dict (looked for tensors, also under {', '.join(WRAPPERS)})")
+
+
+def strip_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Remove the wrappers' prefixes, as long as every name has the same one."""
+    names = list(state)
+    while prefix := next((p for p in PREFIXES if names and all(name.startswith(p) for name in names)), None):
+        names = [name.removeprefix(prefix) for name in names]
+    return dict(zip(names, state.values(), strict=True))
+
+
+def rename(state: Mapping[str, Tensor], table: KeyTable) -> dict[str, Tensor]:
+    """The tensors under our names; names that no row maps are kept as they are."""
+    rows = sorted(table, key=lambda row: -len(_FIELD.sub("", row.theirs)))
+    renamed: dict[str, Tensor] = {}
+    pieces: dict[str, dict[int, Tensor]] = {}
+    counts: dict[str, int] = {}
+    for name, tensor in state.items():
+        row, ours = next(((row, ours) for row in rows if (ours := row.match(name)) is not None), (None, name))
+        if row is not None and not ours:
+            continue
+        if row is not None and row.convert is not None:
+            tensor = row.convert(tensor)
+        if row is not None and row.part is not None:
+            pieces.setdefault(ours, {})[row.part[0]] = tensor
+            counts[ours] = row.part[1]
+        else:
+            renamed[ours] = tensor
+    for name, parts in pieces.items():
+        if sorted(parts) != list(range(counts[name])):
+            raise CheckpointError(f"{name} needs {counts[name]} pieces in the checkpoint; found only {len(parts)}")
+        renamed[name] = torch.cat([parts[i] for i in range(counts[name])])
+    return renamed
+
+
+def load_state(
+    model: Backbone,
+    state: Mapping[str, Tensor],
+    layouts: Mapping[str, KeyTable],
+    *,
+    replace_head: bool = False,
+    source: str = "the checkpoint",
+) -> str:
+    """Load ``state`` strictly, in whichever layout fits best; position tables are resized.
+
+    Args:
+        model: receives the weights.
+        state: names -> tensors, in our layout or in one of ``layouts``.
+        layouts: the family's key tables.
+        replace_head: keep the model's own classifier where the checkpoint's has another size or is missing.
+        source: how error messages call the checkpoint.
+
+    Returns:
+        the name of the layout ("vitrail" for our own).
+
+    Raises:
+        CheckpointError: keys or shapes that do not fit, by name.
+    """
+    target = model.state_dict()
+    candidates = {"vitrail": dict(state)} | {name: rename(state, table) for name, table in layouts.items()}
+    layout = max(candidates, key=lambda name: len(target.keys() & candidates[name].keys()))
+    fitted, misfits = {}, []
+    for name, tensor in candidates[layout].items():
+        if name not in target:
+            if not (replace_head and name.startswith(model.head_prefixes)):
+                misfits.append(f"unexpected {name}")
+            continue
+        shape = tuple(target[name].shape)
+        if tuple(tensor.shape) == shape:
+            fitted[name] = tensor
+        elif name.startswith(model.head_prefixes):
+            if not replace_head:
+                misfits.append(f"{name} is {_shape(tensor.shape)} in the file and {_shape(shape)} in the model")
+        elif (resized := model.adapt_tensor(name, tensor, shape)) is not None:
+            fitted[name] = resized
+        else:
+            misfits.append(f"{name} is {_shape(tensor.shape)} in the file and {_shape(shape)} in the model")
+    for name in target.keys() - candidates[layout].keys():
+        if not (replace_head and name.startswith(model.head_prefixes)):
+            misfits.append(f"missing {name}")
+    if misfits:
+        raise CheckpointError(_misfit_message(model, source, layout, sorted(misfits)))
+    model.load_state_dict(fitted, strict=not replace_head)
+    return layout
+
+
+def _misfit_message(model: Backbone, source: str, layout: str, misfits: list[str]) -> str:
+    only_head = all(prefix in text for text in misfits for prefix in model.head_prefixes)
+    remedy = "pass replace_head=True (--replace-head) to train a new classifier" if only_head else "is it another model's?"
+    shown = "; ".join(misfits[:8]) + (f"; and {len(misfits) - 8} more" if len(misfits) > 8 else "")
+    return f"{source} (layout '{layout}') does not fit {type(model).__name__}: {shown}; {remedy}"
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape)) or "scalar"
