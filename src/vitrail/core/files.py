@@ -37,7 +37,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except OSError as error:
-        raise VitrailError(f"cannot write {path}: {error.strerror or error}; free space or choose another folder") from error
+        reason = error.strerror or error
+        raise VitrailError(f"cannot write {path}: {reason}; free space or choose another folder") from error
     finally:
         temporary.unlink(missing_ok=True)
 

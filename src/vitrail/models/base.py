@@ -166,9 +166,8 @@ class Backbone(nn.Module, ABC):
         """
         divisor = self.size_divisor
         if height % divisor or width % divisor or height == 0 or width == 0:
-            legal = " or ".join(
-                f"{h}x{w}" for h, w in dict.fromkeys([_nearest(height, width, divisor, 0), _nearest(height, width, divisor, 1)])
-            )
+            nearest = dict.fromkeys(_nearest(height, width, divisor, up) for up in (0, 1))
+            legal = " or ".join(f"{h}x{w}" for h, w in nearest)
             raise ImageSizeError(
                 f"image size {height}x{width} is not allowed: {type(self).__name__} needs multiples of {divisor}; "
                 f"nearest legal sizes: {legal}"

@@ -76,7 +76,7 @@ def _pattern(template: str) -> re.Pattern[str]:
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Name -> tensor from a ``.safetensors``, ``.pth``, ``.pt``, ``.bin`` or ``.ckpt`` file, nesting and prefixes removed.
+    """Name -> tensor from a weights file (.safetensors, .pth, .pt, .bin, .ckpt), nesting and prefixes removed.
 
     Raises:
         CheckpointError: missing, unreadable, of another kind, or in need of unpickling code.
@@ -96,7 +96,8 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         ) from error
     except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
-    raise CheckpointError(f"{path}: unknown kind of weights file '{path.suffix}'; known: .safetensors, .pth, .pt, .bin, .ckpt")
+    known = ".safetensors, .pth, .pt, .bin, .ckpt"
+    raise CheckpointError(f"{path}: unknown kind of weights file '{path.suffix}'; known: {known}")
 
 
 def _unwrap(value: Any, path: Path) -> dict[str, Tensor]:
@@ -196,7 +197,9 @@ def load_state(
 
 def _misfit_message(model: Backbone, source: str, layout: str, misfits: list[str]) -> str:
     only_head = all(prefix in text for text in misfits for prefix in model.head_prefixes)
-    remedy = "pass replace_head=True (--replace-head) to train a new classifier" if only_head else "is it another model's?"
+    remedy = "is it another model's?"
+    if only_head:
+        remedy = "pass replace_head=True (--replace-head) to train a new classifier"
     shown = "; ".join(misfits[:8]) + (f"; and {len(misfits) - 8} more" if len(misfits) > 8 else "")
     return f"{source} (layout '{layout}') does not fit {type(model).__name__}: {shown}; {remedy}"
 

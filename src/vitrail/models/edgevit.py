@@ -132,6 +132,7 @@ class EdgeViT(Backbone):
 
     def forward_stages(self, x: Float[Tensor, "b c h w"]) -> Iterator[Tensor]:
         for stage in self.stages:
+            assert isinstance(stage, Stage)
             x = stage.downsample(x)
             for block in stage.blocks:
                 x = self.run_block(block, x)

@@ -1,0 +1,57 @@
+"""What holds for every test: shapes are checked, seeds are set, nothing reaches the network."""
+
+from __future__ import annotations
+
+import random
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import jaxtyping
+import pytest
+
+# Before anything imports vitrail: from here on, jaxtyping's shape signatures are checked at every call.
+jaxtyping.install_import_hook(["vitrail.layers", "vitrail.models"], "beartype.beartype")
+
+import matplotlib  # noqa: E402 (after the import hook, like everything else)
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+matplotlib.use("agg")
+settings.register_profile("vitrail", derandomize=True, deadline=None, database=None)
+settings.load_profile("vitrail")
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def pytest_configure() -> None:
+    torch.set_num_threads(1)  # one core for each of the workers
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 (third parties draw from the global generator)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections leave this machine only by mistake; Unix sockets and loopback are let through."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        if self.family != socket.AF_UNIX and address[0] not in LOOPBACK:
+            raise RuntimeError(f"a test tried to reach {address[0]}; tests use no network")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture
+def no_shape_checks() -> Iterator[None]:
+    """For tests of torch.compile, which cannot trace the checks (torch.export can)."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
