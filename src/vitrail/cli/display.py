@@ -1,0 +1,145 @@
+"""What a verb prints: tables and timed steps for people, or one JSON document for scripts."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import IO, Annotated, Any
+
+from cyclopts import Group, Parameter
+from rich.console import Console
+from rich.table import Table
+
+PIPE_WIDTH = 160
+"""Columns where no terminal tells its width: wide enough that no row of ours breaks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """Options that every verb has.
+
+    Attributes:
+        json: Print one JSON document on standard output; everything else goes to standard error.
+        quiet: Print nothing but errors.
+        debug: Show the traceback of an error.
+    """
+
+    json: Annotated[bool, Parameter(negative=())] = False
+    quiet: Annotated[bool, Parameter(alias="-q", negative=())] = False
+    debug: Annotated[bool, Parameter(negative=())] = False
+
+
+OutputOptions = Annotated[Output, Parameter(name="*", group=Group("Output", sort_key=90))]
+
+
+class Display:
+    """Prints as :class:`Output` says; a verb makes one and prints through nothing else."""
+
+    def __init__(self, output: Output, stdout: IO[str]) -> None:
+        self.output = output
+        self._stdout = stdout
+        width = None if stdout.isatty() else PIPE_WIDTH
+        self._console = Console(file=stdout, quiet=output.quiet or output.json, width=width, highlight=False)
+
+    @property
+    def progress(self) -> bool:
+        """Whether bars are wanted: only a person at a terminal gets them."""
+        return not (self.output.quiet or self.output.json) and self._stdout.isatty()
+
+    @property
+    def interactive(self) -> bool:
+        """Whether a person watches, who may be shown a browser window."""
+        return self.progress
+
+    def say(self, text: str) -> None:
+        """A line for people."""
+        self._console.print(text, markup=False, soft_wrap=True)
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        """A table for people; columns of numbers are aligned to the right, None is a dash."""
+        table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+        for index, column in enumerate(columns):
+            numeric = all(isinstance(row[index], int | float | _Number | None) for row in rows)
+            table.add_column(column, justify="right" if numeric else "left", no_wrap=index == 0)
+        for row in rows:
+            table.add_row(*("-" if cell is None else str(cell) for cell in row))
+        self._console.print(table)
+
+    def result(self, value: object) -> None:
+        """The document for scripts."""
+        if self.output.json:
+            print(json.dumps(value, indent=2, ensure_ascii=False), file=self._stdout)
+
+    @contextlib.contextmanager
+    def stage(self, heading: str) -> Iterator[None]:
+        """A timed step."""
+        self._console.rule(f"[bold]{heading}", align="left")
+        start = time.perf_counter()
+        yield
+        self.say(f"{heading}: {time.perf_counter() - start:.1f} s")
+
+
+class _Number(str):
+    """Text that shows a number with its unit, hence aligned as one."""
+
+
+def number(value: float | None, digits: int = 2, unit: str = "") -> _Number | None:
+    """``value`` with so many digits, and a unit."""
+    return None if value is None else _Number(f"{value:,.{digits}f}{unit}")
+
+
+def percent(fraction: float | None, digits: int = 1) -> _Number | None:
+    """0.876 as ``87.6 %``."""
+    return number(None if fraction is None else 100 * fraction, digits, " %")
+
+
+@contextlib.contextmanager
+def display(output: Output) -> Iterator[Display]:
+    """A display for one verb. Whatever libraries print meanwhile goes to standard error where JSON is wanted, and
+    nowhere at all where quiet is."""
+    shown = Display(output, sys.stdout)
+    with contextlib.ExitStack() as stack:
+        if output.json:
+            stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        if output.quiet:
+            stack.enter_context(contextlib.redirect_stdout(_Nowhere()))
+        if not output.debug:
+            stack.enter_context(_calm())
+        yield shown
+
+
+@contextlib.contextmanager
+def _calm() -> Iterator[None]:
+    """Libraries' advice to developers is not for users: only warnings of ours and errors are shown."""
+    levels = {name: logging.getLogger(name).level for name in ("lightning.pytorch", "torch", "torch.onnx", "onnxscript")}
+    for name in levels:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
+class _Nowhere:
+    """A standard output that is thrown away."""
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+    def flush(self) -> None: ...
+
+    def isatty(self) -> bool:
+        return False
+
+
+def as_json(value: Any) -> Any:
+    """Dataclasses, paths and the like as what JSON knows."""
+    return json.loads(json.dumps(value, default=str))

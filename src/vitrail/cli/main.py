@@ -1,0 +1,126 @@
+"""The ``vitrail`` command: finds the verb, and turns errors into one line and an exit status.
+
+Exit statuses: 0 done, 2 an error that the user can mend, 130 interrupted, 1 a bug in Vitrail.
+Nothing here imports PyTorch: a verb's module is imported only when that verb is asked for.
+"""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import os
+import shlex
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+
+from cyclopts import App, CycloptsError
+
+from vitrail import __version__
+from vitrail.core.errors import VitrailError
+
+VERBS = {
+    "demo": "See the whole way on the embedded sample, in minutes on a laptop",
+    "run": "Go the whole way on your own folder of images",
+    "models": "List the models, or show the card of one",
+    "train": "Train a model on a folder of images",
+    "evaluate": "Measure the accuracy of a run or of a weights file",
+    "predict": "Classify files, folders, or paths from standard input",
+    "quantize": "Calibrate a run's model for 8-bit integers",
+    "export": "Write a run's model as verified ONNX files",
+    "bench": "Measure latency and memory of a run's files in every runtime",
+    "report": "Write a run's HTML report",
+}
+
+RESUMABLE = ("train", "run", "demo")
+
+EPILOGUE = "`vitrail VERB --help` explains a verb, with examples. Start with: `vitrail demo`"
+
+
+def build_app(verb: str | None = None) -> App:
+    """The application. Every verb but the one asked for is listed by its summary alone, without importing it."""
+    app = App(
+        name="vitrail",
+        help="From a folder of images to a vision transformer that is trained, quantised, exported and measured.",
+        help_epilogue=EPILOGUE if verb is None else None,
+        version=__version__,
+        help_format="markdown",
+        suppress_keyboard_interrupt=False,
+        result_action="return_value",
+    )
+    for name, summary in VERBS.items():
+        path = f"vitrail.cli.{name}:{name}"
+        app.command(path, name=name, help=None if name == verb else summary, sort_key=list(VERBS).index(name))
+    app.register_install_completion_command(help="Install tab completion for your shell", sort_key=len(VERBS))
+    return app
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line ``argv`` (that of the process by default) and return the exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    verb = words[0] if words and words[0] in VERBS else None
+    debug = "--debug" in words
+    if verb is None and words and not words[0].startswith("-"):
+        return _fail(f"error: {_unknown_verb(words[0])}", 2, debug)
+    try:
+        build_app(verb)(words, print_error=False, exit_on_error=False)
+        sys.stdout.flush()
+        return 0
+    except KeyboardInterrupt:
+        return _fail(_interrupted(verb, words), 130, debug)
+    except SystemExit as leaving:
+        # Lightning turns Ctrl-C into an exit of its own.
+        if any(isinstance(link, KeyboardInterrupt) for link in _chain(leaving)):
+            return _fail(_interrupted(verb, words), 130, debug)
+        return leaving.code if isinstance(leaving.code, int) else 0
+    except BrokenPipeError:
+        # The reader (head, less) has left: nobody to tell. Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (VitrailError, CycloptsError) as error:
+        return _fail(f"error: {error}", 2, debug)
+    except Exception as error:
+        if (sentence := _disk_sentence(error)) is not None:
+            return _fail(f"error: {sentence}", 2, debug)
+        return _fail(f"bug: {type(error).__name__}: {error}; please report it with what --debug prints", 1, debug)
+
+
+def _unknown_verb(word: str) -> str:
+    close = difflib.get_close_matches(word, VERBS, n=2)
+    hint = f"did you mean {' or '.join(close)}?" if close else f"the verbs are {', '.join(VERBS)}"
+    return f"unknown verb '{word}'; {hint}"
+
+
+def _fail(message: str, status: int, debug: bool) -> int:
+    if debug and sys.exc_info()[0] is not None:
+        traceback.print_exc()
+    print(f"vitrail: {' '.join(message.split())}", file=sys.stderr)
+    return status
+
+
+def _interrupted(verb: str | None, words: list[str]) -> str:
+    if verb not in RESUMABLE:
+        return "interrupted; nothing half-written is left, just start it again"
+    again = [*words, *(["--resume"] if "--resume" not in words else [])]
+    return f"interrupted; continue with: vitrail {shlex.join(again)}"
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _disk_sentence(error: BaseException) -> str | None:
+    """What to tell about trouble with files; PyTorch and safetensors hide a full disk in errors of their own."""
+    texts = " ".join(str(link) for link in _chain(error))
+    full = any(isinstance(link, OSError) and link.errno in (errno.ENOSPC, errno.EDQUOT) for link in _chain(error))
+    if full or "No space left on device" in texts or "PytorchStreamWriter failed" in texts:
+        return "the disk is full; free some space or choose another folder, then repeat the command"
+    if isinstance(error, OSError):
+        return f"{error.filename or 'operating system'}: {error.strerror or error}"
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

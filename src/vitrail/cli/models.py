@@ -1,0 +1,113 @@
+"""``vitrail models``: what there is to choose from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from vitrail.cli.display import Display, Output, OutputOptions, display, number
+from vitrail.evaluation import complexity
+from vitrail.models import create_model, find_family, list_models
+
+
+def models(pattern: str = "*", /, *, output: OutputOptions = Output()) -> None:
+    """List the models, or show the card of one.
+
+    A pattern such as `'edgevit*'` lists what fits it: name, parameters, multiply-accumulates (MACs) for one image of
+    the native size, and paper. An exact name shows the model's card: its stages, paper, code, licence and the layouts
+    of checkpoints that load into it.
+
+    Examples:
+
+        vitrail models
+
+        vitrail models 'vit_*'
+
+        vitrail models edgevit_xxs
+
+    Args:
+        pattern: A name, or a shell-style pattern of names.
+    """
+    names = list_models(pattern)
+    if not names:
+        find_family(pattern)  # raises with the nearest names
+    with display(output) as shown:
+        if names == [pattern]:
+            _card(shown, pattern)
+        else:
+            _list(shown, names)
+
+
+def _list(shown: Display, names: list[str]) -> None:
+    facts = [model_facts(name) for name in names]
+    shown.table(
+        f"{len(names)} models",
+        ("name", "parameters", "MACs", "image size", "paper"),
+        [
+            (f["name"], number(f["params"] / 1e6, 2, " M"), number(f["macs"] / 1e9, 3, " G"), f["size"], f["paper"])
+            for f in facts
+        ],
+    )
+    shown.say("A model's card: vitrail models NAME")
+    shown.result(facts)
+
+
+def _card(shown: Display, name: str) -> None:
+    facts = model_facts(name, card=True)
+    shown.say(name)
+    lines = {
+        "Parameters": f"{facts['params']:,}",
+        "MACs": f"{facts['macs']:,} for one image of {facts['size']} pixels",
+        "Paper": f"{facts['authors']}, {facts['title']}, {facts['paper']}",
+        "Code": facts["code"],
+        "Checkpoints": f"layouts {', '.join(facts['checkpoint_layouts'])}; load with --weights FILE",
+        "Weights": facts["weights"],
+        "Note": facts["note"],
+    }
+    for label, text in lines.items():
+        if text:
+            shown.say(f"  {label + ':':<13}{text}")
+    shown.table(
+        "Stages (levels of forward_intermediates)",
+        ("level", "module", "channels", "stride", "map"),
+        [(i, s["name"], s["channels"], s["stride"], s["map"]) for i, s in enumerate(facts["stages"])],
+    )
+    shown.result(facts)
+
+
+def model_facts(name: str, *, card: bool = False) -> dict[str, Any]:
+    """Everything that the table and the card show. The model is built on the meta device: no memory, no weights."""
+    family = find_family(name)
+    with torch.device("meta"):
+        model = create_model(name).eval()
+    height, width = model.config.image_size
+    cost = complexity(model, (height, width))
+    ours = family.ours.get(name)
+    facts: dict[str, Any] = {
+        "name": name,
+        "family": family.name,
+        "params": cost.params,
+        "macs": cost.macs,
+        "size": f"{height}x{width}",
+        "paper": f"{family.venue}, arXiv:{family.arxiv}",
+    }
+    if not card:
+        return facts
+    return facts | {
+        "title": family.title,
+        "authors": family.authors,
+        "code": family.code,
+        "checkpoint_layouts": ["vitrail", *family.checkpoint_keys],
+        "weights": "none are bundled; the code's authors publish theirs, and every layout above loads as it is",
+        "note": f"a variant of Vitrail's own: {ours}" if ours else "",
+        "stages": [
+            {
+                "name": info.name,
+                "channels": info.channels,
+                "stride": info.stride,
+                "map": f"{height // info.stride}x{width // info.stride}",
+            }
+            for info in model.feature_info
+        ],
+    }
