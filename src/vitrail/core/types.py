@@ -25,7 +25,7 @@ def as_image_size(size: int | Sequence[int]) -> ImageSize:
     Raises:
         ConfigError: not one or two positive integers.
     """
-    pair = (size, size) if isinstance(size, int) else tuple(size)
+    pair = tuple(size) if isinstance(size, Sequence) else (size, size)
     if len(pair) != 2 or not all(isinstance(n, int) and n > 0 for n in pair):
         raise ConfigError(f"image size {size!r} is not a positive number of pixels or a pair (height, width)")
     return pair

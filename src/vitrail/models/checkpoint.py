@@ -95,7 +95,8 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             f"save its state dict alone as .safetensors"
         ) from error
     except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
+        reason = (str(error) or "it ends too early").splitlines()[0]
+        raise CheckpointError(f"{path} is damaged: {reason}; download or save it again") from error
     known = ".safetensors, .pth, .pt, .bin, .ckpt"
     raise CheckpointError(f"{path}: unknown kind of weights file '{path.suffix}'; known: {known}")
 

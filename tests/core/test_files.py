@@ -1,0 +1,82 @@
+"""Nothing half-written is ever seen under its final name."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from vitrail.core.errors import RunError, VitrailError
+from vitrail.core.files import atomic_path, read_json, write_json, write_text
+from vitrail.core.run import Run
+
+
+def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "model.onnx"
+    write_text(path, "old")
+    with atomic_path(path) as temporary:
+        temporary.write_text("half")
+        assert temporary.suffix == ".onnx"
+        assert path.read_text() == "old"
+    assert path.read_text() == "half"
+    assert os.listdir(path.parent) == ["model.onnx"]
+
+
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"kept": True})
+    with pytest.raises(RuntimeError), atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert read_json(path) == {"kept": True}
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(VitrailError, match=r"cannot write .*a.txt: No space left on device; free space") as error:
+        with atomic_path(tmp_path / "a.txt"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert "\n" not in str(error.value)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_file_in_the_place_of_a_folder_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(VitrailError, match="cannot write"):
+        write_text(tmp_path / "file" / "a.txt", "")
+
+
+def test_files_get_the_permissions_of_the_umask(tmp_path: Path) -> None:
+    old = os.umask(0o027)
+    write_text(tmp_path / "a", "")
+    os.umask(old)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
+
+
+def test_what_is_not_json_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("{")
+    with pytest.raises(VitrailError, match=r"a.json is not JSON"):
+        read_json(tmp_path / "a.json")
+    with pytest.raises(VitrailError, match=r"cannot read .*b.json"):
+        read_json(tmp_path / "b.json")
+
+
+def test_a_run_folder_says_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"does not exist; make one with: vitrail train --run"):
+        Run.open(tmp_path / "none")
+    run = Run(tmp_path)
+    run.update(model={"name": "vit_tiny_patch16"}, seed=1)
+    run.update(seed=2)
+    assert Run.open(tmp_path, needs=("description",)).read()["seed"] == 2
+    with pytest.raises(RunError, match=r"model.safetensors is missing; make it with: vitrail train --run"):
+        Run.open(tmp_path)
+    with pytest.raises(RunError, match=r"bench.jsonl is missing; make it with: vitrail bench "):
+        Run.open(tmp_path, needs=("bench",))
+
+
+def test_a_description_of_something_else_is_refused(tmp_path: Path) -> None:
+    write_json(tmp_path / "run.json", [1])
+    with pytest.raises(RunError, match="does not describe a run"):
+        Run(tmp_path).read()
