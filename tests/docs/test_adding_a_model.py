@@ -1,0 +1,68 @@
+"""docs/adding-a-model.md, followed step by step: the page's own code becomes a family."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from docs.blocks import ROOT, Block, code_blocks
+
+import vitrail.models
+from vitrail.models import FAMILIES, Family, create_model
+
+PAGE = "docs/adding-a-model.md"
+FILE, *STEPS = code_blocks(PAGE, "python")
+
+
+@pytest.fixture
+def family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Family]:
+    """Steps 1 and 2: the file lies among the others (in a folder of its own), the registry has one more line."""
+    (tmp_path / "meanformer.py").write_text(FILE.code)
+    monkeypatch.setattr(vitrail.models, "__path__", [*vitrail.models.__path__, str(tmp_path)])
+    module = importlib.import_module("vitrail.models.meanformer")
+    monkeypatch.setitem(FAMILIES, module.FAMILY.name, module.FAMILY)
+    yield module.FAMILY
+    sys.modules.pop("vitrail.models.meanformer")
+    monkeypatch.delattr(vitrail.models, "meanformer", raising=False)
+
+
+def test_the_steps_of_the_page_work(family: Family) -> None:
+    names: dict[str, object] = {}
+    for step in STEPS:
+        exec(compile(step.code, f"{PAGE}:{step.line}", "exec"), names)
+
+
+def test_the_new_family_learns_and_keeps_its_promises(family: Family) -> None:
+    for name in family.variants:
+        model = create_model(name, num_classes=4, drop_path_rate=0.1).train()
+        images, targets = torch.randn(4, 3, *model.config.image_size), torch.arange(4)
+        optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+        losses = []
+        for _ in range(10):
+            loss = torch.nn.functional.cross_entropy(model(images), targets)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        assert losses[-1] < 0.8 * losses[0]
+        assert type(model)(model.config).state_dict().keys() == model.state_dict().keys()
+
+
+@pytest.mark.parametrize("block", code_blocks(PAGE, "diff"), ids=lambda block: f"line {block.line}")
+def test_the_lines_to_replace_exist(block: Block) -> None:
+    registry = (ROOT / "src/vitrail/models/registry.py").read_text()
+    removed = re.findall(r"^-(.*)$", block.code, re.MULTILINE)
+    assert removed
+    assert all(line in registry for line in removed), "the registry has changed; show its present lines"
+
+
+def test_the_files_that_the_page_points_to_exist() -> None:
+    text = (ROOT / PAGE).read_text()
+    paths = re.findall(r"`((?:src|tests|docs)/[\w./-]+)`", text)
+    missing = [path for path in paths if not (ROOT / path).exists() and "meanformer" not in path]
+    assert not missing
