@@ -1,0 +1,23 @@
+"""Images: found, checked, decoded, split, augmented, batched."""
+
+from vitrail.data.decode import IMAGE_SUFFIXES, MAX_PIXELS, decode_image
+from vitrail.data.image_set import DataSplits, ImageSet
+from vitrail.data.load import DataConfig, load_data
+from vitrail.data.loaders import TrainLoader, calibration_images, eval_loader, train_loader
+from vitrail.data.transforms import AugmentConfig, fit_image
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "MAX_PIXELS",
+    "AugmentConfig",
+    "DataConfig",
+    "DataSplits",
+    "ImageSet",
+    "TrainLoader",
+    "calibration_images",
+    "decode_image",
+    "eval_loader",
+    "fit_image",
+    "load_data",
+    "train_loader",
+]

@@ -1,0 +1,198 @@
+"""Batches. What a training epoch consists of depends on (seed, epoch) alone: not on workers, history, or a restart."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from vitrail.core.errors import DataError
+from vitrail.core.types import Batch, Preprocessing
+from vitrail.data.image_set import ImageSet
+from vitrail.data.transforms import AugmentConfig, BatchMix, fit_image, train_transform
+
+Key = tuple[int, int]
+"""(epoch, index): what a sampler hands to workers, so that they need no other word of the epoch."""
+
+
+class EpochSampler(DistributedSampler[Key]):
+    """A shuffled order that is a pure function of (seed, epoch), divided among the processes of a distributed run.
+
+    It is a DistributedSampler so that Lightning and others recognise it, call ``set_epoch``, and leave it in place;
+    unlike its parent it looks for the process group when it is iterated, not when it is made.
+    """
+
+    def __init__(self, count: int, seed: int) -> None:
+        super().__init__(range(count), num_replicas=1, rank=0, shuffle=True, seed=seed)  # type: ignore[arg-type]  # sized is enough
+        self.count = count
+
+    def __iter__(self) -> Iterator[Any]:
+        replicas, rank = _world()
+        generator = torch.Generator().manual_seed(_mixed_seed(self.seed, self.epoch, "order"))
+        order = torch.randperm(self.count, generator=generator)
+        order = order[torch.arange(math.ceil(self.count / replicas) * replicas) % self.count]  # the same count for each
+        return iter([(self.epoch, index) for index in order[rank::replicas].tolist()])
+
+    def __len__(self) -> int:
+        return math.ceil(self.count / _world()[0])
+
+
+class TrainLoader(DataLoader[Any]):
+    """A loader of augmented :class:`~vitrail.core.types.Batch` with an epoch to set."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next iteration yields; Lightning does it by itself, through the sampler."""
+        assert isinstance(self.sampler, EpochSampler)
+        self.sampler.set_epoch(epoch)
+
+
+class _Augmented(Dataset[tuple[Tensor, int, Key]]):
+    def __init__(self, images: ImageSet, preprocessing: Preprocessing, augment: AugmentConfig, seed: int) -> None:
+        self.images = images
+        self.seed = seed
+        self.transform = train_transform(preprocessing, augment, mirrored_alike=images.mirrored_alike)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, key: Key) -> tuple[Tensor, int, Key]:
+        epoch, index = key
+        image, label = self.images[index]
+        with _seeded(_mixed_seed(self.seed, epoch, index)):
+            return self.transform(image), label, key
+
+
+class _Fitted(Dataset[tuple[Tensor, int]]):
+    def __init__(self, images: ImageSet, preprocessing: Preprocessing) -> None:
+        self.images = images
+        self.preprocessing = preprocessing
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        image, label = self.images[index]
+        return fit_image(image, self.preprocessing), label
+
+
+class _TrainCollate:
+    def __init__(self, mix: BatchMix | None, seed: int) -> None:
+        self.mix = mix
+        self.seed = seed
+
+    def __call__(self, samples: list[tuple[Tensor, int, Key]]) -> Batch:
+        images, labels, keys = zip(*samples, strict=True)
+        batch = Batch(images=torch.stack(images), targets=torch.tensor(labels))
+        if self.mix is None:
+            return batch
+        epoch, first = keys[0]
+        with _seeded(_mixed_seed(self.seed, epoch, f"mix {first}")):
+            mixed, targets = self.mix(batch.images, batch.targets)
+        return Batch(images=mixed, targets=targets)
+
+
+def train_loader(
+    images: ImageSet,
+    preprocessing: Preprocessing,
+    augment: AugmentConfig,
+    *,
+    batch_size: int,
+    num_workers: int,
+    seed: int,
+    num_classes: int,
+) -> TrainLoader:
+    """Shuffled, augmented batches: uint8 images (b, 3, h, w) and int64 targets (b,), or soft ones (b, num_classes)
+    where ``augment`` mixes images.
+
+    The order and every random change are a pure function of (seed, epoch); set the epoch with ``set_epoch``. The global
+    random state is left as it was. A last batch that is not full is dropped, unless it is the only one.
+
+    Raises:
+        DataError: there are no images.
+    """
+    if len(images) == 0:
+        raise DataError(
+            "there are no training images; give class folders, train/ and val/ folders, or labels.csv with a split column"
+        )
+    mix = BatchMix(augment, num_classes) if augment.mixes else None
+    sampler = EpochSampler(len(images), seed)
+    return TrainLoader(
+        _Augmented(images, preprocessing, augment, seed),
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=num_workers,
+        collate_fn=_TrainCollate(mix, seed),
+        drop_last=len(sampler) >= batch_size,
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=num_workers > 0,
+        generator=torch.Generator().manual_seed(seed),  # or each epoch would draw from the global one
+    )
+
+
+def eval_loader(
+    images: ImageSet, preprocessing: Preprocessing, *, batch_size: int, num_workers: int = 0
+) -> DataLoader[Any]:
+    """Batches in order: uint8 images (b, 3, h, w), resized and cropped by ``preprocessing``, and int64 targets (b,).
+
+    Raises:
+        DataError: there are no images.
+    """
+    if len(images) == 0:
+        raise DataError("there are no images to evaluate on; check the data folder and its split")
+    return DataLoader(
+        _Fitted(images, preprocessing),
+        batch_size=batch_size,
+        num_workers=num_workers,
+        collate_fn=_eval_collate,
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=num_workers > 0,
+        generator=torch.Generator().manual_seed(0),
+    )
+
+
+def calibration_images(images: ImageSet, preprocessing: Preprocessing, count: int, seed: int) -> Tensor:
+    """``count`` images (all, if there are fewer) chosen by seed, normalised: float32 (n, 3, h, w).
+
+    Raises:
+        DataError: there are no images, or ``count`` is not positive.
+    """
+    if len(images) == 0 or count < 1:
+        raise DataError(f"cannot take {count} calibration images from {len(images)}; need at least 1 of each")
+    chosen = images.sample(count, seed)
+    fitted = torch.stack([fit_image(chosen[i][0], preprocessing) for i in range(len(chosen))])
+    return preprocessing.normalize(fitted)
+
+
+def _eval_collate(samples: list[tuple[Tensor, int]]) -> Batch:
+    images, labels = zip(*samples, strict=True)
+    return Batch(images=torch.stack(images), targets=torch.tensor(labels))
+
+
+def _world() -> tuple[int, int]:
+    """(number of processes, our rank)"""
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_world_size(), distributed.get_rank()
+    return 1, 0
+
+
+def _mixed_seed(seed: int, epoch: int, what: int | str) -> int:
+    """Seeds that differ in any part give unrelated streams, unlike sums of them."""
+    digest = hashlib.blake2b(f"{seed}/{epoch}/{what}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "little")
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """torchvision draws from the global CPU generator; lend it a seed and give it back untouched."""
+    state = torch.default_generator.get_state()
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.default_generator.set_state(state)

@@ -1,0 +1,151 @@
+"""What happens to pixels between the decoder and the batch; everything on uint8 tensors (torchvision v2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms.v2 import functional as F
+
+from vitrail.core.errors import ConfigError
+from vitrail.core.types import Preprocessing
+
+LONGEST_SIDE_RATIO = 8
+"""Pictures more elongated than this are cropped before they are enlarged, or a 1x10000 one would fill the memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """Random changes of training images.
+
+    The defaults suit a few hundred to a few thousand images and a small model. DeiT's values for ImageNet are
+    scale (0.08, 1), magnitude 9, erasing 0.25, mixup 0.8, cutmix 1.0 (Touvron et al. 2021, table 9).
+
+    Attributes:
+        random_resized_crop_scale: smallest and largest share of the picture that is cut out; (1, 1) with
+            ``random_resized_crop_ratio`` (1, 1) only crops to the model's shape.
+        random_resized_crop_ratio: smallest and largest width / height of what is cut out.
+        hflip: probability of a mirror image; None means 0.5, but 0 for data whose labels do not survive mirroring
+            (the built-in sample).
+        rand_augment_num_ops, rand_augment_magnitude: RandAugment's N and M (0 to 30); N = 0 switches it off.
+        random_erasing: probability that a rectangle is painted over.
+        mixup_alpha, cutmix_alpha: parameter of the Beta distribution; 0 switches it off, with both on, each batch
+            takes one of them.
+    """
+
+    random_resized_crop_scale: tuple[float, float] = (0.4, 1.0)
+    random_resized_crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    hflip: float | None = None
+    rand_augment_num_ops: int = 2
+    rand_augment_magnitude: int = 7
+    random_erasing: float = 0.1
+    mixup_alpha: float = 0.0
+    cutmix_alpha: float = 0.0
+
+    def __post_init__(self) -> None:
+        low, high = self.random_resized_crop_scale
+        if not 0 < low <= high <= 1:
+            raise ConfigError(f"random_resized_crop_scale={low, high} is not 0 < smallest <= largest <= 1")
+        low, high = self.random_resized_crop_ratio
+        if not 0 < low <= high:
+            raise ConfigError(f"random_resized_crop_ratio={low, high} is not 0 < smallest <= largest")
+        for name in ("hflip", "random_erasing"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise ConfigError(f"{name}={value} is not a probability from 0 to 1")
+        if self.rand_augment_num_ops < 0 or not 0 <= self.rand_augment_magnitude <= 30:
+            raise ConfigError(
+                f"rand_augment_num_ops={self.rand_augment_num_ops}, rand_augment_magnitude="
+                f"{self.rand_augment_magnitude}: need at least 0, and 0 to 30"
+            )
+        if self.mixup_alpha < 0 or self.cutmix_alpha < 0:
+            raise ConfigError(f"mixup_alpha={self.mixup_alpha}, cutmix_alpha={self.cutmix_alpha}: need 0 (off) or more")
+
+    @property
+    def mixes(self) -> bool:
+        """Targets become soft labels."""
+        return self.mixup_alpha > 0 or self.cutmix_alpha > 0
+
+
+def interpolation_mode(preprocessing: Preprocessing) -> InterpolationMode:
+    """
+    Raises:
+        ConfigError: no such interpolation.
+    """
+    try:
+        return InterpolationMode(preprocessing.interpolation)
+    except ValueError as error:
+        known = ", ".join(mode.value for mode in InterpolationMode)
+        raise ConfigError(f"interpolation '{preprocessing.interpolation}' does not exist; known: {known}") from error
+
+
+def fit_image(image: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Resize and crop in the centre, for evaluation: (3, h, w) to (3, *image_size), uint8.
+
+    The picture is resized so that it just covers ``image_size / crop_fraction``, and cropped. It is never enlarged
+    more than the crop needs: one that covers ``image_size`` but not ``image_size / crop_fraction`` is only cropped,
+    and one of exactly the right size is returned as it is.
+    """
+    height, width = preprocessing.image_size
+    crop = preprocessing.crop_fraction
+    full = max(round(height / crop) / image.shape[-2], round(width / crop) / image.shape[-1])
+    least = max(height / image.shape[-2], width / image.shape[-1])
+    scale = min(full, max(1.0, least))
+    image = _limit_sides(image, round(LONGEST_SIDE_RATIO * max(height, width) / scale))
+    size = [max(round(image.shape[-2] * scale), height), max(round(image.shape[-1] * scale), width)]
+    if size != list(image.shape[-2:]):
+        image = F.resize(image, size, interpolation=interpolation_mode(preprocessing), antialias=True)
+    fitted: Tensor = F.center_crop(image, [height, width])
+    return fitted
+
+
+def _limit_sides(image: Tensor, limit: int) -> Tensor:
+    height, width = min(image.shape[-2], limit), min(image.shape[-1], limit)
+    return image if (height, width) == image.shape[-2:] else F.center_crop(image, [height, width])
+
+
+def train_transform(preprocessing: Preprocessing, augment: AugmentConfig, *, mirrored_alike: bool) -> v2.Transform:
+    """(3, h, w) uint8 to (3, *image_size) uint8 with random changes, drawn from PyTorch's global generator."""
+    grey = [round(255 * mean) for mean in preprocessing.mean]  # what the model sees as nothing
+    steps: list[v2.Transform] = [
+        v2.RandomResizedCrop(
+            list(preprocessing.image_size),
+            scale=augment.random_resized_crop_scale,
+            ratio=augment.random_resized_crop_ratio,
+            interpolation=interpolation_mode(preprocessing),
+            antialias=True,
+        )
+    ]
+    hflip = augment.hflip if augment.hflip is not None else (0.5 if mirrored_alike else 0.0)
+    if hflip:
+        steps.append(v2.RandomHorizontalFlip(hflip))
+    if augment.rand_augment_num_ops:
+        steps.append(
+            v2.RandAugment(
+                augment.rand_augment_num_ops,
+                augment.rand_augment_magnitude,
+                interpolation=InterpolationMode.BILINEAR,
+                fill=grey,
+            )
+        )
+    if augment.random_erasing:
+        steps.append(v2.RandomErasing(augment.random_erasing, value=grey))
+    return v2.Compose(steps)
+
+
+class BatchMix:
+    """Mixup or cutmix of a uint8 batch: (images, labels (b,)) to (uint8 images, soft labels (b, num_classes))."""
+
+    def __init__(self, augment: AugmentConfig, num_classes: int) -> None:
+        mixes: list[v2.Transform] = []
+        if augment.mixup_alpha:
+            mixes.append(v2.MixUp(alpha=augment.mixup_alpha, num_classes=num_classes))
+        if augment.cutmix_alpha:
+            mixes.append(v2.CutMix(alpha=augment.cutmix_alpha, num_classes=num_classes))
+        self.choice = v2.RandomChoice(mixes)
+
+    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        mixed, targets = self.choice(images.to(torch.float32), labels)  # blending needs fractions
+        return mixed.round_().clamp_(0, 255).to(torch.uint8), targets
