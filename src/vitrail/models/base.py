@@ -157,7 +157,8 @@ class Backbone(nn.Module, ABC):
         A parameter belongs to the first group one of whose prefixes it starts with; everything after the last
         group (final norm, head) forms one more.
         """
-        return [("stem.",), *((f"{info.name}.",) for info in self.feature_info)]
+        stem = [("stem.",)] if hasattr(self, "stem") else []
+        return [*stem, *((f"{info.name}.",) for info in self.feature_info)]
 
     def check_image_size(self, height: int, width: int) -> None:
         """

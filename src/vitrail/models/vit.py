@@ -128,11 +128,11 @@ class ViT(Backbone):
         return x[:, 0] if self.config.global_pool == "token" else x.mean(1)
 
     def no_weight_decay(self) -> set[str]:
-        return {"pos_embed", "class_token"}
+        return {"pos_embed", "class_token"} if self.config.class_token else {"pos_embed"}
 
     def layer_groups(self) -> list[tuple[str, ...]]:
-        first, *rest = super().layer_groups()
-        return [(*first, "class_token", "pos_embed"), *rest]
+        stem, *blocks = super().layer_groups()
+        return [(*stem, *self.no_weight_decay()), *blocks]
 
     def adapt_tensor(self, name: str, tensor: Tensor, shape: tuple[int, ...]) -> Tensor | None:
         if name != "pos_embed" or tensor.ndim != 3 or tensor.shape[2] != shape[2]:

@@ -1,0 +1,150 @@
+"""What every family promises of its computation, checked on one small variant each."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from vitrail.core.errors import ImageSizeError
+from vitrail.models import FAMILIES, Backbone, create_model
+
+SMALL = {family.name: next(iter(family.ours)) for family in FAMILIES.values()}
+
+
+def build(family: str, **fields: object) -> Backbone:
+    """A small variant with lively weights: with the initial ones of some papers hardly anything reaches the logits."""
+    torch.manual_seed(0)
+    model = create_model(SMALL[family], **({"num_classes": 10} | fields))
+    for parameter in model.parameters():
+        if parameter.ndim > 1 and parameter.requires_grad:
+            nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
+    return model.eval()
+
+
+def images(model: Backbone, batch: int = 2) -> Tensor:
+    return torch.randn(batch, model.config.in_chans, *model.config.image_size)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_images_do_not_mix(family: str) -> None:
+    model = build(family)
+    x = images(model, 3)
+    with torch.no_grad():
+        together, alone = model(x), torch.cat([model(x[i : i + 1]) for i in range(3)])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+    assert (together[0] - together[1]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_state_dict_round_trip(family: str, tmp_path: Path) -> None:
+    model, other = build(family), create_model(SMALL[family], num_classes=10).eval()
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    other.load_state_dict(load_file(tmp_path / "model.safetensors"), strict=True)
+    x = images(model)
+    with torch.no_grad():
+        assert torch.equal(model(x), other(x))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_training_steps_lower_the_loss(family: str) -> None:
+    model = create_model(SMALL[family], num_classes=4, drop_path_rate=0.05).train()
+    x, targets = images(model, 8), torch.arange(8) % 4
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    losses = []
+    for _ in range(8):
+        loss = nn.functional.cross_entropy(model(x), targets)
+        optimizer.zero_grad()
+        loss.backward()
+        missing = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+        assert not missing
+        optimizer.step()
+        losses.append(loss.item())
+    assert min(losses[-2:]) < 0.8 * losses[0]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_gradient_checkpointing_changes_nothing(family: str) -> None:
+    model = build(family).train()
+    x = images(model)
+    gradients = []
+    for enable in (False, True):
+        model.set_grad_checkpointing(enable)
+        model.zero_grad()
+        model(x).square().sum().backward()
+        gradients.append([p.grad.clone() for p in model.parameters() if p.requires_grad])
+    for plain, recomputed in zip(*gradients, strict=True):
+        torch.testing.assert_close(plain, recomputed, rtol=1e-4, atol=1e-5 * float(plain.abs().max() + 1))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_sizes_other_than_the_native_square(family: str) -> None:
+    native = create_model(SMALL[family], num_classes=10)
+    side = native.config.image_size[0]
+    divisor = native.size_divisor
+    size = (side + divisor, side)
+    model = build(family, image_size=size)
+    with torch.no_grad():
+        assert model(torch.randn(1, 3, *size)).shape == (1, 10)
+        _, maps = model.forward_intermediates(torch.randn(1, 3, *size))
+    for info, level in zip(model.feature_info, maps, strict=True):
+        assert level.shape[-2:] == (-(-size[0] // info.stride), -(-size[1] // info.stride))
+    with pytest.raises(ImageSizeError, match=f"{side + 1}x{side}"):
+        model(torch.randn(1, 3, side + 1, side))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_chosen_levels_are_the_right_ones(family: str) -> None:
+    model = build(family)
+    x = images(model)
+    with torch.no_grad():
+        final, every = model.forward_intermediates(x)
+        last_two = model.forward_intermediates(x, 2, intermediates_only=True)
+        first = model.forward_intermediates(x, [0], intermediates_only=True)
+        assert torch.equal(final, model.forward_features(x))
+    assert torch.equal(first[0], every[0])
+    assert all(torch.equal(a, b) for a, b in zip(last_two, every[-2:], strict=True))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_onnx_agrees_at_any_batch_size(family: str, tmp_path: Path) -> None:
+    model = build(family)
+    x = images(model)
+    path = tmp_path / "model.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter's own making
+        torch.onnx.export(
+            model,
+            (x,),
+            path,
+            dynamo=True,
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            external_data=False,
+            verbose=False,
+        )
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    for batch in (1, 5):
+        x = images(model, batch)
+        with torch.no_grad():
+            expected = model(x).numpy()
+        (logits,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+        assert np.abs(logits - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_shape_checks")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_compiles_without_graph_breaks(family: str) -> None:
+    model = build(family)
+    x = images(model)
+    torch._dynamo.reset()
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of inductor's own making
+        compiled = torch.compile(model, fullgraph=True)(x)
+        torch.testing.assert_close(compiled, model(x), rtol=1e-3, atol=1e-4)
