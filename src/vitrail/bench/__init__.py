@@ -1,0 +1,32 @@
+"""Latency and memory on this machine, one runtime a file; what nobody beats.
+
+Importing this package does not import PyTorch: the runtimes come in when they are used.
+"""
+
+from vitrail.bench.candidates import BASELINE, Candidate, bench, bench_run, onnx_variants
+from vitrail.bench.environment import environment
+from vitrail.bench.memory import measure_memory
+from vitrail.bench.pareto import pareto_front
+from vitrail.bench.protocol import BenchConfig, Clock
+from vitrail.bench.results import BenchResult, append_results, latest_results, read_results
+from vitrail.bench.session import RUNTIMES, Session, open_session
+
+__all__ = [
+    "BASELINE",
+    "RUNTIMES",
+    "BenchConfig",
+    "BenchResult",
+    "Candidate",
+    "Clock",
+    "Session",
+    "append_results",
+    "bench",
+    "bench_run",
+    "environment",
+    "latest_results",
+    "measure_memory",
+    "onnx_variants",
+    "open_session",
+    "pareto_front",
+    "read_results",
+]

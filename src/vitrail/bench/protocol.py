@@ -1,0 +1,205 @@
+"""How candidates are timed: warm-up until stable, then shuffled rounds in which every candidate runs once.
+
+A shared machine drifts (other jobs, clock frequency, temperature). Timing one candidate after the other would put that
+drift into the comparison; rounds give every candidate the same share of it. Beside the wall clock, the processor time
+of the process is read for every run: where the two disagree, the machine was not ours and the row says so.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from vitrail.bench.session import RUNTIMES
+from vitrail.core.errors import BenchError, ConfigError
+
+CONTENTION_RATIO = 1.2
+"""Wall and processor time may differ by this factor before a measurement counts as contended."""
+
+WINDOW = 5
+"""Runs that a median of the warm-up is taken over."""
+
+STABLE_WITHIN = 0.05
+"""Medians of neighbouring windows that differ by less, relatively, count as stable."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchConfig:
+    """How to measure.
+
+    Attributes:
+        threads: threads a candidate may use.
+        batch_size: images a run.
+        min_runs: timed runs of every candidate, unless the budget ends before.
+        min_seconds: go on beyond ``min_runs`` until the rounds took this long, since fast models need more runs.
+        budget_seconds: no round is started after this long; the result has ``num_runs`` to tell.
+        warmup_runs: at most this many untimed runs of every candidate.
+        warmup_seconds: at most this long for the warm-up of a candidate, its first run not counted.
+        memory: measure peak memory too, in a fresh process for every candidate.
+        runtimes: which runtimes to measure.
+        seed: of the order within rounds and of the images.
+    """
+
+    threads: int = 1
+    batch_size: int = 1
+    min_runs: int = 50
+    min_seconds: float = 2.0
+    budget_seconds: float = 30.0
+    warmup_runs: int = 50
+    warmup_seconds: float = 2.0
+    memory: bool = True
+    runtimes: tuple[str, ...] = tuple(RUNTIMES)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("threads", "batch_size", "min_runs", "warmup_runs"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}={getattr(self, name)} is below 1; give a positive number")
+        for name in ("min_seconds", "budget_seconds", "warmup_seconds"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name}={getattr(self, name)} is negative; give seconds")
+        for runtime in self.runtimes:
+            if runtime not in RUNTIMES:
+                raise ConfigError(f"runtimes has '{runtime}', which does not exist; there are {', '.join(RUNTIMES)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clock:
+    """Where times come from; tests bring their own.
+
+    Attributes:
+        wall: seconds on the wall.
+        cpu: seconds of processor time of this process, all threads together.
+    """
+
+    wall: Callable[[], float] = time.perf_counter
+    cpu: Callable[[], float] = time.process_time
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timings:
+    """Every timed run of a candidate, in seconds and in order.
+
+    Attributes:
+        wall, cpu: one value a run.
+        failure: why the candidate stopped, None if it did not.
+    """
+
+    wall: tuple[float, ...] = ()
+    cpu: tuple[float, ...] = ()
+    failure: str | None = None
+
+
+@dataclass
+class _Turns:
+    """A candidate on the bench: its timings so far."""
+
+    call: Callable[[], object]
+    wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    failure: str | None = None
+
+    def run(self, clock: Clock) -> None:
+        """One untimed run, because the others have emptied the caches since, then a timed one."""
+        try:
+            self.call()
+            wall, cpu = clock.wall(), clock.cpu()
+            self.call()
+            cpu, wall = clock.cpu() - cpu, clock.wall() - wall
+        except Exception as error:  # noqa: BLE001 (whatever a runtime raises becomes the candidate's row)
+            self.failure = reason_of(error)
+        else:
+            self.wall.append(wall)
+            self.cpu.append(cpu)
+
+
+def measure(
+    calls: Mapping[str, Callable[[], object]],
+    config: BenchConfig,
+    *,
+    clock: Clock | None = None,
+    on_round: Callable[[], None] | None = None,
+) -> dict[str, Timings]:
+    """Time all candidates against each other.
+
+    Args:
+        calls: name -> function that runs one batch.
+        config: see :class:`BenchConfig`.
+        clock: where times come from.
+        on_round: called after every round.
+
+    Returns:
+        timings of every name; a candidate that raises keeps its reason and takes no further part.
+    """
+    clock = clock or Clock()
+    turns = {name: _Turns(call) for name, call in calls.items()}
+    for turn in turns.values():
+        try:
+            warm_up(turn.call, config, clock)
+        except Exception as error:  # noqa: BLE001 (as above)
+            turn.failure = reason_of(error)
+    order = random.Random(config.seed)
+    start, rounds = clock.wall(), 0
+    while True:
+        alive = [turn for turn in turns.values() if turn.failure is None]
+        spent = clock.wall() - start
+        enough = rounds >= config.min_runs and spent >= config.min_seconds
+        if not alive or enough or (rounds and spent >= config.budget_seconds):
+            break
+        for turn in order.sample(alive, len(alive)):
+            turn.run(clock)
+        rounds += 1
+        if on_round:
+            on_round()
+    return {n: Timings(wall=tuple(t.wall), cpu=tuple(t.cpu), failure=t.failure) for n, t in turns.items()}
+
+
+def warm_up(call: Callable[[], object], config: BenchConfig, clock: Clock) -> int:
+    """Run until the medians of two neighbouring windows of runs agree; returns the number of runs.
+
+    The first run, which may compile, counts for nothing.
+    """
+    call()
+    times: list[float] = []
+    start = clock.wall()
+    while len(times) < config.warmup_runs - 1 and clock.wall() - start < config.warmup_seconds:
+        before = clock.wall()
+        call()
+        times.append(clock.wall() - before)
+        if len(times) >= 2 * WINDOW:
+            earlier, later = statistics.median(times[-2 * WINDOW : -WINDOW]), statistics.median(times[-WINDOW:])
+            if abs(later - earlier) <= STABLE_WITHIN * earlier:
+                break
+    return len(times) + 1
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The smallest value that at least ``share`` of all values do not exceed (nearest rank).
+
+    Raises:
+        BenchError: no values.
+    """
+    if not values:
+        raise BenchError("no timed runs; raise budget_seconds")
+    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
+
+
+def is_contended(wall: float, cpu: float, threads: int) -> bool:
+    """Whether wall and processor time of a run contradict a quiet machine with ``threads`` threads.
+
+    Serial parts let a run use anything between one core and ``threads`` cores. Waiting for a core shows as more wall
+    than processor time; a runtime that ignores its limit shows as more processor time than ``threads`` cores have.
+    """
+    return wall > CONTENTION_RATIO * cpu or cpu > CONTENTION_RATIO * threads * wall
+
+
+def reason_of(error: BaseException) -> str:
+    """An error as one short line that is fit for a result file: no stack, no folders of this machine."""
+    text = " ".join((str(error).strip() or type(error).__name__).split())
+    words = [word.rsplit("/", 1)[-1] if word.lstrip("'\"(").startswith("/") else word for word in text.split(" ")]
+    text = " ".join(words)
+    return text if len(text) <= 300 else text[:299] + "…"

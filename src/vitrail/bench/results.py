@@ -1,0 +1,109 @@
+"""What a measurement says, and the file that keeps it: JSON lines, one row a candidate."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self
+
+from vitrail.core.errors import BenchError
+from vitrail.core.files import write_text
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchResult:
+    """One candidate's row. Numbers are None where the candidate failed before they could be taken.
+
+    Attributes:
+        name: "RUNTIME VARIANT", e.g. "onnxruntime int8".
+        runtime: a name in :data:`~vitrail.bench.session.RUNTIMES`.
+        variant: "float", "int8", ...
+        file: what was loaded, relative to the run folder.
+        threads, batch_size, image_size: of every run; height and width in pixels.
+        runtime_version: of the runtime's library.
+        options: what the runtime was set to beyond its defaults.
+        num_runs: timed runs.
+        latency_ms_median, latency_ms_p90, latency_ms_min: wall time of a run.
+        cpu_ms_median: processor time of a run, all threads together.
+        latency_ratio, cpu_ratio: median over the baseline's median of the same measurement; below 1 is faster. A busy
+            machine interrupts long runs more often than short ones: ``cpu_ratio`` is the one to trust there.
+        contended: wall and processor time disagree, so other programs disturbed the measurement.
+        load_ms: from the file to the first answer, with compilation, without importing the library.
+        peak_memory_mb: of a fresh process that loads and runs it (10^6 bytes).
+        size_bytes: of the file.
+        failure: why there is no measurement, None if there is one.
+        environment: see :func:`~vitrail.bench.environment.environment`.
+    """
+
+    name: str
+    runtime: str
+    variant: str
+    file: str = ""
+    threads: int = 1
+    batch_size: int = 1
+    image_size: tuple[int, int] = (0, 0)
+    runtime_version: str = ""
+    options: dict[str, str] = field(default_factory=dict)
+    num_runs: int = 0
+    latency_ms_median: float | None = None
+    latency_ms_p90: float | None = None
+    latency_ms_min: float | None = None
+    cpu_ms_median: float | None = None
+    latency_ratio: float | None = None
+    cpu_ratio: float | None = None
+    contended: bool = False
+    load_ms: float | None = None
+    peak_memory_mb: float | None = None
+    size_bytes: int | None = None
+    failure: str | None = None
+    environment: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """The inverse of :meth:`to_dict`, also after a trip through JSON; fields of later versions are left out.
+
+        Raises:
+            BenchError: name, runtime or variant is missing.
+        """
+        known = {f.name for f in fields(cls)}
+        values = {k: tuple(v) if k == "image_size" else v for k, v in values.items() if k in known}
+        missing = {"name", "runtime", "variant"} - set(values)
+        if missing:
+            raise BenchError(f"not a bench row: it has no {', '.join(sorted(missing))}")
+        return cls(**values)
+
+
+def append_results(path: Path, results: Iterable[BenchResult]) -> None:
+    """Add rows at the end; the file is replaced as a whole, so it never holds half a row of ours.
+
+    What is there already is kept byte for byte, broken rows too.
+    """
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    if text and not text.endswith("\n"):
+        text += "\n"
+    write_text(path, text + "".join(json.dumps(r.to_dict(), ensure_ascii=False) + "\n" for r in results))
+
+
+def read_results(path: Path) -> list[BenchResult]:
+    """All rows, oldest first; rows that are not ours or were cut short are passed over."""
+    results = []
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    for line in text.splitlines():
+        try:
+            results.append(BenchResult.from_dict(json.loads(line)))
+        except (ValueError, TypeError, AttributeError):
+            continue
+    return results
+
+
+def latest_results(path: Path) -> list[BenchResult]:
+    """The newest row of every candidate (name, threads, batch size), in the order in which candidates first appear."""
+    newest: dict[tuple[str, int, int], BenchResult] = {}
+    for result in read_results(path):
+        newest[result.name, result.threads, result.batch_size] = result
+    return list(newest.values())

@@ -1,0 +1,1 @@
+"""One file a runtime; each has ``load(source, *, threads) -> Session``."""

@@ -1,0 +1,43 @@
+"""ONNX Runtime on the CPU, float and QDQ files alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from vitrail.bench.session import Images, Session
+from vitrail.core.errors import BenchError
+
+
+def load(source: Path, *, threads: int) -> Session:
+    """An ONNX file in a session of its own.
+
+    Raises:
+        BenchError: the file is not an ONNX model that this version can run.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Idle workers that spin would take the cores from the candidate that is measured next.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        session = ort.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the C++ side raises a dozen unrelated classes
+        raise BenchError(f"ONNX Runtime cannot load {source.name}: {error}; export it again") from error
+    name = session.get_inputs()[0].name
+
+    def run(images: Images) -> NDArray[Any]:
+        answer: NDArray[Any] = session.run(None, {name: images})[0]
+        return answer
+
+    return Session(
+        runtime="onnxruntime",
+        version=ort.__version__,
+        threads=threads,
+        run=run,
+        options={"provider": "CPUExecutionProvider", "graph_optimization_level": "all", "allow_spinning": "0"},
+    )

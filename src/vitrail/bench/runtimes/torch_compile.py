@@ -1,0 +1,24 @@
+"""PyTorch through ``torch.compile`` (TorchInductor); the first call compiles and needs a C++ compiler."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from vitrail.bench.runtimes.torch_eager import numpy_call, read_model
+from vitrail.bench.session import Session
+
+
+def load(source: Path | nn.Module, *, threads: int) -> Session:
+    """As :func:`.torch_eager.load`; specialised to the shape of the first call."""
+    torch.set_num_threads(threads)  # Inductor bakes the number of threads into the code that it writes
+    compiled = torch.compile(read_model(source), dynamic=False)
+    return Session(
+        runtime="torch-compile",
+        version=torch.__version__,
+        threads=threads,
+        run=numpy_call(compiled, threads),
+        options={"dynamic": "False", "mode": "default"},
+    )

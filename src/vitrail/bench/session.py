@@ -1,0 +1,92 @@
+"""One small interface to every runtime: numpy images in, numpy answers out, a fixed number of threads.
+
+Runtimes are imported on first use: a process that measures ONNX Runtime must not carry PyTorch in its memory.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitrail.core.errors import BenchError, UnknownNameError
+
+Images = NDArray[np.float32]
+"""Normalised images (b, c, h, w)."""
+
+RUNTIMES: dict[str, str] = {
+    "torch": "vitrail.bench.runtimes.torch_eager",
+    "torch-compile": "vitrail.bench.runtimes.torch_compile",
+    "onnxruntime": "vitrail.bench.runtimes.onnx_runtime",
+    "openvino": "vitrail.bench.runtimes.openvino_cpu",
+}
+"""Runtime -> the module whose ``load(source, *, threads)`` gives a :class:`Session`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """A loaded model; calling it runs one batch.
+
+    Attributes:
+        runtime: a name in :data:`RUNTIMES`.
+        version: of the runtime's library.
+        threads: how many threads one call may use.
+        options: what was set beyond the defaults, because it changes speed or accuracy.
+        run: float32 images (b, c, h, w) to the model's answer.
+    """
+
+    runtime: str
+    version: str
+    threads: int
+    run: Callable[[Images], NDArray[Any]]
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def __call__(self, images: Images) -> NDArray[Any]:
+        return self.run(images)
+
+
+def import_runtime(runtime: str) -> Any:
+    """The module of a runtime, with its library; importing is kept apart from loading so that it can be timed apart.
+
+    Raises:
+        UnknownNameError: no such runtime.
+        BenchError: its library is not installed or does not load here.
+    """
+    if runtime not in RUNTIMES:
+        close = difflib.get_close_matches(runtime, RUNTIMES, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(RUNTIMES)}"
+        raise UnknownNameError(f"unknown runtime '{runtime}'; {hint}")
+    try:
+        return importlib.import_module(RUNTIMES[runtime])
+    except ImportError as error:
+        raise BenchError(f"runtime {runtime} cannot be used here: {error}; install it or leave it out") from error
+
+
+def open_session(source: str | Path | Any, runtime: str, threads: int = 1) -> Session:
+    """Load a model into a runtime.
+
+    Args:
+        source: an ONNX file for ``onnxruntime`` and ``openvino``; a run folder or an ``nn.Module`` for ``torch`` and
+            ``torch-compile``.
+        runtime: a name in :data:`RUNTIMES`.
+        threads: how many threads one call may use.
+
+    Raises:
+        UnknownNameError: no such runtime.
+        BenchError: the runtime or the file cannot be used, with the reason.
+    """
+    if threads < 1:
+        raise BenchError(f"threads={threads} is below 1; give the number of cores to use")
+    module = import_runtime(runtime)
+    if isinstance(source, str | Path):
+        source = Path(source)
+        if not source.exists():
+            raise BenchError(f"{source} does not exist; make it with: vitrail export {source.parent}")
+    session: Session = module.load(source, threads=threads)
+    return session

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from vitrail.bench import BenchResult, append_results, latest_results, read_results
+from vitrail.core.errors import BenchError
+
+
+def row(name="torch float", **values) -> BenchResult:
+    runtime, variant = name.split()
+    return BenchResult(name=name, runtime=runtime, variant=variant, **values)
+
+
+def test_rows_survive_the_file(tmp_path):
+    path = tmp_path / "bench.jsonl"
+    first = row(latency_ms_median=1.5, image_size=(48, 32), options={"a": "b"}, environment={"cores": 2})
+    second = row("onnxruntime int8", failure="no kernel – sorry")
+    append_results(path, [first])
+    append_results(path, [second])
+    assert read_results(path) == [first, second]
+    assert len(path.read_text().splitlines()) == 2
+
+
+def test_a_cut_last_line_is_passed_over_and_does_not_swallow_the_next_row(tmp_path):
+    path = tmp_path / "bench.jsonl"
+    append_results(path, [row(latency_ms_median=1.0)])
+    with path.open("a") as file:
+        file.write('{"name": "openvino flo')
+    assert [r.name for r in read_results(path)] == ["torch float"]
+    append_results(path, [row("onnxruntime float")])
+    assert [r.name for r in read_results(path)] == ["torch float", "onnxruntime float"]
+    assert '{"name": "openvino flo\n' in path.read_text()
+
+
+@pytest.mark.parametrize("line", ["[]", "3", "null", '{"name": "x"}', "", "\x00\x00"])
+def test_foreign_rows_are_passed_over(tmp_path, line):
+    path = tmp_path / "bench.jsonl"
+    path.write_text(line + "\n" + json.dumps(row().to_dict()) + "\n")
+    assert read_results(path) == [row()]
+
+
+def test_fields_of_later_versions_are_left_out():
+    assert BenchResult.from_dict(row().to_dict() | {"energy_mj": 4}) == row()
+    with pytest.raises(BenchError, match="runtime"):
+        BenchResult.from_dict({"name": "a", "variant": "float"})
+
+
+def test_latest_row_of_every_candidate(tmp_path):
+    path = tmp_path / "bench.jsonl"
+    old, other, four = row(num_runs=1), row("openvino int8"), row(num_runs=4, threads=4)
+    append_results(path, [old, other, four, row(num_runs=2)])
+    assert latest_results(path) == [row(num_runs=2), other, four]
+
+
+def test_no_file_no_rows(tmp_path):
+    assert read_results(tmp_path / "bench.jsonl") == []
