@@ -118,7 +118,7 @@ def train_loader(
     """
     if len(images) == 0:
         raise DataError(
-            "there are no training images; give class folders, train/ and val/ folders, or labels.csv with a split column"
+            "there are no training images; give class folders, train/ and val/ folders, or labels.csv with a 'split'"
         )
     mix = BatchMix(augment, num_classes) if augment.mixes else None
     sampler = EpochSampler(len(images), seed)

@@ -1,0 +1,87 @@
+"""Which class is the image of?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn import functional as F
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
+
+from vitrail.core.errors import ConfigError
+from vitrail.models import Backbone
+from vitrail.tasks.base import Task
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """One class that an image may be of.
+
+    Attributes:
+        label: the class's name.
+        index: its place among the classes.
+        probability: softmax of the logits, 0 to 1.
+    """
+
+    label: str
+    index: int
+    probability: float
+
+
+class ClassificationTask(Task):
+    """One class an image; the head is the backbone's own classifier.
+
+    Args:
+        backbone: with ``num_classes == len(classes)``.
+        classes: names, in the order of the labels.
+        label_smoothing: share of the target that is spread over all classes, in training mode only, so that a
+            validation loss is the plain cross-entropy.
+
+    Raises:
+        ConfigError: fewer than two classes, another number of outputs than classes, or a smoothing outside [0, 1).
+    """
+
+    def __init__(self, backbone: Backbone, classes: Sequence[str], *, label_smoothing: float = 0.0) -> None:
+        super().__init__(backbone, tuple(classes))
+        if len(self.classes) < 2:
+            raise ConfigError(f"{len(self.classes)} classes: telling classes apart needs at least 2")
+        if backbone.num_classes != len(self.classes):
+            raise ConfigError(
+                f"the model has {backbone.num_classes} outputs for {len(self.classes)} classes; "
+                f"create it with num_classes={len(self.classes)}"
+            )
+        if not 0 <= label_smoothing < 1:
+            raise ConfigError(f"label_smoothing={label_smoothing} is outside [0, 1); 0.1 is usual")
+        self.label_smoothing = label_smoothing
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised images (b, c, h, w) to logits (b, num_classes)."""
+        return self.backbone(images)
+
+    def loss(self, output: Tensor, targets: Tensor) -> Tensor:
+        """Cross-entropy of logits (b, num_classes) with class indices (b,) or soft labels (b, num_classes)."""
+        return F.cross_entropy(output.float(), targets, label_smoothing=self.label_smoothing if self.training else 0.0)
+
+    def predict(self, output: Tensor, top_k: int = 5) -> list[tuple[ClassScore, ...]]:
+        """Logits (b, num_classes) to the ``top_k`` most probable classes of each image (all, if there are fewer)."""
+        count = min(max(top_k, 1), len(self.classes))
+        best = output.detach().float().softmax(dim=-1).topk(count, dim=-1)
+        return [
+            tuple(
+                ClassScore(label=self.classes[index], index=index, probability=probability)
+                for probability, index in zip(probabilities, indices, strict=True)
+            )
+            for probabilities, indices in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+        ]
+
+    def metrics(self) -> MetricCollection:
+        """``top1`` and ``top5``, 0 to 1, of logits and class indices; with fewer than five classes k is their number."""
+        count = len(self.classes)
+        return MetricCollection(
+            {
+                name: MulticlassAccuracy(num_classes=count, top_k=min(k, count), average="micro", validate_args=False)
+                for name, k in (("top1", 1), ("top5", 5))
+            }
+        )
