@@ -78,6 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (VitrailError, CycloptsError) as error:
+        if any(isinstance(link, KeyboardInterrupt) for link in _chain(error)):
+            return _fail(_interrupted(verb, words), 130, debug)
         return _fail(f"error: {error}", 2, debug)
     except Exception as error:
         if (sentence := _disk_sentence(error)) is not None:

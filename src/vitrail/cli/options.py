@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 import docstring_parser
 import yaml
@@ -23,6 +23,12 @@ from vitrail.core.errors import ConfigError
 
 Groups = Mapping[str, tuple[str, ...]]
 """Heading in the help -> dotted names of fields, or of whole nested configurations."""
+
+LISTS = (tuple[str, ...], tuple[float, ...], tuple[int, ...])
+"""Types of options that take as many words as follow them."""
+
+PAIR = tuple[int, int]
+"""Where a number or a pair of numbers is allowed, the option takes one word or two."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +66,7 @@ def configured(
 
     def decorate(verb: Callable[..., None]) -> Callable[..., None]:
         def command(*args: Any, config: Path | None = None, print_config: bool = False, **given: Any) -> None:
-            chosen = {option.path: given.pop(option.name) for option in options if option.name in given}
+            chosen = {option.path: _one_or_pair(option, given.pop(option.name)) for option in options if option.name in given}
             effective = effective_config(defaults, config, chosen)
             if print_config:
                 print(to_yaml(effective), end="")
@@ -130,7 +136,8 @@ def _field_docs(config_type: type) -> dict[str, str]:
     for base in reversed(config_type.__mro__):
         for entry in docstring_parser.parse(base.__doc__ or "").params if is_dataclass(base) else ():
             for name in entry.arg_name.split(","):
-                texts[name.strip()] = " ".join((entry.description or "").split())
+                text = " ".join((entry.description or "").split())
+                texts[name.strip()] = text[:1].upper() + text[1:]
     return texts
 
 
@@ -143,21 +150,29 @@ def _signature(verb: Callable[..., None], options: list[Option], groups: Groups)
     for option in options:
         dotted = ".".join(option.path)
         heading = next((h for h, members in groups.items() if {dotted, option.path[0]} & {*members}), None)
+        kind: Any = tuple[int, ...] | None if _takes_pair(option) else option.kind
         shown = Parameter(
             name=f"--{option.name.replace('_', '-')}",
             help=option.help,
             group=order[heading] if heading else None,
             negative_iterable=(),
+            consume_multiple=(kind in LISTS or _takes_pair(option)) or None,
         )
-        added.append(
-            inspect.Parameter(option.name, keyword, default=option.default, annotation=Annotated[option.kind, shown])
-        )
+        added.append(inspect.Parameter(option.name, keyword, default=option.default, annotation=Annotated[kind, shown]))
     setup = Group("Configuration", sort_key=80)
     file = Parameter(group=setup, help="YAML file with values for these options; the command line wins over it.")
     show = Parameter(group=setup, help="Print the effective configuration as YAML, and stop.", negative=())
     added.append(inspect.Parameter("config", keyword, default=None, annotation=Annotated[Path | None, file]))
     added.append(inspect.Parameter("print_config", keyword, default=False, annotation=Annotated[bool, show]))
     return inspect.Signature([*own, *added])
+
+
+def _takes_pair(option: Option) -> bool:
+    return {int, PAIR} <= {*get_args(option.kind)}
+
+
+def _one_or_pair(option: Option, value: Any) -> Any:
+    return value[0] if _takes_pair(option) and len(value) == 1 else value
 
 
 def _read(file: Path) -> dict[str, Any]:

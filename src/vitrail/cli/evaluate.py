@@ -1,0 +1,218 @@
+"""``vitrail evaluate``: how often a model is right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vitrail.bench import onnx_variants, open_session
+from vitrail.cli.display import Display, Output, OutputOptions, display, number, percent
+from vitrail.cli.options import configured
+from vitrail.cli.run_data import load_run_data
+from vitrail.core.errors import ConfigError
+from vitrail.core.files import read_json, write_json
+from vitrail.core.run import Run
+from vitrail.core.types import Preprocessing
+from vitrail.data import DataConfig, DataSplits, load_data
+from vitrail.evaluation import ClassificationReport, confusion_figure, evaluate as evaluate_predictor, reliability_figure
+from vitrail.models import create_model
+from vitrail.tasks import ClassificationTask, load_task
+
+FEW_CLASSES = 20
+"""Up to so many classes the table has all of them, else only the ones with the lowest F1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """What is evaluated, and on which images.
+
+    Attributes:
+        model: Name of a model, for weights that no run belongs to.
+        weights: File or https URL of those weights.
+        data: Folder of images, or "sample"; a run's own held-out images by default.
+        image_size: Pixels a side, or height and width; the model's own by default.
+        mean, std: What is subtracted from the pixels (0 to 1) and what they are divided by: one number, or one a
+            channel; the model's own by default.
+        crop_fraction: How much of the shorter side is kept; the model's own by default.
+        interpolation: How images are resized, e.g. bicubic; the model's own by default.
+        batch_size: Images at once; changes speed, never the result.
+        max_bad_fraction: Share of images that may be undecodable; they are listed and skipped.
+    """
+
+    model: str | None = None
+    weights: str | None = None
+    data: str | None = None
+    image_size: int | tuple[int, int] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    crop_fraction: float | None = None
+    interpolation: str | None = None
+    batch_size: int = 64
+    max_bad_fraction: float = 0.01
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ConfigError(f"batch_size={self.batch_size} is below 1; 64 is usual")
+        for name in ("mean", "std"):
+            if (values := getattr(self, name)) is not None and len(values) not in (1, 3):
+                raise ConfigError(f"{name} has {len(values)} numbers; give one, or three (red, green, blue)")
+        if self.std is not None and min(self.std) <= 0:
+            raise ConfigError(f"std={self.std} must be above 0; 0.5 and ImageNet's 0.229 0.224 0.225 are usual")
+
+
+@configured(
+    EvaluateConfig(),
+    groups={
+        "Weights without a run": ("model", "weights"),
+        "Images": ("data", "max_bad_fraction", "batch_size"),
+        "Preprocessing": ("image_size", "mean", "std", "crop_fraction", "interpolation"),
+    },
+)
+def evaluate(config: EvaluateConfig, run: Path | None = None, /, *, output: OutputOptions = Output()) -> None:
+    """Measure the accuracy of a run or of a weights file.
+
+    For a run: the weights, and every exported file, on the held-out images (the test part, or the validation part
+    where there is none); the result is kept in the run as `evaluation.json` and two figures. With `--data` all
+    images of another folder are taken, and the run is not changed. For a weights file, ours or the authors' layout:
+    `--model`, `--weights` and `--data`.
+
+    **Examples**
+
+    ```sh
+    vitrail evaluate runs/photos
+    vitrail evaluate runs/photos --data other_photos/
+    vitrail evaluate --model vit_tiny_patch16 --weights vit.safetensors --data imagenet/ --mean 0.5 --std 0.5
+    ```
+
+    Args:
+        run: Run folder.
+    """
+    if (run is None) == (config.model is None or config.weights is None or config.data is None):
+        raise ConfigError("give either a run folder, or all of --model, --weights and --data")
+    with display(output) as shown:
+        if run is None:
+            report = evaluate_weights(shown, config)
+            values: dict[str, Any] = report.to_dict()
+        elif config.data is None:
+            report = evaluate_run(Run.open(run), config.batch_size, progress=shown.progress)
+            values = evaluate_files(Run.open(run), config.batch_size, progress=shown.progress)
+        else:
+            report = _evaluate_elsewhere(shown, Run.open(run), config)
+            values = report.to_dict()
+        show_report(shown, report)
+        show_files(shown, values.get("files", {}))
+        shown.result(values)
+
+
+def evaluate_run(run: Run, batch_size: int = 64, *, progress: bool = False) -> ClassificationReport:
+    """Evaluate a run's weights on its held-out images; write ``run.evaluation`` and the figures."""
+    data = load_run_data(run)
+    task, preprocessing = load_task(run), Preprocessing.from_dict(run.read()["preprocessing"])
+    report = evaluate_predictor(
+        task, data.held_out, preprocessing, data.classes, batch_size=batch_size, progress=progress
+    )
+    write_json(run.evaluation, report.to_dict() | {"split": "val" if data.test is None else "test"})
+    for name, figure in (("confusion", confusion_figure(report)), ("reliability", reliability_figure(report))):
+        run.figures.mkdir(exist_ok=True)
+        figure.savefig(run.figures / f"{name}.png", dpi=120, bbox_inches="tight")
+    return report
+
+
+def evaluate_files(run: Run, batch_size: int = 64, *, progress: bool = False) -> dict[str, Any]:
+    """Evaluate a run's exported files in ONNX Runtime, and add them to ``run.evaluation``; returns all of it."""
+    known: dict[str, Any] = read_json(run.evaluation)
+    data = load_run_data(run)
+    preprocessing = Preprocessing.from_dict(run.read()["preprocessing"])
+    files = {}
+    for variant in onnx_variants(run):
+        if (path := run.onnx(variant)).exists():
+            session = open_session(path, "onnxruntime", torch.get_num_threads())
+
+            def predictor(images: Tensor, session: Any = session) -> Tensor:
+                return torch.from_numpy(session(images.numpy()))
+
+            report = evaluate_predictor(
+                predictor, data.held_out, preprocessing, data.classes, batch_size=batch_size, progress=progress
+            )
+            files[variant] = {"file": path.name, **_headline(report)}
+    known["files"] = files
+    write_json(run.evaluation, known)
+    return known
+
+
+def _headline(report: ClassificationReport) -> dict[str, Any]:
+    return {name: getattr(report, name) for name in ("top1", "top5", "loss", "ece", "num_images")}
+
+
+def evaluate_weights(shown: Display, config: EvaluateConfig) -> ClassificationReport:
+    """Evaluate a weights file that no run belongs to."""
+    assert config.model is not None and config.data is not None
+    data = load_data(
+        DataConfig(path=config.data, val_fraction=1.0, max_bad_fraction=config.max_bad_fraction),
+        progress=shown.progress,
+    )
+    model = create_model(
+        config.model, num_classes=len(data.classes), image_size=config.image_size, weights=config.weights
+    )
+    own = replace(type(model).preprocessing, image_size=model.config.image_size)
+    task = ClassificationTask(model, data.classes).eval()
+    return _evaluate_on(shown, task, data, changed(own, config), config)
+
+
+def _evaluate_elsewhere(shown: Display, run: Run, config: EvaluateConfig) -> ClassificationReport:
+    data = load_run_data(run, other=config.data, progress=shown.progress)
+    preprocessing = changed(Preprocessing.from_dict(run.read()["preprocessing"]), config)
+    return _evaluate_on(shown, load_task(run), data, preprocessing, config)
+
+
+def _evaluate_on(
+    shown: Display, task: Any, data: DataSplits, preprocessing: Preprocessing, config: EvaluateConfig
+) -> ClassificationReport:
+    for text in data.skipped:
+        shown.say(f"skipped {text}")
+    return evaluate_predictor(
+        task, data.held_out, preprocessing, data.classes, batch_size=config.batch_size, progress=shown.progress
+    )
+
+
+def changed(preprocessing: Preprocessing, config: EvaluateConfig) -> Preprocessing:
+    """``preprocessing`` with what the options say."""
+    given: dict[str, Any] = {
+        name: value for name in ("mean", "std", "crop_fraction", "interpolation") if (value := getattr(config, name)) is not None
+    }
+    for name in ("mean", "std"):
+        if len(given.get(name, ())) == 1:
+            given[name] = given[name] * 3
+    return replace(preprocessing, **given)
+
+
+def show_report(shown: Display, report: ClassificationReport) -> None:
+    """The headline and the classes."""
+    shown.say(
+        f"{report.num_images} images: top-1 {percent(report.top1)}, top-5 {percent(report.top5)}, "
+        f"loss {number(report.loss, 4)}, calibration error {percent(report.ece)}"
+    )
+    rows = [row for row in report.per_class if row.support]
+    title = "Classes"
+    if len(rows) > FEW_CLASSES:
+        title = f"The {FEW_CLASSES} most difficult of {len(rows)} classes"
+        rows = sorted(rows, key=lambda row: row.f1)[:FEW_CLASSES]
+    shown.table(
+        title,
+        ("class", "images", "precision", "recall", "F1"),
+        [(row.name, row.support, percent(row.precision), percent(row.recall), percent(row.f1)) for row in rows],
+    )
+
+
+def show_files(shown: Display, files: dict[str, Any]) -> None:
+    """The accuracy of exported files."""
+    if files:
+        shown.table(
+            "Exported files",
+            ("file", "top-1", "top-5", "loss"),
+            [(f["file"], percent(f["top1"]), percent(f["top5"]), number(f["loss"], 4)) for f in files.values()],
+        )

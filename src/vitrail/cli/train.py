@@ -1,0 +1,101 @@
+"""``vitrail train``: from images to a run."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from vitrail.cli.display import Display, Output, OutputOptions, display, number, percent
+from vitrail.cli.options import Groups, configured
+from vitrail.core.run import Run
+from vitrail.training import TrainConfig, train as train_model
+
+TRAIN_NAMES = {"data.path": "data", "data.seed": "split_seed"}
+
+TRAIN_GROUPS: Groups = {
+    "Model": ("model", "weights", "image_size", "crop_fraction", "drop_path_rate"),
+    "Data": ("data",),
+    "Training": (
+        "epochs",
+        "batch_size",
+        "learning_rate",
+        "weight_decay",
+        "layer_decay",
+        "warmup_epochs",
+        "label_smoothing",
+        "ema_decay",
+        "gradient_clip",
+        "keep",
+        "seed",
+    ),
+    "Augmentation": ("augment",),
+    "Hardware": ("precision", "accelerator", "devices", "num_nodes", "strategy", "num_workers", "deterministic"),
+}
+
+
+@configured(TrainConfig(), names=TRAIN_NAMES, groups=TRAIN_GROUPS)
+def train(
+    config: TrainConfig,
+    *,
+    run: Path = Path("runs/train"),
+    resume: bool = False,
+    overwrite: bool = False,
+    output: OutputOptions = Output(),
+) -> None:
+    """Train a model on a folder of images.
+
+    The folder has one folder of images for each class; it may be divided into `train/`, `val/` and `test/`, else a
+    validation part is cut off by seed. AdamW with warm-up and cosine decay, augmentation, and a moving average of
+    the weights. The run folder gets the weights, the curves and everything needed to repeat the training.
+
+    **Examples**
+
+    ```sh
+    vitrail train --data photos/ --model edgevit_xxs --run runs/photos
+    vitrail train --data photos/ --run runs/photos --epochs 50 --resume
+    vitrail train --data photos/ --print-config > photos.yaml
+    vitrail train --config photos.yaml --learning-rate 5e-4
+    ```
+
+    Args:
+        run: Folder that the run is written to.
+        resume: Continue an interrupted training where it stopped.
+        overwrite: Delete a run that is in the folder.
+    """
+    with display(output) as shown:
+        finished = train_model(config, run=run, resume=resume, overwrite=overwrite, progress=shown.progress)
+        show_training(shown, finished)
+        shown.say(f"Next: vitrail evaluate {run}")
+        shown.result({"run": str(run), "epochs": len(read_metrics(finished)), **best_epoch(finished)})
+
+
+def read_metrics(run: Run) -> list[dict[str, float]]:
+    """The rows of ``run.metrics``, one an epoch."""
+    with run.metrics.open(newline="", encoding="utf-8") as file:
+        return [{k: float(v) for k, v in row.items() if v not in (None, "")} for row in csv.DictReader(file)]
+
+
+def best_epoch(run: Run) -> dict[str, Any]:
+    """The row with the best validation score."""
+    return max(read_metrics(run), key=lambda row: row.get("val_top1", 0.0), default={})
+
+
+def show_training(shown: Display, run: Run) -> None:
+    """The best and the last epoch."""
+    rows = read_metrics(run)
+    best = best_epoch(run)
+    shown.table(
+        f"Training: {len(rows)} epochs",
+        ("", "epoch", "training loss", "validation loss", "validation top-1"),
+        [
+            (
+                name,
+                number(row.get("epoch"), 0),
+                number(row.get("train_loss"), 4),
+                number(row.get("val_loss"), 4),
+                percent(row.get("val_top1")),
+            )
+            for name, row in (("best", best), ("last", rows[-1] if rows else {}))
+        ],
+    )
