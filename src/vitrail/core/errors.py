@@ -35,6 +35,10 @@ class RunError(VitrailError):
     """A run folder is missing, incomplete, or of another kind than the command needs."""
 
 
+class TrainingError(VitrailError):
+    """Training cannot go on: the loss is no number, memory ran out, somebody stopped it."""
+
+
 class ExportError(VitrailError):
     """A model could not be exported, or the exported file disagrees with the model."""
 

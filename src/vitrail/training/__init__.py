@@ -1,0 +1,7 @@
+"""Training: one configuration in, a run folder out. The loop, the devices and the logs are Lightning's."""
+
+from vitrail.training.config import TrainConfig
+from vitrail.training.demo import demo_config
+from vitrail.training.train import train
+
+__all__ = ["TrainConfig", "demo_config", "train"]

@@ -1,0 +1,121 @@
+"""A task as Lightning trains it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.callbacks import WeightAveraging
+from torch import Tensor
+from torchmetrics import MeanMetric
+
+from vitrail.core.errors import TrainingError
+from vitrail.core.types import Batch, Preprocessing
+from vitrail.tasks import Task
+from vitrail.training.config import TrainConfig
+from vitrail.training.optimizer import learning_rate_factor, parameter_groups
+
+
+class TrainingModule(LightningModule):
+    """Loss, metrics, optimiser and schedule of one task; the task itself knows of none of them.
+
+    All randomness of an epoch follows from (seed, epoch, rank), so that a resumed run repeats an uninterrupted one.
+    """
+
+    def __init__(self, task: Task, config: TrainConfig, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        # Convolutions and the LayerNorms between them run a third faster on a CPU with channels last, and on tensor cores.
+        self.task = task.to(memory_format=torch.channels_last)
+        self.config = config
+        self.preprocessing = preprocessing
+        self.train_loss = MeanMetric()
+        self.val_loss = MeanMetric()
+        self.val_metrics = task.metrics()
+        self.scores: dict[str, float] = {}
+
+    def configure_optimizers(self) -> Any:
+        config = self.config
+        groups = parameter_groups(
+            self.task,
+            self.task.backbone,
+            learning_rate=config.learning_rate,
+            weight_decay=config.weight_decay,
+            layer_decay=config.layer_decay,
+        )
+        optimizer = torch.optim.AdamW(groups)
+        num_steps = int(self.trainer.estimated_stepping_batches)
+        num_warmup_steps = round(num_steps * config.warmup_epochs / config.epochs)
+
+        def factor(step: int) -> float:
+            return learning_rate_factor(step, num_steps=num_steps, num_warmup_steps=num_warmup_steps)
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_train_epoch_start(self) -> None:
+        seed_everything(self.config.seed, self.current_epoch, self.global_rank)
+        self.train_loss.reset()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        loss = self.task.loss(self.task(self._prepare(batch)), batch.targets)
+        if not torch.isfinite(loss):
+            raise TrainingError(
+                f"the loss became {loss.item()} at step {self.global_step + 1} (epoch {self.current_epoch + 1}); lower "
+                f"learning_rate={self.config.learning_rate} or gradient_clip={self.config.gradient_clip} and train again"
+            )
+        self.train_loss.update(loss.detach(), len(batch.images))
+        self.log("loss", loss, prog_bar=True, batch_size=len(batch.images))
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        self.val_loss.reset()
+        self.val_metrics.reset()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        output = self.task(self._prepare(batch))
+        self.val_loss.update(self.task.loss(output, batch.targets), len(batch.images))
+        self.val_metrics.update(output, batch.targets)
+
+    def on_validation_epoch_end(self) -> None:
+        """Every process computes: the metrics are summed over all of them."""
+        scores = {"train_loss": self.train_loss.compute(), "val_loss": self.val_loss.compute()}
+        scores |= {f"val_{name}": value for name, value in self.val_metrics.compute().items()}
+        self.scores = {name: float(value) for name, value in scores.items()}
+
+    def _prepare(self, batch: Batch) -> Tensor:
+        return self.preprocessing.normalize(batch.images).contiguous(memory_format=torch.channels_last)
+
+
+def seed_everything(seed: int, epoch: int = 0, rank: int = 0) -> None:
+    """Seed the generators of Python, NumPy and PyTorch (all devices) for one epoch of one process."""
+    # 32 bits, because that is all NumPy's global generator takes.
+    value = int(np.random.SeedSequence((seed, epoch, rank)).generate_state(1)[0])
+    random.seed(value)
+    np.random.seed(value)  # noqa: NPY002 (third parties draw from the global generator)
+    torch.manual_seed(value)
+
+
+def weight_average(decay: float) -> WeightAveraging:
+    """Exponential moving average of weights and running statistics, validated and saved in place of the weights.
+
+    The average starts short and lengthens: decay is at most (1 + n) / (10 + n) at the n-th step, so that the random
+    initial weights are forgotten in short runs too (as TensorFlow's ExponentialMovingAverage does it).
+    """
+    return WeightAveraging(multi_avg_fn=_average_with(decay))
+
+
+def _average_with(decay: float) -> Callable[[Any, Any, Any], None]:
+    @torch.no_grad()
+    def average(averages: list[Tensor], values: list[Tensor], count: Tensor | int) -> None:
+        weight = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
+        if averages[0].is_floating_point():
+            torch._foreach_lerp_(averages, values, weight)
+        else:
+            for average, value in zip(averages, values, strict=True):  # counters of batches
+                average.copy_(value)
+
+    return average

@@ -1,0 +1,129 @@
+"""What a run keeps of its epochs: rows of metrics, the latest state, the best state; all whole at any moment."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import Tensor
+
+from vitrail.core.errors import VitrailError
+from vitrail.core.files import atomic_path, write_text
+from vitrail.core.run import Run
+from vitrail.training.module import TrainingModule
+
+Row = dict[str, float]
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Lightning's checkpoints, renamed into place in their own folder.
+
+    Lightning writes to the system's temporary folder first, and a move from there to another disk is no atomic one.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        with atomic_path(path) as temporary:
+            try:
+                torch.save(checkpoint, temporary)
+            except RuntimeError as error:  # PyTorch's zip writer does not say what the disk said
+                raise VitrailError(f"cannot write {path}: {_first_line(error)}; free space on the disk") from error
+
+
+class Recorder(Checkpoint):
+    """Writes metrics.csv and the checkpoints at the end of every epoch.
+
+    Lightning's ModelCheckpoint and CSVLogger do not serve here: the former forgets what was best when the folder has
+    moved, the latter appends the epochs that a killed run has to repeat. The rows are part of the checkpoint, so that
+    the file always agrees with the state that training resumes from.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.rows: list[Row] = []
+        self.started = 0.0
+        self.learning_rate = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows = list(state_dict["rows"])
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.started = time.perf_counter()
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        # Read here: when the epoch ends, the schedule has already moved on.
+        self.learning_rate = max(group["lr"] for group in trainer.optimizers[0].param_groups)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, TrainingModule)
+        head = {"epoch": trainer.current_epoch + 1, "learning_rate": self.learning_rate}
+        self.rows.append(head | pl_module.scores | {"seconds": round(time.perf_counter() - self.started, 3)})
+        # The best first: if the process is killed in between, the repeated epoch writes the same file again.
+        if best_row(self.rows) is self.rows[-1]:
+            trainer.save_checkpoint(best_checkpoint(self.run), weights_only=False)
+        trainer.save_checkpoint(last_checkpoint(self.run), weights_only=False)
+        if trainer.is_global_zero:
+            write_metrics(self.run, self.rows)
+            for logger in trainer.loggers:
+                logger.log_metrics({k: v for k, v in self.rows[-1].items() if k != "epoch"}, step=trainer.global_step)
+
+
+def best_row(rows: list[Row]) -> Row:
+    """The epoch with the highest validation score; among equals the one with the lowest validation loss, the latest."""
+    return max(reversed(rows), key=lambda row: (row.get("val_top1", 0.0), -row["val_loss"]))
+
+
+def last_checkpoint(run: Run) -> Path:
+    """The state at the end of the latest whole epoch."""
+    return run.checkpoints / "last.ckpt"
+
+
+def best_checkpoint(run: Run) -> Path:
+    """The state at the end of the best epoch."""
+    return run.checkpoints / "best.ckpt"
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint's contents, on the CPU.
+
+    Raises:
+        VitrailError: it is unreadable.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001 (PyTorch raises many kinds for files that are no checkpoints)
+        raise VitrailError(f"cannot read {path}: {_first_line(error)}; start again with --overwrite") from error
+
+
+def recorded_rows(checkpoint: dict[str, Any]) -> list[Row]:
+    """The rows that :class:`Recorder` put into a checkpoint."""
+    return list(checkpoint["callbacks"][Recorder.__qualname__]["rows"])
+
+
+def task_state(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
+    """A task's state in a checkpoint: the averaged weights where averaging is on."""
+    prefix = "task."
+    state = checkpoint["state_dict"]
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def write_metrics(run: Run, rows: list[Row]) -> None:
+    """All rows, each with the columns of the first."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(run.metrics, text.getvalue())
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
