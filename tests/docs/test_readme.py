@@ -1,0 +1,108 @@
+"""README.md, executed. Where a command would take long, a comment above it says what a test puts in its place."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from docs.blocks import ROOT, Block, code_blocks
+
+from vitrail.cli.main import VERBS
+from vitrail.data import DataConfig, load_data
+
+SHELL = code_blocks("README.md", "sh")
+PYTHON = code_blocks("README.md", "python")
+KINDS = ("fast", "slow", "fails", "not run")
+EXCHANGE = re.compile(r"\"([^\"]+)\" -> \"([^\"]+)\"|'([^']+)' -> '([^']+)'")
+
+
+def _kind(block: Block) -> str:
+    return next((kind for kind in KINDS if block.note.startswith(kind)), "fast")
+
+
+def _exchanged(block: Block) -> str:
+    """The code of a block with the quicker settings that its comment names."""
+    code = block.code
+    for groups in EXCHANGE.findall(block.note):
+        old, quick = (text for text in groups if text)
+        assert old in code, f"line {block.line}: {old!r} is not in the block"
+        code = code.replace(old, quick)
+    return code
+
+
+def _of_kind(blocks: list[Block], kind: str) -> list[Block]:
+    return [block for block in blocks if _kind(block) == kind]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the README supposes: a folder of photographs, and some more to classify."""
+    folder = tmp_path_factory.mktemp("readme")
+    images = load_data(DataConfig()).train
+    (folder / "holiday").mkdir()
+    for index, (source, label) in enumerate(zip(images.sources, images.labels.tolist(), strict=True)):
+        place = folder / "photos" / f"sign{label}" if index % 8 else folder / "holiday"
+        if label < 3:
+            place.mkdir(parents=True, exist_ok=True)
+            (place / f"{index}.jpg").write_bytes(source if isinstance(source, bytes) else source.read_bytes())
+    return folder
+
+
+def _run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def _run_shell(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return _run(["bash", "-euo", "pipefail", "-c", code], folder)
+
+
+@pytest.mark.parametrize("block", _of_kind(SHELL, "fast"), ids=lambda block: f"line {block.line}")
+def test_commands_work(block: Block, folder: Path) -> None:
+    done = _run_shell(_exchanged(block), folder)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("block", _of_kind(SHELL, "fails"), ids=lambda block: f"line {block.line}")
+def test_mistakes_are_told_in_one_line(block: Block, folder: Path) -> None:
+    status = re.search(r"exit status (\d+)", block.note)
+    words = re.findall(r'"([^"]+)"', block.note)
+    assert status is not None
+    done = _run_shell(block.code, folder)
+    assert done.returncode == int(status[1])
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert all(word in done.stderr for word in words), done.stderr
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=lambda block: f"line {block.line}")
+def test_python_works(block: Block, folder: Path) -> None:
+    done = _run([sys.executable, "-c", _exchanged(block)], folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", _of_kind(SHELL, "slow"), ids=lambda block: f"line {block.line}")
+def test_slow_commands_work(block: Block, tmp_path: Path, folder: Path) -> None:
+    (tmp_path / "photos").symlink_to(folder / "photos")
+    done = _run_shell(_exchanged(block), tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "runs/photos/report.html").stat().st_size > 10_000
+
+
+def test_the_table_of_verbs_is_complete() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert set(rows) == set(VERBS)
+
+
+def test_what_is_not_run_is_only_the_installation() -> None:
+    assert [block.code for block in _of_kind(SHELL, "not run")] == ["make demo\n"]
+    assert re.search(r"^demo:.*\n\t\$\(BIN\)/vitrail demo$", (ROOT / "Makefile").read_text(), re.MULTILINE)
