@@ -3,8 +3,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from vitrail.bench.protocol import BenchConfig, Clock, is_contended, measure, percentile, reason_of, warm_up
 from vitrail.core.errors import BenchError, ConfigError

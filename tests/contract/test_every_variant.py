@@ -47,7 +47,8 @@ def test_names_of_parameters_are_true(name: str) -> None:
     groups = [prefix for group in model.layer_groups() for prefix in group]
     grouped = [n for n in parameters if n.startswith(tuple(groups))]
     head = [n for n in parameters if n.startswith(model.head_prefixes)]
-    assert head and not set(head) & set(grouped)
+    assert head
+    assert not set(head) & set(grouped)
     assert all(any(n.startswith(prefix) for n in parameters) for prefix in groups)
     # Only the final norm and the head come after the last level.
     rest = set(parameters) - set(grouped) - set(head)

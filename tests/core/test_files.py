@@ -35,9 +35,9 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(VitrailError, match=r"cannot write .*a.txt: No space left on device; free space") as error:
-        with atomic_path(tmp_path / "a.txt"):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    message = r"cannot write .*a.txt: No space left on device; free space"
+    with pytest.raises(VitrailError, match=message) as error, atomic_path(tmp_path / "a.txt"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert "\n" not in str(error.value)
     assert os.listdir(tmp_path) == []
 

@@ -6,8 +6,7 @@ import json
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from vitrail.core.errors import ConfigError
 from vitrail.core.types import Batch, Preprocessing, as_image_size

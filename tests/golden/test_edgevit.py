@@ -16,7 +16,9 @@ from vitrail.models import Backbone
 
 
 def _stage_modules(model: Backbone) -> dict[str, str]:
-    last_blocks = {f"blocks{s + 1}": f"stages.{s}.blocks.{len(stage.blocks) - 1}" for s, stage in enumerate(model.stages)}
+    last_blocks = {
+        f"blocks{s + 1}": f"stages.{s}.blocks.{len(stage.blocks) - 1}" for s, stage in enumerate(model.stages)
+    }
     return last_blocks | {"norm": "norm"}
 
 

@@ -90,5 +90,3 @@ def test_the_learned_table_resizes_as_timm_does() -> None:
     images = torch.randn(1, 3, 256, 192, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         torch.testing.assert_close(model(images), reference(images), rtol=0, atol=1e-6)
-
-

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -70,7 +69,9 @@ def test_another_classifier_is_replaced_only_when_asked(tmp_path: Path) -> None:
     trained, model = small_vit(num_classes=7), small_vit()
     own = model.head.weight.clone()
     torch.save(trained.state_dict(), tmp_path / "w.pth")
-    with pytest.raises(CheckpointError, match=r"head.weight is 7x16 in the file and 3x16 in the model.*replace_head=True"):
+    with pytest.raises(
+        CheckpointError, match=r"head.weight is 7x16 in the file and 3x16 in the model.*replace_head=True"
+    ):
         load_checkpoint(model, tmp_path / "w.pth")
     load_checkpoint(model, tmp_path / "w.pth", replace_head=True)
     assert torch.equal(model.head.weight, own)
@@ -165,7 +166,10 @@ def test_plain_http_is_refused() -> None:
 @given(stage=st.integers(0, 20), block=st.integers(0, 200))
 def test_templates_count_from_any_number(stage: int, block: int) -> None:
     key = Key("blocks{s+1}.{i}.attn", "stages.{s}.blocks.{i}.token_mixer")
-    assert key.match(f"blocks{stage + 1}.{block}.attn.qkv.weight") == f"stages.{stage}.blocks.{block}.token_mixer.qkv.weight"
+    assert (
+        key.match(f"blocks{stage + 1}.{block}.attn.qkv.weight")
+        == f"stages.{stage}.blocks.{block}.token_mixer.qkv.weight"
+    )
     assert key.match(f"blocks{stage + 1}.{block}.attention.qkv.weight") is None
 
 
