@@ -1,0 +1,57 @@
+"""A model as a graph: what quantisation rewrites and export writes, whatever library the layers came from."""
+
+from __future__ import annotations
+
+import operator
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from vitrail.core.errors import VitrailError
+
+
+def capture(model: nn.Module, images: Tensor, error: type[VitrailError]) -> torch.export.ExportedProgram:
+    """The ``torch.export`` graph of a model in eval mode, with a free batch size.
+
+    Args:
+        model: takes normalised images (b, c, h, w) and returns one tensor; its training mode is restored.
+        images: an example; only its shape, dtype and device count.
+        error: what to raise, e.g. ``ExportError``.
+
+    Raises:
+        error: the model cannot be captured, or only for a fixed batch size.
+    """
+    example = torch.zeros(2, *images.shape[1:], dtype=images.dtype, device=images.device)
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            return torch.export.export(model, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    except VitrailError:
+        raise
+    except Exception as failure:  # noqa: BLE001 (torch.export raises all kinds; each means the same to the user)
+        reason = str(failure).strip().splitlines()[0] if str(failure).strip() else type(failure).__name__
+        raise error(
+            f"{type(model).__name__} cannot be captured by torch.export with a free batch size: {reason}; "
+            f"replace control flow that depends on tensor values or on the batch size"
+        ) from failure
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def module_path(node: fx.Node) -> str:
+    """The module that a node was traced from, e.g. ``blocks.0.mlp.fc1``; "" for the model itself."""
+    stack = node.meta.get("nn_module_stack")
+    return str(list(stack.values())[-1][0]) if stack else ""
+
+
+def tensor_of(graph_module: fx.GraphModule, node: Any) -> Tensor | None:
+    """The parameter or buffer that a ``get_attr`` node reads; None for anything else."""
+    if not isinstance(node, fx.Node) or node.op != "get_attr":
+        return None
+    value: Any = operator.attrgetter(str(node.target))(graph_module)
+    return value if isinstance(value, Tensor) else None
