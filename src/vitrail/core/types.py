@@ -50,8 +50,9 @@ class FeatureInfo:
 class Preprocessing:
     """From a decoded image to the numbers that a model expects.
 
-    The image is resized so that its shorter side is ``image_size / crop_fraction``, cropped in the centre, scaled to
-    [0, 1] and normalised: ``(x - mean) / std`` per channel (RGB).
+    The image is resized so that it just covers ``image_size / crop_fraction``, but never enlarged more than covering
+    ``image_size`` needs; then cropped in the centre, scaled to [0, 1] and normalised: ``(x - mean) / std`` per channel
+    (RGB).
     """
 
     image_size: ImageSize = (224, 224)

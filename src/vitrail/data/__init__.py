@@ -2,6 +2,7 @@
 
 from vitrail.data.decode import IMAGE_SUFFIXES, MAX_PIXELS, decode_image
 from vitrail.data.image_set import DataSplits, ImageSet
+from vitrail.data.listing import find_images
 from vitrail.data.load import DataConfig, load_data
 from vitrail.data.loaders import TrainLoader, calibration_images, eval_loader, train_loader
 from vitrail.data.transforms import AugmentConfig, fit_image
@@ -17,6 +18,7 @@ __all__ = [
     "calibration_images",
     "decode_image",
     "eval_loader",
+    "find_images",
     "fit_image",
     "load_data",
     "train_loader",

@@ -50,6 +50,11 @@ def image_files(folder: Path, root: Path) -> list[Path]:
     return sorted(found)
 
 
+def find_images(folder: Path) -> list[Path]:
+    """All image files of a folder at any depth, by the same rules as for training data."""
+    return image_files(folder, folder.resolve())
+
+
 def leads_inside(path: Path, root: Path) -> bool:
     """The file that ``path`` names, after all links, lies in ``root`` and exists."""
     try:

@@ -77,7 +77,7 @@ class ClassificationTask(Task):
         ]
 
     def metrics(self) -> MetricCollection:
-        """``top1`` and ``top5``, 0 to 1, of logits and class indices; with fewer than five classes k is their number."""
+        """``top1`` and ``top5`` of logits and class indices; with fewer than five classes k is their number."""
         count = len(self.classes)
         return MetricCollection(
             {

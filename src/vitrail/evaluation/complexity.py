@@ -1,0 +1,56 @@
+"""How much there is to store and to compute, counted, not timed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from vitrail.core.types import ImageSize, as_image_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class Complexity:
+    """Counts for one image.
+
+    Attributes:
+        params: elements of all parameters (buffers are not counted).
+        macs: multiply-accumulate operations of matrix products and convolutions, those of attention included.
+        activations: elements that convolutions and linear layers output, the better guess at memory traffic
+            (Radosavovic et al. 2020, Designing Network Design Spaces).
+    """
+
+    params: int
+    macs: int
+    activations: int
+
+
+def complexity(model: nn.Module, image_size: int | ImageSize, in_chans: int = 3) -> Complexity:
+    """Count for one image of ``image_size`` pixels; the model may live on the meta device, where this costs nothing."""
+    first = next(model.parameters())
+    images = torch.zeros(1, in_chans, *as_image_size(image_size), device=first.device, dtype=first.dtype)
+    outputs: list[int] = []
+
+    def note(module: nn.Module, args: Any, output: Tensor) -> None:  # noqa: ARG001 (the signature of a hook)
+        outputs.append(output.numel())
+
+    layers = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.Linear)
+    hooks = [module.register_forward_hook(note) for module in model.modules() if isinstance(module, layers)]
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    counter = FlopCounterMode(display=False)
+    try:
+        # Fused attention kernels hide their matrix products from the counter on some devices.
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+            model(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module, training in modes.items():
+            module.training = training
+    params = sum(parameter.numel() for parameter in model.parameters())
+    return Complexity(params=params, macs=counter.get_total_flops() // 2, activations=sum(outputs))
