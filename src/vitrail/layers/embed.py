@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vitrail.core.errors import ConfigError
 from vitrail.core.types import ImageSize
 
 ResizeRule = Literal["bicubic", "bilinear"]
@@ -28,9 +29,76 @@ class PatchEmbed(nn.Module):
         return self.proj(x).flatten(2).transpose(1, 2)
 
 
+class LearnedPosEmbed1d(nn.Module):
+    """A learned row for every token, class token included; the order of the rows is all it knows of space.
+
+    Source: ViT, section 3.1. The rows of the patches are resized to another grid by :meth:`resize`.
+    """
+
+    def __init__(self, grid: ImageSize, dim: int, num_prefix_tokens: int) -> None:
+        super().__init__()
+        self.grid = grid
+        self.num_prefix_tokens = num_prefix_tokens
+        self.table = nn.Parameter(torch.zeros(1, grid[0] * grid[1] + num_prefix_tokens, dim))
+        nn.init.trunc_normal_(self.table, std=0.02)
+
+    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        return x + self.table
+
+    def resize(self, table: Float[Tensor, "1 m d"], rule: ResizeRule) -> Float[Tensor, "1 n d"]:
+        """A checkpoint's table, fitted to this grid."""
+        return resize_pos_embed(table, self.grid, self.num_prefix_tokens, rule)
+
+
+class LearnedPosEmbed2d(nn.Module):
+    """A learned half for the column and one for the row, joined; class tokens get none.
+
+    Source: ViT, appendix D.4 ("2-dimensional positional embedding").
+    """
+
+    def __init__(self, grid: ImageSize, dim: int, num_prefix_tokens: int) -> None:
+        super().__init__()
+        if dim % 2:
+            raise ConfigError(f"learned_2d positions need an even width; {dim} is odd")
+        self.num_prefix_tokens = num_prefix_tokens
+        self.rows = nn.Parameter(torch.zeros(grid[0], dim // 2))
+        self.columns = nn.Parameter(torch.zeros(grid[1], dim // 2))
+        nn.init.trunc_normal_(self.rows, std=0.02)
+        nn.init.trunc_normal_(self.columns, std=0.02)
+
+    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        rows = self.rows[:, None].expand(-1, len(self.columns), -1)
+        columns = self.columns[None].expand(len(self.rows), -1, -1)
+        table = torch.cat([columns, rows], -1).flatten(0, 1)
+        return x + F.pad(table, (0, 0, self.num_prefix_tokens, 0))
+
+
+class SinCosPosEmbed2d(nn.Module):
+    """Fixed sines and cosines of the column and the row; nothing to learn, nothing to store.
+
+    Source: big_vision `posemb_sincos_2d` (Beyer et al. 2022, arXiv:2205.01580): a quarter of the width each for
+    sin x, cos x, sin y, cos y, wavelengths from 2 pi to 20,000 pi in geometric progression.
+    """
+
+    table: Tensor
+
+    def __init__(self, grid: ImageSize, dim: int, num_prefix_tokens: int, temperature: float = 10_000.0) -> None:
+        super().__init__()
+        if dim % 4:
+            raise ConfigError(f"sincos_2d positions need a width that is a multiple of 4; {dim} is not")
+        frequencies = temperature ** -torch.linspace(0, 1, dim // 4)
+        y = torch.arange(grid[0])[:, None, None] * frequencies.expand(grid[1], -1)
+        x = torch.arange(grid[1])[None, :, None] * frequencies.expand(grid[0], 1, -1)
+        table = torch.cat([x.sin(), x.cos(), y.sin(), y.cos()], -1).flatten(0, 1)
+        self.register_buffer("table", F.pad(table, (0, 0, num_prefix_tokens, 0)), persistent=False)
+
+    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        return x + self.table
+
+
 def resize_pos_embed(
     table: Float[Tensor, "1 n d"],
-    new_grid: ImageSize,
+    grid: ImageSize,
     num_prefix_tokens: int,
     rule: ResizeRule = "bicubic",
     old_grid: ImageSize | None = None,
@@ -39,7 +107,7 @@ def resize_pos_embed(
 
     Args:
         table: one row a prefix token, then one a patch, row by row.
-        new_grid: (rows, columns) of patches.
+        grid: (rows, columns) of patches that are wanted.
         num_prefix_tokens: class tokens that have a row.
         rule: "bicubic" with antialiasing as timm 1.0, or "bilinear" with aligned corners as the authors' JAX code
             (scipy.ndimage.zoom, order 1).
@@ -47,10 +115,9 @@ def resize_pos_embed(
     """
     prefix, patches = table[:, :num_prefix_tokens], table[:, num_prefix_tokens:]
     side = round(patches.shape[1] ** 0.5)
-    rows, columns = old_grid or (side, side)
-    grid = patches.float().unflatten(1, (rows, columns)).permute(0, 3, 1, 2)
+    old = patches.float().unflatten(1, old_grid or (side, side)).permute(0, 3, 1, 2)
     if rule == "bicubic":
-        grid = F.interpolate(grid, new_grid, mode="bicubic", antialias=True)
+        resized = F.interpolate(old, grid, mode="bicubic", antialias=True)
     else:
-        grid = F.interpolate(grid, new_grid, mode="bilinear", align_corners=True)
-    return torch.cat([prefix, grid.flatten(2).transpose(1, 2).to(table.dtype)], 1)
+        resized = F.interpolate(old, grid, mode="bilinear", align_corners=True)
+    return torch.cat([prefix, resized.flatten(2).transpose(1, 2).to(table.dtype)], 1)

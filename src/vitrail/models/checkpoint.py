@@ -13,7 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -27,8 +29,8 @@ if TYPE_CHECKING:
 WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model")
 """Names under which trainers nest weights; averaged weights first, since those are the published figures' ones."""
 
-PREFIXES = ("module.", "_orig_mod.", "backbone.")
-"""What DistributedDataParallel, torch.compile and our own tasks put before every name."""
+PREFIXES = ("module.", "_orig_mod.", "backbone.", "opt.target.")
+"""What DistributedDataParallel, torch.compile, our own tasks and Flax's optimisers put before every name."""
 
 _FIELD = re.compile(r"\{(\w+?)(?:\+(\d+))?\}")
 
@@ -89,16 +91,24 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             return strip_prefixes(load_file(path))
         if path.suffix in (".pth", ".pt", ".bin", ".ckpt", ".tar"):
             return strip_prefixes(_unwrap(torch.load(path, map_location="cpu", weights_only=True), path))
+        if path.suffix == ".npz":
+            return strip_prefixes(_read_npz(path))
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} is damaged or holds more than tensors, and Vitrail runs no code from weights files; "
             f"save its state dict alone as .safetensors"
         ) from error
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except (SafetensorError, BadZipFile, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         reason = (str(error) or "it ends too early").splitlines()[0]
         raise CheckpointError(f"{path} is damaged: {reason}; download or save it again") from error
     known = ".safetensors, .pth, .pt, .bin, .ckpt"
     raise CheckpointError(f"{path}: unknown kind of weights file '{path.suffix}'; known: {known}")
+
+
+def _read_npz(path: Path) -> dict[str, Tensor]:
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+        names = [name for name in arrays.files if name.startswith("opt/target/")] or arrays.files
+        return {name.replace("/", "."): torch.from_numpy(arrays[name]) for name in names}
 
 
 def _unwrap(value: Any, path: Path) -> dict[str, Tensor]:
@@ -168,41 +178,38 @@ def load_state(
     Raises:
         CheckpointError: keys or shapes that do not fit, by name.
     """
-    target = model.state_dict()
+    target = model.state_dict().keys()
     candidates = {"vitrail": dict(state)} | {name: rename(state, table) for name, table in layouts.items()}
-    layout = max(candidates, key=lambda name: len(target.keys() & candidates[name].keys()))
-    fitted, misfits = {}, []
-    for name, tensor in candidates[layout].items():
-        if name not in target:
-            if not (replace_head and name.startswith(model.head_prefixes)):
-                misfits.append(f"unexpected {name}")
-            continue
-        shape = tuple(target[name].shape)
-        if tuple(tensor.shape) == shape:
-            fitted[name] = tensor
-        elif name.startswith(model.head_prefixes):
-            if not replace_head:
-                misfits.append(f"{name} is {_shape(tensor.shape)} in the file and {_shape(shape)} in the model")
-        elif (resized := model.adapt_tensor(name, tensor, shape)) is not None:
-            fitted[name] = resized
-        else:
-            misfits.append(f"{name} is {_shape(tensor.shape)} in the file and {_shape(shape)} in the model")
-    for name in target.keys() - candidates[layout].keys():
-        if not (replace_head and name.startswith(model.head_prefixes)):
-            misfits.append(f"missing {name}")
-    if misfits:
-        raise CheckpointError(_misfit_message(model, source, layout, sorted(misfits)))
-    model.load_state_dict(fitted, strict=not replace_head)
+    layout = max(candidates, key=lambda name: len(target & candidates[name].keys()))
+    fitted, misfits = _fit(model, candidates[layout])
+    heads = {name for name in misfits if name.startswith(model.head_prefixes)}
+    if misfits.keys() - (heads if replace_head else set()):
+        remedy = "is it another model's?"
+        if heads == misfits.keys():
+            remedy = "pass replace_head=True (--replace-head) to train a new classifier"
+        texts = sorted(misfits.values())
+        shown = "; ".join(texts[:8]) + (f"; and {len(texts) - 8} more" if len(texts) > 8 else "")
+        raise CheckpointError(f"{source} (layout '{layout}') does not fit {type(model).__name__}: {shown}; {remedy}")
+    model.load_state_dict(fitted, strict=not heads)
     return layout
 
 
-def _misfit_message(model: Backbone, source: str, layout: str, misfits: list[str]) -> str:
-    only_head = all(prefix in text for text in misfits for prefix in model.head_prefixes)
-    remedy = "is it another model's?"
-    if only_head:
-        remedy = "pass replace_head=True (--replace-head) to train a new classifier"
-    shown = "; ".join(misfits[:8]) + (f"; and {len(misfits) - 8} more" if len(misfits) > 8 else "")
-    return f"{source} (layout '{layout}') does not fit {type(model).__name__}: {shown}; {remedy}"
+def _fit(model: Backbone, given: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """What fits the model, resized where the family knows how, and by name what does not, with the reason."""
+    target = model.state_dict()
+    fitted = {}
+    misfits = {name: f"missing {name}" for name in target.keys() - given.keys()}
+    for name, tensor in given.items():
+        if name not in target:
+            misfits[name] = f"unexpected {name}"
+            continue
+        shape = tuple(target[name].shape)
+        resized = tensor if tuple(tensor.shape) == shape else model.adapt_tensor(name, tensor, shape)
+        if resized is None:
+            misfits[name] = f"{name} is {_shape(tensor.shape)} in the file and {_shape(shape)} in the model"
+        else:
+            fitted[name] = resized
+    return fitted, misfits
 
 
 def _shape(shape: Sequence[int]) -> str:

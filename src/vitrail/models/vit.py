@@ -2,7 +2,9 @@
 
 Paper: Dosovitskiy et al., "An Image is Worth 16x16 Words: Transformers for Image Recognition at Scale", ICLR 2021,
 arXiv:2010.11929.
-Compatible with: timm 1.0.31 `vision_transformer` (Apache-2.0).
+Compatible with: timm 1.0.31 `vision_transformer`, `vision_transformer_hybrid` (Apache-2.0) and
+google-research/vision_transformer @ c6de1e5 `.npz` files (Apache-2.0). The numbers follow timm; the authors' JAX code
+differs in the GELU (``act="gelu_tanh"``) and, in hybrids, in the fifth digit of the standardised convolutions.
 
 Shapes: b images, c channels, h and w pixels; n tokens (class token first), d width.
 """
@@ -18,20 +20,42 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
-from vitrail.core.errors import ConfigError, ImageSizeError
+from vitrail.core.errors import ConfigError
 from vitrail.core.types import HALF, FeatureInfo, ImageSize, Preprocessing
-from vitrail.layers import Attention, Mlp, PatchEmbed, resize_pos_embed
+from vitrail.layers import (
+    Attention,
+    AxialAttention,
+    HybridEmbed,
+    LearnedPosEmbed1d,
+    LearnedPosEmbed2d,
+    Mlp,
+    PatchEmbed,
+    RelativeAttention,
+    ResizeRule,
+    SinCosPosEmbed2d,
+    TanhGELU,
+)
 from vitrail.models.base import Backbone, BackboneConfig, Family, drop_path_rates, make_classifier
 from vitrail.models.checkpoint import Key
+
+PosEmbed = Literal["learned_1d", "learned_2d", "sincos_2d", "relative", "none"]
+ACTIVATIONS = {"gelu": nn.GELU, "gelu_tanh": TanhGELU}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ViTConfig(BackboneConfig):
     """
     Attributes:
-        patch_size: pixels a side.
+        patch_size: pixels a side; of the ResNet's feature map in a hybrid.
         class_token: put a learned token before the patches.
-        global_pool: what the classifier reads: the class token, or the mean of all (normed) tokens.
+        global_pool: what the classifier reads: the class token; the mean of the normed patches ("avg", the JAX code's
+            `gap`); or the norm of the mean ("avg_fc_norm", timm's usual GAP).
+        pos_embed: how a token knows its place; "relative" works inside every attention (appendix D.4).
+        pos_embed_resize: rule for the 1-D table when a checkpoint has another image size.
+        axial: every block attends along the rows, then along the columns (Axial-ViT, appendix D.6).
+        act: exact GELU, or the authors' tanh approximation.
+        pre_logits: a tanh layer before the classifier, as in pre-training and in the first ImageNet-21k weights.
+        resnet_depths: blocks a stage of the ResNet before the transformer; () is its root alone, None no ResNet.
     """
 
     patch_size: int = 16
@@ -41,31 +65,74 @@ class ViTConfig(BackboneConfig):
     mlp_ratio: float = 4.0
     qkv_bias: bool = True
     class_token: bool = True
-    global_pool: Literal["token", "avg"] = "token"
+    global_pool: Literal["token", "avg", "avg_fc_norm"] = "token"
+    pos_embed: PosEmbed = "learned_1d"
+    pos_embed_resize: ResizeRule = "bicubic"
+    axial: bool = False
+    act: Literal["gelu", "gelu_tanh"] = "gelu"
+    pre_logits: bool = False
+    resnet_depths: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.global_pool == "token" and not self.class_token:
             raise ConfigError("global_pool='token' needs class_token=True; use global_pool='avg'")
-        if self.embed_dim % self.num_heads:
-            raise ConfigError(f"embed_dim={self.embed_dim} is not a multiple of num_heads={self.num_heads}")
+        if self.axial and (self.class_token or self.pos_embed == "relative"):
+            raise ConfigError("axial=True needs a map: use class_token=False and pos_embed other than 'relative'")
+
+    @property
+    def stride(self) -> int:
+        """Pixels of the image for one token, on each axis."""
+        stages = self.resnet_depths
+        return self.patch_size if stages is None else self.patch_size * 4 * 2 ** max(len(stages) - 1, 0)
+
+    @property
+    def grid(self) -> ImageSize:
+        """(rows, columns) of patches."""
+        return self.image_size[0] // self.stride, self.image_size[1] // self.stride
 
 
 class Block(nn.Module):
     """Pre-norm transformer block: tokens exchange information, then each thinks for itself."""
 
-    def __init__(self, config: ViTConfig, drop_path: float) -> None:
+    def __init__(self, config: ViTConfig, token_mixer: nn.Module, drop_path: float) -> None:
         super().__init__()
         dim = config.embed_dim
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)
-        self.token_mixer = Attention(dim, config.num_heads, config.qkv_bias)
+        self.token_mixer = token_mixer
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
-        self.mlp = Mlp(dim, int(dim * config.mlp_ratio))
+        self.mlp = Mlp(dim, int(dim * config.mlp_ratio), ACTIVATIONS[config.act])
         self.drop_path = StochasticDepth(drop_path, "row")
 
-    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+    def forward(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
         x = x + self.drop_path(self.token_mixer(self.norm1(x)))
         return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+class AxialBlock(nn.Module):
+    """Two blocks in one: along the rows, then along the columns (appendix D.6)."""
+
+    def __init__(self, config: ViTConfig, drop_path: float) -> None:
+        super().__init__()
+        self.grid = config.grid
+        dim, heads, bias = config.embed_dim, config.num_heads, config.qkv_bias
+        self.row = Block(config, AxialAttention(dim, heads, "row", bias), drop_path)
+        self.column = Block(config, AxialAttention(dim, heads, "column", bias), drop_path)
+
+    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        return self.column(self.row(x.unflatten(1, self.grid))).flatten(1, 2)
+
+
+def make_block(config: ViTConfig, drop_path: float) -> nn.Module:
+    """The block that the configuration asks for."""
+    if config.axial:
+        return AxialBlock(config, drop_path)
+    if config.pos_embed == "relative":
+        num_tokens = config.grid[0] * config.grid[1] + int(config.class_token)
+        mixer: nn.Module = RelativeAttention(config.embed_dim, config.num_heads, num_tokens, config.qkv_bias)
+    else:
+        mixer = Attention(config.embed_dim, config.num_heads, config.qkv_bias)
+    return Block(config, mixer, drop_path)
 
 
 class ViT(Backbone):
@@ -73,47 +140,42 @@ class ViT(Backbone):
 
     config: ViTConfig
     preprocessing = Preprocessing(mean=HALF, std=HALF, crop_fraction=0.9)
+    head_prefixes = ("head.", "pre_logits.")
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__(config)
         dim = config.embed_dim
-        self.size_divisor = config.patch_size
-        self.check_grid(*config.image_size)
-        self.grid: ImageSize = (config.image_size[0] // config.patch_size, config.image_size[1] // config.patch_size)
+        self.size_divisor = config.stride
+        super().check_image_size(*config.image_size)
         self.num_prefix_tokens = int(config.class_token)
-        self.stem = PatchEmbed(config.in_chans, dim, config.patch_size)
+        self.stem: nn.Module = PatchEmbed(config.in_chans, dim, config.patch_size)
+        if config.resnet_depths is not None:
+            self.stem = HybridEmbed(config.in_chans, dim, config.patch_size, config.resnet_depths)
         self.class_token = nn.Parameter(torch.zeros(1, 1, dim)) if config.class_token else None
-        self.pos_embed = nn.Parameter(torch.zeros(1, self.grid[0] * self.grid[1] + self.num_prefix_tokens, dim))
+        tables = {"learned_1d": LearnedPosEmbed1d, "learned_2d": LearnedPosEmbed2d, "sincos_2d": SinCosPosEmbed2d}
+        table = tables.get(config.pos_embed)
+        self.pos_embed = table(config.grid, dim, self.num_prefix_tokens) if table else nn.Identity()
         rates = drop_path_rates(config.drop_path_rate, config.depth)
-        self.blocks = nn.ModuleList(Block(config, rate) for rate in rates)
-        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.blocks = nn.ModuleList(make_block(config, rate) for rate in rates)
+        norm_after_pool = config.global_pool == "avg_fc_norm"
+        self.norm = nn.Identity() if norm_after_pool else nn.LayerNorm(dim, eps=1e-6)
+        self.fc_norm = nn.LayerNorm(dim, eps=1e-6) if norm_after_pool else nn.Identity()
+        self.pre_logits = nn.Sequential(nn.Linear(dim, dim), nn.Tanh()) if config.pre_logits else nn.Identity()
         self.head = make_classifier(dim, config.num_classes)
         self.num_features = dim
         self.feature_info = tuple(
-            FeatureInfo(name=f"blocks.{i}", channels=dim, stride=config.patch_size) for i in range(config.depth)
+            FeatureInfo(name=f"blocks.{i}", channels=dim, stride=config.stride) for i in range(config.depth)
         )
         self.init_weights()
 
-    def init_weights(self) -> None:
-        super().init_weights()
-        nn.init.trunc_normal_(self.pos_embed, std=0.02)
-
-    def check_grid(self, height: int, width: int) -> None:
-        super().check_image_size(height, width)
-
     def check_image_size(self, height: int, width: int) -> None:
-        if (height, width) != self.config.image_size:
-            built = "x".join(map(str, self.config.image_size))
-            raise ImageSizeError(
-                f"image size {height}x{width} is not allowed: this ViT's position table is for {built}; resize the "
-                f"images or build it with image_size=({height}, {width})"
-            )
+        self.require_built_size(height, width, "position table")
 
     def forward_stages(self, x: Float[Tensor, "b c h w"]) -> Iterator[Tensor]:
         x = self.stem(x)
         if self.class_token is not None:
             x = torch.cat([self.class_token.expand(x.shape[0], -1, -1), x], 1)
-        x = x + self.pos_embed
+        x = self.pos_embed(x)
         for block in self.blocks:
             x = self.run_block(block, x)
             yield x
@@ -122,42 +184,107 @@ class ViT(Backbone):
         return self.norm(x)
 
     def to_map(self, x: Float[Tensor, "b n d"], image_size: ImageSize) -> Float[Tensor, "b d h w"]:
-        return x[:, self.num_prefix_tokens :].transpose(1, 2).unflatten(2, self.grid)
+        return x[:, self.num_prefix_tokens :].transpose(1, 2).unflatten(2, self.config.grid)
 
     def pool(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b d"]:
-        return x[:, 0] if self.config.global_pool == "token" else x.mean(1)
+        x = x[:, 0] if self.config.global_pool == "token" else x[:, self.num_prefix_tokens :].mean(1)
+        return self.pre_logits(self.fc_norm(x))
 
     def no_weight_decay(self) -> set[str]:
-        return {"pos_embed", "class_token"} if self.config.class_token else {"pos_embed"}
+        names = ("class_token", "pos_embed.", "offset_keys")
+        return {name for name, _ in self.named_parameters() if name.startswith(names) or name.endswith(names)}
 
     def layer_groups(self) -> list[tuple[str, ...]]:
         stem, *blocks = super().layer_groups()
-        return [(*stem, *self.no_weight_decay()), *blocks]
+        return [(*stem, *(n for n in self.no_weight_decay() if not n.startswith("blocks."))), *blocks]
 
     def adapt_tensor(self, name: str, tensor: Tensor, shape: tuple[int, ...]) -> Tensor | None:
-        if name != "pos_embed" or tensor.ndim != 3 or tensor.shape[2] != shape[2]:
-            return None
-        return resize_pos_embed(tensor, self.grid, self.num_prefix_tokens)
+        table = name == "pos_embed.table" and tensor.ndim == 3 and tensor.shape[2] == shape[2]
+        if table and isinstance(self.pos_embed, LearnedPosEmbed1d):
+            return self.pos_embed.resize(tensor, self.config.pos_embed_resize)
+        return None
 
 
 TINY = ViTConfig(embed_dim=192, depth=12, num_heads=3)
 SMALL = ViTConfig(embed_dim=384, depth=12, num_heads=6)
+BASE = ViTConfig(embed_dim=768, depth=12, num_heads=12)
+LARGE = ViTConfig(embed_dim=1024, depth=24, num_heads=16)
+HUGE = ViTConfig(embed_dim=1280, depth=32, num_heads=16)
 NANO = ViTConfig(embed_dim=128, depth=6, num_heads=4, patch_size=4, image_size=(32, 32))
 
 VARIANTS = {
     "vit_tiny_patch16": TINY,
+    "vit_small_patch8": replace(SMALL, patch_size=8),
     "vit_small_patch16": SMALL,
     "vit_small_patch16_gap": replace(SMALL, class_token=False, global_pool="avg"),
-    "vit_base_patch16": ViTConfig(embed_dim=768, depth=12, num_heads=12),
+    "vit_small_patch32": replace(SMALL, patch_size=32),
+    "vit_base_patch8": replace(BASE, patch_size=8),
+    "vit_base_patch16": BASE,
+    "vit_base_patch32": replace(BASE, patch_size=32),
+    "vit_large_patch14": replace(LARGE, patch_size=14),
+    "vit_large_patch16": LARGE,
+    "vit_large_patch32": replace(LARGE, patch_size=32),
+    "vit_huge_patch14": replace(HUGE, patch_size=14),
+    "vit_tiny_r_s16": replace(TINY, patch_size=8, resnet_depths=()),
+    "vit_small_r26_s32": replace(SMALL, patch_size=1, resnet_depths=(2, 2, 2, 2)),
+    "vit_base_r50_s16": replace(BASE, patch_size=1, resnet_depths=(3, 4, 9)),
+    "vit_large_r50_s32": replace(LARGE, patch_size=1, resnet_depths=(3, 4, 6, 3)),
     "vit_nano_patch4": NANO,
 }
+
+
+def _transposed(kernel: Tensor) -> Tensor:
+    """Flax keeps kernels as (in, out) or (rows, columns, in, out)."""
+    return kernel.permute(3, 2, 0, 1) if kernel.ndim == 4 else kernel.T
+
+
+def _flat(vector: Tensor) -> Tensor:
+    return vector.flatten()
+
+
+def _jax_keys() -> Iterator[Key]:
+    """google-research/vision_transformer: slashes of the `.npz` names read as dots."""
+    yield Key("cls", "class_token")
+    yield Key("Transformer.posembed_input.pos_embedding", "pos_embed.table")
+    dense = {"embedding": "stem.proj", "head": "head", "pre_logits": "pre_logits.0", "conv_root": "stem.resnet.conv"}
+    norms = {"Transformer.encoder_norm": "norm", "gn_root": "stem.resnet.norm"}
+    block, ours = "Transformer.encoderblock_{i}", "blocks.{i}"
+    norms |= {f"{block}.LayerNorm_0": f"{ours}.norm1", f"{block}.LayerNorm_2": f"{ours}.norm2"}
+    dense |= {f"{block}.MlpBlock_3.Dense_{n}": f"{ours}.mlp.fc{n + 1}" for n in (0, 1)}
+    attention = f"{block}.MultiHeadDotProductAttention_1"
+    for index, role in enumerate(("query", "key", "value")):
+        qkv, part = f"{ours}.token_mixer.qkv", (index, 3)
+        yield Key(f"{attention}.{role}.kernel", f"{qkv}.weight", part, lambda kernel: kernel.flatten(1).T)
+        yield Key(f"{attention}.{role}.bias", f"{qkv}.bias", part, _flat)
+    yield Key(f"{attention}.out.kernel", f"{ours}.token_mixer.proj.weight", convert=lambda k: k.flatten(0, 1).T)
+    yield Key(f"{attention}.out.bias", f"{ours}.token_mixer.proj.bias")
+    unit, bottleneck = "block{s+1}.unit{u+1}", "stem.resnet.stages.{s}.{u}"
+    dense |= {f"{unit}.conv{n}": f"{bottleneck}.conv{n}" for n in (1, 2, 3)}
+    dense[f"{unit}.conv_proj"] = f"{bottleneck}.shortcut.0"
+    norms |= {f"{unit}.gn{n}": f"{bottleneck}.norm{n}" for n in (1, 2, 3)}
+    norms[f"{unit}.gn_proj"] = f"{bottleneck}.shortcut.1"
+    for theirs, name in dense.items():
+        yield Key(f"{theirs}.kernel", f"{name}.weight", convert=_transposed)
+        yield Key(f"{theirs}.bias", f"{name}.bias")
+    for theirs, name in norms.items():
+        yield Key(f"{theirs}.scale", f"{name}.weight", convert=_flat)
+        yield Key(f"{theirs}.bias", f"{name}.bias", convert=_flat)
+
 
 CHECKPOINT_KEYS = {
     "timm": (
         Key("cls_token", "class_token"),
+        Key("pos_embed", "pos_embed.table"),
         Key("patch_embed.proj", "stem.proj"),
+        Key("patch_embed.backbone", "stem.resnet"),
+        Key("patch_embed.backbone.stem", "stem.resnet"),
+        Key("patch_embed.backbone.stages.{s}.blocks.{u}", "stem.resnet.stages.{s}.{u}"),
+        Key("patch_embed.backbone.stages.{s}.blocks.{u}.downsample.conv", "stem.resnet.stages.{s}.{u}.shortcut.0"),
+        Key("patch_embed.backbone.stages.{s}.blocks.{u}.downsample.norm", "stem.resnet.stages.{s}.{u}.shortcut.1"),
         Key("blocks.{i}.attn", "blocks.{i}.token_mixer"),
+        Key("pre_logits.fc", "pre_logits.0"),
     ),
+    "jax": tuple(_jax_keys()),
 }
 
 FAMILY = Family(
@@ -169,6 +296,6 @@ FAMILY = Family(
     authors="Dosovitskiy et al.",
     venue="ICLR 2021",
     arxiv="2010.11929",
-    code="timm 1.0.31 vision_transformer (Apache-2.0)",
+    code="timm 1.0.31 vision_transformer (Apache-2.0), google-research/vision_transformer @ c6de1e5 (Apache-2.0)",
     ours={"vit_nano_patch4": "4-pixel patches for images of 32 to 64 pixels, small enough to train on a CPU"},
 )
