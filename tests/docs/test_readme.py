@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,8 @@ from docs.blocks import ROOT, Block, code_blocks
 
 from vitrail.cli.main import VERBS
 from vitrail.data import DataConfig, load_data
+
+pytestmark = pytest.mark.timeout(900)  # a block is several commands, each of which starts PyTorch
 
 SHELL = code_blocks("README.md", "sh")
 PYTHON = code_blocks("README.md", "python")
@@ -106,3 +110,19 @@ def test_the_table_of_verbs_is_complete() -> None:
 def test_what_is_not_run_is_only_the_installation() -> None:
     assert [block.code for block in _of_kind(SHELL, "not run")] == ["make demo\n"]
     assert re.search(r"^demo:.*\n\t\$\(BIN\)/vitrail demo$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_the_demo_keeps_its_promises(tmp_path: Path) -> None:
+    start = time.monotonic()
+    done = _run_shell("vitrail demo --json", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert time.monotonic() - start < 6 * 60
+    facts = json.loads(done.stdout)
+    assert facts["top1"] >= 0.85
+    tops = {row["variant"]: row["top1"] for row in facts["files"] if row["file"].endswith(".onnx")}
+    assert tops.keys() == {"float", "int8"}
+    assert tops["int8"] >= facts["top1"] - 0.01
+    assert all(row["latency_ms"] > 0 for row in facts["files"])
+    page = (tmp_path / "runs/demo/report.html").read_text()
+    assert not re.search(r"""(?:src|href)=["']https?://[^"']+\.(?:js|css|png|svg|woff2?)""", page)
