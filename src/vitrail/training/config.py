@@ -30,7 +30,7 @@ class TrainConfig:
         learning_rate: AdamW's, after warm-up; it is not scaled by the number of devices.
         weight_decay: AdamW's, on matrices and kernels alone.
         layer_decay: learning-rate factor from one layer to the one before it; below 1 for fine-tuning.
-        warmup_epochs: linear warm-up; may be a fraction.
+        warmup_epochs: linear warm-up; at most a quarter of the steps is warm-up, so that short runs need no other value.
         drop_path_rate: stochastic depth of the last block.
         label_smoothing: share of the target that is spread over all classes.
         ema_decay: of the moving average of the weights, which is what is evaluated and kept; 0 turns it off.
@@ -80,9 +80,6 @@ class TrainConfig:
         self._need("learning_rate", self.learning_rate > 0, "more than 0")
         self._need("layer_decay", 0 < self.layer_decay <= 1, "more than 0 and at most 1")
         self._need("crop_fraction", self.crop_fraction is None or 0 < self.crop_fraction <= 1, "more than 0, at most 1")
-        self._need(
-            "warmup_epochs", self.warmup_epochs < self.epochs or self.warmup_epochs == 0, f"below epochs={self.epochs}"
-        )
         self._need("keep", self.keep in get_args(Keep), " or ".join(get_args(Keep)))
 
     def _need(self, name: str, fits: bool, limit: str) -> None:

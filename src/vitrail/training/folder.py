@@ -6,12 +6,10 @@ import platform
 import shlex
 import shutil
 import sys
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from vitrail.core.errors import RunError
 from vitrail.core.files import atomic_path
@@ -21,7 +19,6 @@ from vitrail.data import DataSplits
 from vitrail.models import Backbone
 from vitrail.training.config import TrainConfig, differing_fields
 from vitrail.training.recorder import (
-    Row,
     best_checkpoint,
     best_row,
     last_checkpoint,
@@ -55,7 +52,7 @@ def check_folder(run: Run, config: TrainConfig, *, resume: bool, overwrite: bool
     if run.folder.exists() and not run.folder.is_dir():
         raise RunError(f"run folder {run.folder} is a file; choose another folder")
     if not run.description.exists():
-        if run.folder.exists() and any(run.folder.iterdir()):
+        if run.folder.exists() and set(run.folder.iterdir()) - set(_leftovers(run)):
             raise RunError(f"folder {run.folder} is not empty and is not a run; choose another folder")
         return
     if overwrite:
@@ -73,7 +70,8 @@ def check_folder(run: Run, config: TrainConfig, *, resume: bool, overwrite: bool
 def _check_same(run: Run, config: TrainConfig) -> None:
     known = run.read().get("training", {})
     wanted = config.to_dict()
-    differences = differing_fields(*({k: v for k, v in d.items() if k not in FREE_FIELDS} for d in (known, wanted)))
+    before, after = ({k: v for k, v in values.items() if k not in FREE_FIELDS} for values in (known, wanted))
+    differences = differing_fields(before, after)
     if differences:
         raise RunError(
             f"run {run.folder} was started with other settings: {'; '.join(differences)}; "
@@ -96,9 +94,13 @@ def clear(run: Run) -> None:
 
 def remove_leftovers(run: Run) -> None:
     """Delete what a killed process was writing."""
-    for folder in (run.folder, run.checkpoints):
-        for path in [*folder.glob(".*-*.ckpt"), *folder.glob(".model-*.safetensors"), *folder.glob(".metrics-*.csv")]:
-            path.unlink(missing_ok=True)
+    for path in _leftovers(run):
+        path.unlink(missing_ok=True)
+
+
+def _leftovers(run: Run) -> list[Path]:
+    targets = [run.description, run.weights, run.metrics, best_checkpoint(run), last_checkpoint(run)]
+    return [found for path in targets for found in path.parent.glob(f".{path.stem}-*{path.suffix}")]
 
 
 def describe(
@@ -142,23 +144,8 @@ def describe(
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """Which epoch became the model.
-
-    Attributes:
-        row: its row of metrics.csv.
-        num_epochs: how many were trained.
-        seconds: what all of them took.
-    """
-
-    row: Row
-    num_epochs: int
-    seconds: float
-
-
-def finish(run: Run, config: TrainConfig) -> Result:
-    """Write ``model.safetensors`` from the checkpoint that the configuration wants, and say in ``run.json`` that it is so.
+def finish(run: Run, config: TrainConfig) -> None:
+    """Write ``model.safetensors`` from the checkpoint that the configuration wants, and note it in ``run.json``.
 
     It reads files alone, so that it makes no difference whether this process trained the epochs.
     """
@@ -166,8 +153,6 @@ def finish(run: Run, config: TrainConfig) -> Result:
     path, row = (best_checkpoint(run), best_row(rows)) if config.keep == "best" else (last_checkpoint(run), rows[-1])
     state = {name: value.contiguous() for name, value in task_state(read_checkpoint(path)).items()}
     with atomic_path(run.weights) as temporary:
-        save_file(state, temporary)
-    result = Result(row=row, num_epochs=len(rows), seconds=round(sum(row["seconds"] for row in rows), 3))
-    kept: dict[str, Any] = {"keep": config.keep, "num_epochs": result.num_epochs, "seconds": result.seconds}
-    run.update(status="trained", trained=kept | {k: v for k, v in row.items() if k != "seconds"})
-    return result
+        temporary.write_bytes(save(state))
+    kept = {"keep": config.keep, **row, "num_epochs": len(rows), "seconds": round(sum(r["seconds"] for r in rows), 3)}
+    run.update(status="trained", trained=kept)

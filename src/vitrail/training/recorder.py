@@ -100,7 +100,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 (PyTorch raises many kinds for files that are no checkpoints)
+    except Exception as error:  # PyTorch raises many kinds for files that are no checkpoints
         raise VitrailError(f"cannot read {path}: {_first_line(error)}; start again with --overwrite") from error
 
 

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from rich.console import Console
 from torch.utils.data import DataLoader
 
@@ -54,8 +55,8 @@ def train(
 ) -> Run:
     """Train a model and leave it, with all that describes it, in a run folder.
 
-    Killed at any moment, a run that is resumed ends as it would have ended uninterrupted: on a CPU the weights are equal
-    bit for bit. State is kept at the end of every epoch; an epoch that was cut short is repeated.
+    Killed at any moment, a run that is resumed ends as it would have ended uninterrupted: on a CPU the weights are
+    equal bit for bit. State is kept at the end of every epoch; an epoch that was cut short is repeated.
 
     Args:
         config: what to train, on what, and how.
@@ -91,7 +92,8 @@ def train(
             ) from None
         except torch.OutOfMemoryError as error:
             raise TrainingError(
-                f"the GPU's memory is too small for batch_size={config.batch_size}; lower it, or use precision bf16-mixed"
+                f"the GPU's memory is too small for batch_size={config.batch_size}; "
+                "lower it, or pass --precision bf16-mixed"
             ) from error
     return run
 
@@ -222,7 +224,7 @@ def _make_trainer(config: TrainConfig, run: Run, recorder: Recorder, *, progress
             enable_model_summary=False,
             log_every_n_steps=10,
         )
-    except (MisconfigurationException, ValueError, ImportError) as error:
+    except (MisconfigurationException, ValueError, TypeError, ImportError) as error:  # whichever Lightning raises
         raise ConfigError(
             f"accelerator={config.accelerator!r}, devices={config.devices!r}, strategy={config.strategy!r}, "
             f"precision={config.precision!r} do not work here: {' '.join(str(error).split())}"
