@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import torch
@@ -13,6 +14,8 @@ from vitrail.bench.session import Session
 
 def load(source: Path | nn.Module, *, threads: int) -> Session:
     """As :func:`.torch_eager.load`; specialised to the shape of the first call."""
+    # It warns of a missing GPU at every compilation, also of code for the processor.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     torch.set_num_threads(threads)  # Inductor bakes the number of threads into the code that it writes
     compiled = torch.compile(read_model(source), dynamic=False)
     return Session(

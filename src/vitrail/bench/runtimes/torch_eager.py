@@ -13,6 +13,7 @@ from torch import nn
 from vitrail.bench.session import Images, Session
 from vitrail.core.errors import BenchError
 from vitrail.core.run import Run
+from vitrail.tasks import load_task
 
 
 def load(source: Path | nn.Module, *, threads: int) -> Session:
@@ -31,8 +32,6 @@ def read_model(source: Path | nn.Module) -> nn.Module:
         return source.eval()
     if not source.is_dir():
         raise BenchError(f"{source} is not a run folder; PyTorch runs need the folder, not a file of it")
-    from vitrail.tasks import load_task  # only run folders need it; bare modules work without a task
-
     return load_task(Run.open(source)).eval()
 
 

@@ -1,0 +1,6 @@
+"""What a run achieved: its evaluation on held-out images, and one HTML page that shows all of it."""
+
+from vitrail.report.artefacts import evaluate_run
+from vitrail.report.page import write_report
+
+__all__ = ["evaluate_run", "write_report"]

@@ -1,0 +1,186 @@
+"""``evaluation.json``: how accurate the model and each of its exported files are, on the same images, with pictures.
+
+The file holds all that the page needs of images, so that a report can be written where the data is not.
+Its contents::
+
+    {"split": "test" | "val",
+     "reports": {"torch-float": {...ClassificationReport.to_dict(), "agreement": 1.0},
+                 "onnx-float": {...}, "onnx-int8": {...}},
+     "examples": [{"name", "label", "predicted", "probability", "jpeg_base64"}, ...],
+     "data": {"source", "fingerprint", "classes", "counts": {"train": [one a class], ...}, "skipped",
+              "samples": [{"name", "label", "jpeg_base64"}, ...]}}
+
+``agreement`` is the share of images to which the file and the PyTorch model give the same class.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vitrail.bench import onnx_variants, open_session
+from vitrail.core.files import write_json
+from vitrail.core.run import Run
+from vitrail.core.types import Preprocessing
+from vitrail.data import DataSplits, ImageSet, load_data
+from vitrail.evaluation import evaluate
+from vitrail.tasks import load_task
+from vitrail.training import TrainConfig
+
+PICTURE_SIDE = 112
+"""Pixels of the longer side of pictures in the page; a few kilobytes each."""
+
+Answers = Callable[[Tensor], Tensor]
+
+
+def evaluate_run(
+    run: Run,
+    *,
+    data: DataSplits | None = None,
+    batch_size: int = 64,
+    threads: int = 1,
+    num_examples: int = 12,
+    num_samples: int = 24,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Evaluate a run's PyTorch model and every ONNX file it has on the held-out images, and write ``run.evaluation``.
+
+    Args:
+        run: with weights.
+        data: the run's images; loaded as its configuration says by default.
+        batch_size: images at once.
+        threads: for ONNX Runtime.
+        num_examples: pictures of wrong answers, and as many of right ones.
+        num_samples: pictures of the training images.
+        progress: show a bar for every evaluation.
+
+    Returns:
+        what was written; see the head of this file.
+
+    Raises:
+        RunError: the run has no weights.
+        DataError: the images are gone, or have classes that the model does not know.
+        BenchError: an exported file cannot be run.
+    """
+    description = run.read()
+    classes = tuple(description["classes"])
+    data = data or load_data(TrainConfig.from_dict(description["training"]).data, progress=progress)
+    data = data.align(classes)
+    preprocessing = Preprocessing.from_dict(description["preprocessing"])
+    logits: dict[str, Tensor] = {}
+    reports: dict[str, dict[str, Any]] = {}
+    for name, answers in _predictors(run, threads).items():
+        kept = _Kept(answers)
+        report = evaluate(kept, data.held_out, preprocessing, classes, batch_size=batch_size, progress=progress)
+        logits[name] = torch.cat(kept.logits)
+        reports[name] = report.to_dict() | {"agreement": agreement(logits[name], logits["torch-float"])}
+    values = {
+        "split": "val" if data.test is None else "test",
+        "reports": reports,
+        "examples": _examples(data.held_out, logits["torch-float"], classes, num_examples),
+        "data": _describe(data, num_samples),
+    }
+    write_json(run.evaluation, values)
+    return values
+
+
+def agreement(logits: Tensor, reference: Tensor) -> float:
+    """Share of rows (b, n) in which both have their largest value at the same place."""
+    return float((logits.argmax(1) == reference.argmax(1)).double().mean())
+
+
+class _Kept:
+    """A predictor that remembers what it answered, on the CPU."""
+
+    def __init__(self, answers: Answers) -> None:
+        self.answers = answers
+        self.logits: list[Tensor] = []
+
+    def __call__(self, images: Tensor) -> Tensor:
+        answer = self.answers(images)
+        self.logits.append(answer.detach().float().cpu())
+        return answer
+
+
+def _predictors(run: Run, threads: int) -> dict[str, Answers]:
+    """The PyTorch model first, since the others are compared with it."""
+    task = load_task(run).eval()
+
+    def eager(images: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return task(images)
+
+    predictors: dict[str, Answers] = {"torch-float": eager}
+    for variant in onnx_variants(run):
+        if run.onnx(variant).exists():
+            session = open_session(run.onnx(variant), "onnxruntime", threads)
+            predictors[f"onnx-{variant}"] = lambda images, session=session: torch.from_numpy(session(images.numpy()))
+    return predictors
+
+
+def _examples(images: ImageSet, logits: Tensor, classes: tuple[str, ...], count: int) -> list[dict[str, Any]]:
+    """The most confident wrong answers, then right ones spread over confidence, so that doubtful ones are seen too."""
+    confidence, predicted = logits.softmax(1).max(1)
+    order = confidence.argsort(descending=True, stable=True).tolist()
+    wrong = [i for i in order if predicted[i] != images.labels[i]]
+    right = [i for i in order if predicted[i] == images.labels[i]]
+    if len(right) > count:
+        right = [right[round(k * (len(right) - 1) / max(count - 1, 1))] for k in range(count)]
+    return [
+        {
+            "name": images.names[i],
+            "label": classes[int(images.labels[i])],
+            "predicted": classes[int(predicted[i])],
+            "probability": round(float(confidence[i]), 4),
+            "jpeg_base64": picture(images[i][0]),
+        }
+        for i in wrong[:count] + right
+    ]
+
+
+def _describe(data: DataSplits, num_samples: int) -> dict[str, Any]:
+    parts = {"train": data.train, "val": data.val} | ({} if data.test is None else {"test": data.test})
+    shown = data.train if len(data.train) else data.held_out
+    return {
+        "source": data.source,
+        "fingerprint": data.fingerprint,
+        "classes": list(data.classes),
+        "counts": {
+            name: torch.bincount(part.labels, minlength=len(data.classes)).tolist() for name, part in parts.items()
+        },
+        "skipped": list(data.skipped),
+        "samples": [
+            {
+                "name": shown.names[i],
+                "label": data.classes[int(shown.labels[i])],
+                "jpeg_base64": picture(shown[i][0]),
+            }
+            for i in in_turn(shown.labels, num_samples)
+        ],
+    }
+
+
+def in_turn(labels: Tensor, count: int) -> list[int]:
+    """Indices of ``count`` images: the first of every class, then the second of every class, and so on."""
+    seen: dict[int, int] = {}
+    ranks = []
+    for index, label in enumerate(labels.tolist()):
+        seen[label] = seen.get(label, 0) + 1
+        ranks.append((seen[label], label, index))
+    return [index for _, _, index in sorted(ranks)[:count]]
+
+
+def picture(image: Tensor) -> str:
+    """A uint8 RGB image (3, h, w) as base64 of a small JPEG."""
+    pixels = Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy()))
+    pixels.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
+    buffer = io.BytesIO()
+    pixels.save(buffer, "JPEG", quality=85)
+    return base64.b64encode(buffer.getvalue()).decode("ascii")

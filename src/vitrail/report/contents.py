@@ -1,0 +1,223 @@
+"""What the page shows, read from a run's artefacts; a part whose artefact is missing is None."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from vitrail.bench import BenchResult, latest_results, onnx_variants, pareto_front
+from vitrail.core.files import read_json
+from vitrail.core.run import Run
+from vitrail.report.charts import ParetoPoint, curves, pareto_plot, reliability_diagram
+
+NAMES = {"torch-float": "PyTorch, float"}
+RUNTIME_NAMES = {
+    "torch": "PyTorch",
+    "torch-compile": "torch.compile",
+    "onnxruntime": "ONNX Runtime",
+    "openvino": "OpenVINO",
+}
+MAX_MATRIX = 20
+"""Up to so many classes the confusion matrix is shown whole; above, the most frequent confusions."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accuracy:
+    """The evaluation section.
+
+    Attributes:
+        split: "test" or "val".
+        rows: one an evaluated file: its report, with ``name`` and the ``change`` of top-1 from the first.
+        first: the PyTorch model's report.
+        confusions: (label, predicted, count) of the most frequent wrong answers, most frequent first.
+        matrix: the confusion matrix if it is small enough to be shown, as rows of (count, share of the row).
+        reliability: the diagram, None where no bins are known.
+    """
+
+    split: str
+    rows: Sequence[Mapping[str, Any]]
+    first: Mapping[str, Any]
+    confusions: Sequence[tuple[str, str, int]]
+    matrix: Sequence[Sequence[tuple[int, float]]] | None
+    reliability: Markup | None
+
+
+def read_accuracy(evaluation: Mapping[str, Any] | None) -> Accuracy | None:
+    """From the contents of ``evaluation.json``; None where it has no reports."""
+    reports = (evaluation or {}).get("reports") or {}
+    if not evaluation or not reports:
+        return None
+    first = reports.get("torch-float") or next(iter(reports.values()))
+    rows = [
+        report | {"name": report_name(key), "change": report["top1"] - first["top1"], "key": key}
+        for key, report in reports.items()
+    ]
+    classes = [row["name"] for row in first["per_class"]]
+    counts = first["confusion"]
+    wrong = [
+        (classes[i], classes[j], count)
+        for i, row in enumerate(counts)
+        for j, count in enumerate(row)
+        if i != j and count
+    ]
+    bins = {row["name"]: row["calibration"] for row in rows if row.get("calibration")}
+    return Accuracy(
+        split={"val": "validation"}.get(evaluation["split"], evaluation["split"]),
+        rows=rows,
+        first=first,
+        confusions=sorted(wrong, key=lambda one: -one[2])[:12],
+        matrix=[[(n, n / max(sum(row), 1)) for n in row] for row in counts] if len(counts) <= MAX_MATRIX else None,
+        reliability=reliability_diagram(
+            "reliability", "Accuracy over confidence for every evaluated file; on the diagonal, confidence is honest.", bins
+        )
+        if bins
+        else None,
+    )
+
+
+def report_name(key: str) -> str:
+    """ "onnx-int8" as "ONNX, int8"."""
+    return NAMES.get(key, "ONNX, " + key.removeprefix("onnx-"))
+
+
+def candidate_name(result: BenchResult) -> str:
+    """ "openvino int8" as "OpenVINO, int8"; compiled and eager PyTorch are float, and are not called so."""
+    runtime = RUNTIME_NAMES.get(result.runtime, result.runtime)
+    return runtime if result.runtime.startswith("torch") else f"{runtime}, {result.variant}"
+
+
+def accuracy_key(result: BenchResult) -> str:
+    """The report in ``evaluation.json`` that tells the accuracy of what was measured."""
+    return "torch-float" if result.runtime.startswith("torch") else f"onnx-{result.variant}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """The size-and-latency section.
+
+    Attributes:
+        rows: one a candidate: ``result``, ``name``, ``top1`` (None if unknown), ``width`` of its bar in percent,
+            ``on_front``.
+        setting: threads, images a run, image size, in words.
+        contended: some row was disturbed.
+        plot: accuracy over latency; None without accuracies.
+        cost: what the plot's axis shows.
+    """
+
+    rows: Sequence[Mapping[str, Any]]
+    setting: str
+    contended: bool
+    plot: Markup | None
+    cost: str
+
+
+def read_speed(run: Run, accuracy: Accuracy | None) -> Speed | None:
+    """From ``bench.jsonl``; None where it has no rows."""
+    results = latest_results(run.bench)
+    if not results:
+        return None
+    top1 = {row["key"]: row["top1"] for row in accuracy.rows} if accuracy else {}
+    contended = any(result.contended for result in results)
+    # A busy machine stretches wall time by what the others do; processor time is what the model costs.
+    field = "cpu_ms_median" if contended else "latency_ms_median"
+    known = [r for r in results if getattr(r, field) is not None and accuracy_key(r) in top1]
+    front = {known[i].name for i in pareto_front([(getattr(r, field), top1[accuracy_key(r)]) for r in known])}
+    slowest = max((getattr(r, field) or 0 for r in results), default=0) or 1
+    rows = [
+        {
+            "result": result,
+            "name": candidate_name(result),
+            "top1": top1.get(accuracy_key(result)),
+            "width": 100 * (getattr(result, field) or 0) / slowest,
+            "on_front": result.name in front,
+            "ratio": result.cpu_ratio if contended else result.latency_ratio,
+        }
+        for result in results
+    ]
+    cost = "processor time" if contended else "latency"
+    points = [
+        ParetoPoint(
+            label=candidate_name(result),
+            group=result.runtime,
+            cost=getattr(result, field),
+            quality=100 * top1[accuracy_key(result)],
+            on_front=result.name in front,
+        )
+        for result in known
+    ]
+    best = ", ".join(point.label for point in points if point.on_front)
+    alt = f"Top-1 accuracy over {cost} of {len(points)} candidates. Nobody beats: {best}."
+    return Speed(
+        rows=rows,
+        setting=_setting(results[0]),
+        contended=contended,
+        plot=pareto_plot("pareto", alt, points, f"{cost}, median (ms)", "top-1 (%)") if points else None,
+        cost=cost,
+    )
+
+
+def _setting(result: BenchResult) -> str:
+    height, width = result.image_size
+    images = "one image" if result.batch_size == 1 else f"{result.batch_size} images"
+    threads = "one thread" if result.threads == 1 else f"{result.threads} threads"
+    return f"{images} of {height}×{width} pixels a run, {threads}"
+
+
+def read_curves(run: Run) -> list[Markup]:
+    """Charts of loss, accuracy and learning rate from ``metrics.csv``; none where it is missing or empty."""
+    if not run.metrics.exists():
+        return []
+    with run.metrics.open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row.get("epoch")]
+    if not rows:
+        return []
+
+    def column(name: str) -> list[float]:
+        return [float(row.get(name) or "nan") for row in rows]
+
+    def present(names: Mapping[str, str]) -> dict[str, list[float]]:
+        return {label: column(name) for name, label in names.items() if name in rows[0]}
+
+    epochs = column("epoch")
+    charts = []
+    for name, title, lines, percent in (
+        ("loss", "Loss", present({"train_loss": "training", "val_loss": "validation"}), False),
+        ("accuracy", "Validation accuracy", present({"val_top1": "top-1", "val_top5": "top-5"}), True),
+        ("learning-rate", "Learning rate", present({"learning_rate": "learning rate"}), False),
+    ):
+        if lines:
+            last = ", ".join(f"{label} ends at {values[-1]:.4g}" for label, values in lines.items())
+            charts.append(curves(name, title, f"{title} over {len(rows)} epochs: {last}.", epochs, lines, percent=percent))
+    return charts
+
+
+def read_exports(run: Run) -> list[dict[str, Any]]:
+    """The record of every exported file that lies in the run, with the file's present size."""
+    records = []
+    for variant in onnx_variants(run):
+        path = run.onnx(variant)
+        beside = path.with_name(path.name + ".json")
+        if path.exists():
+            record = read_json(beside).get("record", {}) if beside.exists() else {}
+            records.append(record | {"file": path.name, "variant": variant, "size_bytes": path.stat().st_size})
+    return records
+
+
+def read_quantization(run: Run) -> dict[str, Any] | None:
+    """Bits and counts from ``quantization.json``; None where it is missing."""
+    if not run.quantization.exists():
+        return None
+    plan = read_json(run.quantization)
+    names = [operand["name"] for operand in plan.get("operands", [])]
+    return {
+        "config": plan.get("config", {}),
+        "num_images": plan.get("num_images"),
+        "num_operands": len(names),
+        "num_operations": len({name.rsplit(":", 1)[0] for name in names}),
+        "skipped": plan.get("skipped", []),
+        "notes": plan.get("notes", []),
+    }

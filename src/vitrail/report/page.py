@@ -1,0 +1,138 @@
+"""One self-contained page from whatever a run has."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from vitrail.core.files import read_json, write_text
+from vitrail.core.run import Run
+from vitrail.report.contents import (
+    Accuracy,
+    Speed,
+    read_accuracy,
+    read_curves,
+    read_exports,
+    read_quantization,
+    read_speed,
+)
+from vitrail.report.window import window
+
+MISSING = "–"
+
+
+def write_report(run: Run) -> Path:
+    """Write ``run.report``: one HTML page without scripts that loads nothing, neither from the network nor from disk.
+
+    Sections whose artefact is missing say which verb makes it. Everything that comes from the user (class names, paths,
+    image names) is escaped.
+
+    Returns:
+        the path of the page.
+
+    Raises:
+        RunError: the folder does not describe a run.
+        VitrailError: an artefact is damaged, or the page cannot be written.
+    """
+    description = run.read()
+    evaluation = read_json(run.evaluation) if run.evaluation.exists() else None
+    accuracy = read_accuracy(evaluation)
+    speed = read_speed(run, accuracy)
+    exports = read_exports(run)
+    environment = Environment(
+        loader=PackageLoader("vitrail.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(percent=percent, points=points, number=number, megabytes=megabytes)
+    html = environment.get_template("report.html.j2").render(
+        name=run.folder.name,
+        run=description,
+        window=window(str(description.get("data", {}).get("fingerprint", run.folder.name))),
+        data=_data(description, evaluation),
+        curves=read_curves(run),
+        accuracy=accuracy,
+        examples=[e | {"wrong": e["label"] != e["predicted"]} for e in (evaluation or {}).get("examples", [])],
+        exports=exports,
+        quantization=read_quantization(run),
+        speed=speed,
+        figures=key_figures(accuracy, speed, exports, run),
+        place=speed.rows[0]["result"].environment if speed else None,
+        commands=commands(run, description),
+    )
+    write_text(run.report, html)
+    return run.report
+
+
+def key_figures(
+    accuracy: Accuracy | None, speed: Speed | None, exports: list[dict[str, Any]], run: Run
+) -> list[tuple[str, str, str]]:
+    """(figure, what it is, what it is compared with) for the head of the page."""
+    figures = []
+    if accuracy:
+        figures.append((percent(accuracy.first["top1"]), "top-1, float", f"on {accuracy.first['num_images']} images"))
+        for row in accuracy.rows:
+            if row["key"] == "onnx-int8":
+                figures.append((percent(row["top1"]), "top-1, int8", f"{points(row['change'])} against float"))
+    measured = [row for row in speed.rows if row["ratio"]] if speed else []
+    if measured and speed:
+        best = min(measured, key=lambda row: row["ratio"])
+        result = best["result"]
+        milliseconds = result.cpu_ms_median if speed.contended else result.latency_ms_median
+        faster = f"{1 / best['ratio']:.1f}× faster than PyTorch"
+        figures.append((f"{number(milliseconds)} ms", f"an image, {best['name']}", faster))
+    smallest = min(exports, key=lambda record: record["size_bytes"], default=None)
+    if smallest and run.weights.exists():
+        share = smallest["size_bytes"] / max(run.weights.stat().st_size, 1)
+        figures.append((megabytes(smallest["size_bytes"]), f"on disk, {smallest['variant']}", f"{share:.2f}× the weights"))
+    return figures
+
+
+def commands(run: Run, description: Mapping[str, Any]) -> list[str]:
+    """What to type to get this page again: the training command as it was given, then the verbs that follow it."""
+    given = shlex.split(str(description.get("command", "")) or f"vitrail train --run {shlex.quote(run.folder.name)}")
+    first = shlex.join([Path(given[0]).name, *given[1:]])
+    folder = shlex.quote(run.folder.name if run.folder.is_absolute() else str(run.folder))
+    whole_way = len(given) > 1 and given[1] in ("demo", "run")
+    verbs = () if whole_way else ("evaluate", "quantize", "export", "bench", "report")
+    return [first, *(f"vitrail {verb} {folder}" for verb in verbs)]
+
+
+def _data(description: Mapping[str, Any], evaluation: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What evaluation saw of the data, over what training wrote down."""
+    trained = description.get("data", {})
+    classes = description.get("classes", [])
+    known = {"source": trained.get("path", ""), "fingerprint": trained.get("fingerprint", ""), "classes": classes}
+    known |= {"skipped": trained.get("skipped", []), "counts": None, "samples": []}
+    known |= {"totals": {part: trained[f"num_{part}"] for part in ("train", "val", "test") if trained.get(f"num_{part}")}}
+    known |= (evaluation or {}).get("data", {})
+    if known["counts"]:
+        known["totals"] = {part: sum(counts) for part, counts in known["counts"].items()}
+    return known
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """A share as a percentage."""
+    return MISSING if value is None else f"{100 * value:.{digits}f} %"
+
+
+def points(value: float) -> str:
+    """A difference of shares in percentage points, with its sign."""
+    text = f"{100 * value:+.1f}".replace("-", "\u2212")
+    return "±0.0 points" if text in ("+0.0", "\u22120.0") else f"{text} points"
+
+
+def number(value: float | None) -> str:
+    """Three significant digits, without exponents for everyday sizes."""
+    if value is None:
+        return MISSING
+    if value == 0 or abs(value) >= 100:
+        return f"{value:,.0f}".replace(",", "\u202f")
+    return f"{value:#.3g}" if abs(value) >= 1e-3 else f"{value:.1e}"
+
+
+def megabytes(size_bytes: int | None) -> str:
+    """A size in units of 10^6 bytes."""
+    return MISSING if size_bytes is None else f"{number(size_bytes / 1e6)} MB"
