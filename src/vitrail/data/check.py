@@ -48,7 +48,7 @@ def check_files(root: Path, names: Sequence[str], *, max_pixels: int, progress: 
         steps = track(results, "Checking images", total=len(names), transient=True, disable=not progress)
         checks = dict(zip(names, steps, strict=True))
     if checks != known:
-        _remember(memory, known | checks)
+        _remember(memory, checks)
     return [checks[name] for name in names]
 
 
