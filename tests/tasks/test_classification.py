@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from vitrail.core.errors import ConfigError
+from vitrail.models import create_model
+from vitrail.tasks import ClassificationTask, ClassScore
+
+CLASSES = ("cat", "dog", "bird")
+
+
+def make(label_smoothing: float = 0.0) -> ClassificationTask:
+    model = create_model("vit_tiny_patch16", num_classes=3, image_size=32)
+    return ClassificationTask(model, CLASSES, label_smoothing=label_smoothing)
+
+
+def test_output_is_the_backbones_logits_and_names_start_with_backbone() -> None:
+    task = make().eval()
+    images = torch.randn(2, 3, 32, 32)
+    assert torch.equal(task(images), task.backbone(images))
+    assert all(name.startswith("backbone.") for name in task.state_dict())
+
+
+def test_loss_is_cross_entropy_of_indices_and_of_soft_labels() -> None:
+    task = make().eval()
+    output, targets = torch.randn(4, 3), torch.tensor([0, 2, 1, 1])
+    expected = -output.log_softmax(1)[range(4), targets].mean()
+    torch.testing.assert_close(task.loss(output, targets), expected)
+    soft = F.one_hot(targets, 3).float() * 0.7 + 0.1
+    torch.testing.assert_close(task.loss(output, soft), -(soft * output.log_softmax(1)).sum(1).mean())
+
+
+def test_label_smoothing_is_for_training_only() -> None:
+    task = make(label_smoothing=0.3)
+    output, targets = torch.randn(4, 3), torch.tensor([0, 2, 1, 1])
+    smooth = F.one_hot(targets, 3) * 0.7 + 0.1
+    torch.testing.assert_close(task.train().loss(output, targets), -(smooth * output.log_softmax(1)).sum(1).mean())
+    torch.testing.assert_close(task.eval().loss(output, targets), F.cross_entropy(output, targets))
+
+
+def test_half_precision_outputs_do_not_lose_the_loss() -> None:
+    output = torch.randn(4, 3).bfloat16()
+    assert make().loss(output, torch.tensor([0, 1, 2, 0])).dtype == torch.float32
+
+
+def test_predict_gives_classes_from_the_most_probable_on() -> None:
+    task = make()
+    logits = torch.tensor([[0.1, 0.7, 0.2], [0.5, 0.2, 0.3]]).log()
+    first, second = task.predict(logits, top_k=2)
+    assert first == (
+        ClassScore("dog", 1, pytest.approx(0.7)),
+        ClassScore("bird", 2, pytest.approx(0.2)),
+    )
+    assert [score.label for score in second] == ["cat", "bird"]
+    assert len(task.predict(logits, top_k=99)[0]) == 3
+    assert sum(score.probability for score in task.predict(logits)[0]) == pytest.approx(1)
+
+
+def test_metrics_with_fewer_than_five_classes() -> None:
+    metrics = make().metrics()
+    metrics.update(torch.eye(3)[[0, 1, 2, 0]], torch.tensor([0, 1, 1, 1]))
+    assert {name: value.item() for name, value in metrics.compute().items()} == {"top1": 0.5, "top5": 1.0}
+
+
+def test_metrics_top5() -> None:
+    task = ClassificationTask(create_model("vit_tiny_patch16", num_classes=8, image_size=32), "abcdefgh")
+    metrics = task.metrics()
+    metrics.update(torch.arange(8.0).repeat(2, 1), torch.tensor([3, 2]))  # ranks 5 and 6
+    assert metrics.compute()["top5"].item() == 0.5
+
+
+@pytest.mark.parametrize(
+    ("classes", "smoothing", "words"),
+    [(("a", "b"), 0.0, "3 outputs for 2 classes"), (("a",), 0.0, "at least 2"), (CLASSES, 1.0, "label_smoothing=1.0")],
+)
+def test_what_does_not_fit_is_an_error(classes: tuple[str, ...], smoothing: float, words: str) -> None:
+    model = create_model("vit_tiny_patch16", num_classes=3, image_size=32)
+    with pytest.raises(ConfigError, match=words):
+        ClassificationTask(model, classes, label_smoothing=smoothing)
