@@ -66,7 +66,13 @@ class ParetoPoint:
 
 
 def curves(
-    name: str, title: str, alt: str, epochs: Sequence[float], lines: Mapping[str, Sequence[float]], *, percent: bool = False
+    name: str,
+    title: str,
+    alt: str,
+    epochs: Sequence[float],
+    lines: Mapping[str, Sequence[float]],
+    *,
+    percent: bool = False,
 ) -> Markup:
     """Lines over epochs, each with its name in a legend where there are several."""
 
@@ -129,7 +135,7 @@ def _draw(name: str, alt: str, size: tuple[float, float], plot: Callable[[Axes],
         plot(axes)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return Markup(_for_page(buffer.getvalue(), name, alt))  # noqa: S704 (matplotlib escapes labels; alt is escaped below)
+    return Markup(_for_page(buffer.getvalue(), name, alt))
 
 
 def _for_page(svg: str, name: str, alt: str) -> str:

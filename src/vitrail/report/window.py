@@ -31,7 +31,7 @@ def window(key: str) -> Markup:
             if draw.random() < 0.45:  # some panes are cut along a diagonal
                 halves = [(a, b, c), (a, c, d)] if draw.random() < 0.5 else [(a, b, d), (b, c, d)]
             panes += [_pane(half, draw) for half in halves]
-    return Markup(  # noqa: S704 (numbers only)
+    return Markup(
         f'<svg class="window" viewBox="0 0 {WIDTH:.0f} {HEIGHT:.0f}" preserveAspectRatio="xMidYMid slice" '
         f'aria-hidden="true" focusable="false">{"".join(panes)}</svg>'
     )
