@@ -27,6 +27,13 @@ class Attention(nn.Module):
         return self.proj(merge_heads(F.scaled_dot_product_attention(*split_qkv(self.qkv(x), self.num_heads))))
 
 
+class MapAttention(Attention):
+    """The same on a map whose channels come last."""
+
+    def forward(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
+        return super().forward(x.flatten(1, 2)).unflatten(1, x.shape[1:3])
+
+
 def split_qkv(qkv: Float[Tensor, "b n c3"], num_heads: int) -> tuple[Tensor, Tensor, Tensor]:
     """A joint projection with rows ordered (3, heads, head_dim) to q, k and v, each (b, heads, n, head_dim)."""
     q, k, v = qkv.unflatten(-1, (3, num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)

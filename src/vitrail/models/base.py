@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from vitrail.core.errors import ConfigError, ImageSizeError
 from vitrail.core.types import FeatureInfo, ImageSize, Preprocessing
+from vitrail.layers.conv import fuse_sequence
 from vitrail.models.checkpoint import KeyTable
 
 
@@ -147,6 +148,19 @@ class Backbone(nn.Module, ABC):
             return checkpoint(block, *args, use_reentrant=False)
         return block(*args)
 
+    def fuse_for_inference(self) -> Backbone:
+        """Fold BatchNorms and scales into the weights beside them, in place; outputs stay the same to rounding.
+
+        The model is then in evaluation mode and no longer fit for training: its state dict has other names.
+        """
+        self.eval()
+        for module in list(self.modules()):
+            if isinstance(module, nn.Sequential):
+                fuse_sequence(module)
+            elif callable(fuse := getattr(module, "fuse", None)):
+                fuse()
+        return self
+
     def no_weight_decay(self) -> set[str]:
         """Names of parameters with two or more dimensions that are not decayed; vectors never are."""
         return set()
@@ -172,6 +186,23 @@ class Backbone(nn.Module, ABC):
             raise ImageSizeError(
                 f"image size {height}x{width} is not allowed: {type(self).__name__} needs multiples of {divisor}; "
                 f"nearest legal sizes: {legal}"
+            )
+
+    def require_built_size(self, height: int, width: int, reason: str) -> None:
+        """For families of one image size: what they override :meth:`check_image_size` with.
+
+        Args:
+            height, width: of the images.
+            reason: what ties the model to ``config.image_size``, e.g. "position table".
+
+        Raises:
+            ImageSizeError: it is another size.
+        """
+        if (height, width) != self.config.image_size:
+            built = "x".join(map(str, self.config.image_size))
+            raise ImageSizeError(
+                f"image size {height}x{width} is not allowed: this {type(self).__name__}'s {reason} is for {built}; "
+                f"resize the images or build it with image_size=({height}, {width})"
             )
 
     def adapt_tensor(self, name: str, tensor: Tensor, shape: tuple[int, ...]) -> Tensor | None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import hashlib
-from dataclasses import fields as dataclass_fields
-from dataclasses import replace
+from dataclasses import fields as dataclass_fields, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -15,11 +14,39 @@ import torch
 
 from vitrail.core.errors import CheckpointError, ConfigError, UnknownNameError
 from vitrail.core.types import as_image_size
-from vitrail.models import edgevit, vit
+from vitrail.models import (
+    edgevit,
+    maxvit,
+    mobilevit,
+    poolformer,
+    remvit,
+    reswin,
+    revit,
+    vit,
+    vitae,
+    vitae_plain,
+    vitaev2,
+)
 from vitrail.models.base import Backbone, BackboneConfig, Family
 from vitrail.models.checkpoint import load_state, read_weights
 
-FAMILIES: dict[str, Family] = {family.name: family for family in (vit.FAMILY, edgevit.FAMILY)}
+FAMILIES: dict[str, Family] = {
+    family.name: family
+    for family in (
+        vit.FAMILY,
+        edgevit.FAMILY,
+        revit.FAMILY,
+        reswin.FAMILY,
+        remvit.FAMILY,
+        vitae.FAMILY,
+        vitaev2.FAMILY,
+        vitae_plain.FAMILY,
+        maxvit.FAMILY,
+        mobilevit.FAMILY,
+        mobilevit.EX_FAMILY,
+        poolformer.FAMILY,
+    )
+}
 
 
 def list_models(pattern: str = "*") -> list[str]:
