@@ -196,6 +196,14 @@ def test_a_bad_table_is_an_error_that_says_where(text: str, words: str, write_im
         load(root)
 
 
+def test_class_names_that_are_not_utf8(write_images: WriteImages) -> None:
+    root = write_images({"images": 2})
+    (root / "labels.csv").write_text("image,class_index\n000.jpg,0\n001.jpg,1\n")
+    (root / "classes.txt").write_bytes(b"caf\xe9\nbar\n")
+    with pytest.raises(DataError, match=r"classes\.txt cannot be read"):
+        load(root)
+
+
 # --- bad input
 
 
@@ -351,3 +359,13 @@ def test_align_moves_labels_to_the_models_classes(write_images: WriteImages) -> 
 def test_image_set_refuses_lists_of_different_lengths() -> None:
     with pytest.raises(DataError, match="1 names, 0 images, 1 labels"):
         ImageSet(["a"], [], [0])
+
+
+def test_checks_are_complete_and_in_order_across_chunks(
+    write_images: WriteImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_images({"cat": 4, "dog": 3})
+    whole = load(root).fingerprint
+    monkeypatch.setattr("vitrail.data.check.CHUNK", 2)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(root.parent / "another"))
+    assert load(root).fingerprint == whole

@@ -21,6 +21,9 @@ from vitrail.data.decode import decode_image
 MEMORY_VERSION = 1
 """Raise it when the decoder changes its mind about files."""
 
+CHUNK = 256
+"""Files that are queued at once: an interruption waits for no more, and a million files take no memory to speak of."""
+
 
 @dataclass(frozen=True)
 class FileCheck:
@@ -44,7 +47,13 @@ def check_files(root: Path, names: Sequence[str], *, max_pixels: int, progress: 
     memory = _memory_path(root, max_pixels)
     known = _recall(memory)
     with ThreadPoolExecutor(max_workers=_num_threads()) as pool:
-        results = pool.map(lambda name: _check(root / name, max_pixels, known.get(name)), names)
+        results = (
+            check
+            for start in range(0, len(names), CHUNK)
+            for check in pool.map(
+                lambda name: _check(root / name, max_pixels, known.get(name)), names[start : start + CHUNK]
+            )
+        )
         steps = track(results, "Checking images", total=len(names), transient=True, disable=not progress)
         checks = dict(zip(names, steps, strict=True))
     if checks != known:

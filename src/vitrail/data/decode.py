@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torchcodec.decoders import decode_jpeg  # type: ignore[attr-defined]  # public, but not in an __all__
 
@@ -52,6 +52,8 @@ def decode_image(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Tensor:
         return _decode(data, name, max_pixels)
     except DataError:
         raise
+    except UnidentifiedImageError as error:
+        raise DataError(f"{name} is not an image of a known kind; convert it to JPEG or PNG, or delete it") from error
     except MemoryError as error:
         raise DataError(f"{name} does not fit into memory; lower max_pixels={max_pixels} to skip such files") from error
     except Exception as error:  # decoders raise whatever broken bytes lead them to

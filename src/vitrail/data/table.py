@@ -95,8 +95,11 @@ def _class_names(root: Path) -> list[str] | None:
     for file in NAME_FILES:
         path = root / file
         if path.is_file():
-            lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-            return [_without_wnid(line) for line in lines]
+            try:
+                text = path.read_text(encoding="utf-8-sig")
+            except (OSError, UnicodeDecodeError) as error:
+                raise DataError(f"{path} cannot be read ({error}); save it as UTF-8, one class name a line") from error
+            return [_without_wnid(line.strip()) for line in text.splitlines() if line.strip()]
     return None
 
 
