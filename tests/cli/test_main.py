@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 
 import pytest
+
 import vitrail
 from vitrail.cli import models
 from vitrail.cli.main import VERBS, main
@@ -50,7 +51,9 @@ def test_help_of_every_verb_teaches(verb: str, capsys: Capture) -> None:
     assert page.count(f"vitrail {verb}") >= 3  # the usage line and two examples
     for option in ("--json", "--quiet", "--debug"):
         assert option in page
-    descriptions = [line for line in page.splitlines() if line.startswith("│ --") and not line.strip("│ ").endswith("]")]
+    descriptions = [
+        line for line in page.splitlines() if line.startswith("│ --") and not line.strip("│ ").endswith("]")
+    ]
     bare = [line for line in descriptions if len(line.strip("│ ").split()) < 3 and not line.startswith("│ --no-")]
     assert not bare, "every option has a description"
 

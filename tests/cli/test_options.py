@@ -9,6 +9,7 @@ from typing import Literal
 import pytest
 import yaml
 from cyclopts import App
+
 from vitrail.cli.options import configured, effective_config, to_yaml
 from vitrail.core.errors import ConfigError
 
@@ -129,7 +130,7 @@ def test_bad_files_are_refused_by_name(tmp_path: Path, text: str, words: str) ->
 
 
 def test_missing_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot read configuration .*nowhere.yaml"):
+    with pytest.raises(ConfigError, match=r"cannot read configuration .*nowhere\.yaml"):
         effective_config(Settings(), tmp_path / "nowhere.yaml", {})
 
 

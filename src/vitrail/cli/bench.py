@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vitrail.bench import BenchConfig, BenchResult, bench_run
-from vitrail.cli.display import Display, Output, OutputOptions, display, number
+from vitrail.cli.display import Display, Output, OutputOptions, display, megabytes, number
 from vitrail.cli.options import configured
 from vitrail.core.run import Run
 
@@ -65,8 +65,3 @@ def show_bench(shown: Display, results: Sequence[BenchResult]) -> None:
             shown.say(f"{result.name}: {result.failure}")
     if any(result.contended for result in results):
         shown.say("Other programs disturbed the measurement; repeat it on a quiet machine.")
-
-
-def megabytes(size_bytes: int | None) -> str | None:
-    """A size in units of 10^6 bytes."""
-    return number(None if size_bytes is None else size_bytes / 1e6, 2, " MB")

@@ -24,8 +24,8 @@ def demo(
 ) -> None:
     """See the whole way on the embedded sample, in minutes on a laptop.
 
-    Trains a small EdgeViT on 900 photographs of hand signs that come with Vitrail, evaluates it on 300 others,
-    quantises it, exports it, measures every file in every runtime, and writes a report. Nothing is downloaded. A run
+    Trains a small EdgeViT on 900 photographs of hand signs that come with Vitrail, quantises it, exports it,
+    evaluates every file on 300 others, measures every file in every runtime, and writes a report. Nothing is downloaded. A run
     that the demo left before is replaced, unless `--resume` continues it.
 
     **Examples**

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
 import logging
 import sys
@@ -10,7 +11,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import IO, Annotated, Any
+from typing import IO, Annotated
 
 from cyclopts import Group, Parameter
 from rich.console import Console
@@ -18,6 +19,9 @@ from rich.table import Table
 
 PIPE_WIDTH = 160
 """Columns where no terminal tells its width: wide enough that no row of ours breaks."""
+
+TALKERS = ("lightning.pytorch", "torch", "torch.onnx", "onnxscript")
+"""Loggers that tell developers what users need not know."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +75,10 @@ class Display:
             table.add_row(*("-" if cell is None else str(cell) for cell in row))
         self._console.print(table)
 
+    def csv(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        """The same as a table, for spreadsheets; printed even where quiet is wanted, since it was asked for."""
+        csv.writer(self._stdout, lineterminator="\n").writerows([columns, *rows])
+
     def result(self, value: object) -> None:
         """The document for scripts."""
         if self.output.json:
@@ -99,6 +107,11 @@ def percent(fraction: float | None, digits: int = 1) -> _Number | None:
     return number(None if fraction is None else 100 * fraction, digits, " %")
 
 
+def megabytes(size_bytes: int | None) -> _Number | None:
+    """A size in units of 10^6 bytes."""
+    return number(None if size_bytes is None else size_bytes / 1e6, 2, " MB")
+
+
 @contextlib.contextmanager
 def display(output: Output) -> Iterator[Display]:
     """A display for one verb. Whatever libraries print meanwhile goes to standard error where JSON is wanted, and
@@ -117,7 +130,7 @@ def display(output: Output) -> Iterator[Display]:
 @contextlib.contextmanager
 def _calm() -> Iterator[None]:
     """Libraries' advice to developers is not for users: only warnings of ours and errors are shown."""
-    levels = {name: logging.getLogger(name).level for name in ("lightning.pytorch", "torch", "torch.onnx", "onnxscript")}
+    levels = {name: logging.getLogger(name).level for name in TALKERS}
     for name in levels:
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
@@ -138,8 +151,3 @@ class _Nowhere:
 
     def isatty(self) -> bool:
         return False
-
-
-def as_json(value: Any) -> Any:
-    """Dataclasses, paths and the like as what JSON knows."""
-    return json.loads(json.dumps(value, default=str))

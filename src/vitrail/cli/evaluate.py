@@ -7,20 +7,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from vitrail.bench import onnx_variants, open_session
 from vitrail.cli.display import Display, Output, OutputOptions, display, number, percent
 from vitrail.cli.options import configured
 from vitrail.cli.run_data import load_run_data
 from vitrail.core.errors import ConfigError
-from vitrail.core.files import read_json, write_json
+from vitrail.core.files import atomic_path
 from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
 from vitrail.data import DataConfig, DataSplits, load_data
-from vitrail.evaluation import ClassificationReport, confusion_figure, evaluate as evaluate_predictor, reliability_figure
+from vitrail.evaluation import (
+    ClassificationReport,
+    confusion_figure,
+    evaluate as evaluate_predictor,
+    reliability_figure,
+)
 from vitrail.models import create_model
+from vitrail.report import evaluate_run
 from vitrail.tasks import ClassificationTask, load_task
+
+WEIGHTS = "torch-float"
+"""How the evaluation of a run calls that of its weights."""
 
 FEW_CLASSES = 20
 """Up to so many classes the table has all of them, else only the ones with the lowest F1."""
@@ -94,63 +101,31 @@ def evaluate(config: EvaluateConfig, run: Path | None = None, /, *, output: Outp
     if (run is None) == (config.model is None or config.weights is None or config.data is None):
         raise ConfigError("give either a run folder, or all of --model, --weights and --data")
     with display(output) as shown:
-        if run is None:
-            report = evaluate_weights(shown, config)
-            values: dict[str, Any] = report.to_dict()
-        elif config.data is None:
-            report = evaluate_run(Run.open(run), config.batch_size, progress=shown.progress)
-            values = evaluate_files(Run.open(run), config.batch_size, progress=shown.progress)
+        if run is not None and config.data is None:
+            values = write_evaluation(Run.open(run), config.batch_size, progress=shown.progress)
+            show_evaluation(shown, values)
         else:
-            report = _evaluate_elsewhere(shown, Run.open(run), config)
+            report = evaluate_weights(shown, config) if run is None else _evaluate_elsewhere(shown, run, config)
             values = report.to_dict()
-        show_report(shown, report)
-        show_files(shown, values.get("files", {}))
+            show_report(shown, report)
         shown.result(values)
 
 
-def evaluate_run(run: Run, batch_size: int = 64, *, progress: bool = False) -> ClassificationReport:
-    """Evaluate a run's weights on its held-out images; write ``run.evaluation`` and the figures."""
-    data = load_run_data(run)
-    task, preprocessing = load_task(run), Preprocessing.from_dict(run.read()["preprocessing"])
-    report = evaluate_predictor(
-        task, data.held_out, preprocessing, data.classes, batch_size=batch_size, progress=progress
-    )
-    write_json(run.evaluation, report.to_dict() | {"split": "val" if data.test is None else "test"})
+def write_evaluation(run: Run, batch_size: int = 64, *, progress: bool = False) -> dict[str, Any]:
+    """Evaluate a run's weights and files on its held-out images; write ``run.evaluation`` and the figures."""
+    values = evaluate_run(run, batch_size=batch_size, threads=torch.get_num_threads(), progress=progress)
+    report = ClassificationReport.from_dict(values["reports"][WEIGHTS])
+    run.figures.mkdir(exist_ok=True)
     for name, figure in (("confusion", confusion_figure(report)), ("reliability", reliability_figure(report))):
-        run.figures.mkdir(exist_ok=True)
-        figure.savefig(run.figures / f"{name}.png", dpi=120, bbox_inches="tight")
-    return report
-
-
-def evaluate_files(run: Run, batch_size: int = 64, *, progress: bool = False) -> dict[str, Any]:
-    """Evaluate a run's exported files in ONNX Runtime, and add them to ``run.evaluation``; returns all of it."""
-    known: dict[str, Any] = read_json(run.evaluation)
-    data = load_run_data(run)
-    preprocessing = Preprocessing.from_dict(run.read()["preprocessing"])
-    files = {}
-    for variant in onnx_variants(run):
-        if (path := run.onnx(variant)).exists():
-            session = open_session(path, "onnxruntime", torch.get_num_threads())
-
-            def predictor(images: Tensor, session: Any = session) -> Tensor:
-                return torch.from_numpy(session(images.numpy()))
-
-            report = evaluate_predictor(
-                predictor, data.held_out, preprocessing, data.classes, batch_size=batch_size, progress=progress
-            )
-            files[variant] = {"file": path.name, **_headline(report)}
-    known["files"] = files
-    write_json(run.evaluation, known)
-    return known
-
-
-def _headline(report: ClassificationReport) -> dict[str, Any]:
-    return {name: getattr(report, name) for name in ("top1", "top5", "loss", "ece", "num_images")}
+        with atomic_path(run.figures / f"{name}.png") as path:
+            figure.savefig(path, dpi=120)
+    return {"split": values["split"], "reports": values["reports"]}
 
 
 def evaluate_weights(shown: Display, config: EvaluateConfig) -> ClassificationReport:
     """Evaluate a weights file that no run belongs to."""
-    assert config.model is not None and config.data is not None
+    assert config.model is not None
+    assert config.data is not None
     data = load_data(
         DataConfig(path=config.data, val_fraction=1.0, max_bad_fraction=config.max_bad_fraction),
         progress=shown.progress,
@@ -163,7 +138,8 @@ def evaluate_weights(shown: Display, config: EvaluateConfig) -> ClassificationRe
     return _evaluate_on(shown, task, data, changed(own, config), config)
 
 
-def _evaluate_elsewhere(shown: Display, run: Run, config: EvaluateConfig) -> ClassificationReport:
+def _evaluate_elsewhere(shown: Display, folder: Path, config: EvaluateConfig) -> ClassificationReport:
+    run = Run.open(folder)
     data = load_run_data(run, other=config.data, progress=shown.progress)
     preprocessing = changed(Preprocessing.from_dict(run.read()["preprocessing"]), config)
     return _evaluate_on(shown, load_task(run), data, preprocessing, config)
@@ -182,7 +158,9 @@ def _evaluate_on(
 def changed(preprocessing: Preprocessing, config: EvaluateConfig) -> Preprocessing:
     """``preprocessing`` with what the options say."""
     given: dict[str, Any] = {
-        name: value for name in ("mean", "std", "crop_fraction", "interpolation") if (value := getattr(config, name)) is not None
+        name: value
+        for name in ("mean", "std", "crop_fraction", "interpolation")
+        if (value := getattr(config, name)) is not None
     }
     for name in ("mean", "std"):
         if len(given.get(name, ())) == 1:
@@ -208,11 +186,14 @@ def show_report(shown: Display, report: ClassificationReport) -> None:
     )
 
 
-def show_files(shown: Display, files: dict[str, Any]) -> None:
-    """The accuracy of exported files."""
-    if files:
-        shown.table(
-            "Exported files",
-            ("file", "top-1", "top-5", "loss"),
-            [(f["file"], percent(f["top1"]), percent(f["top5"]), number(f["loss"], 4)) for f in files.values()],
-        )
+def show_evaluation(shown: Display, values: dict[str, Any]) -> None:
+    """The weights in detail, and what every file of the run reaches."""
+    show_report(shown, ClassificationReport.from_dict(values["reports"][WEIGHTS]))
+    shown.table(
+        f"Every file, on the {values['split']} images",
+        ("file", "top-1", "top-5", "loss", "same class as the weights"),
+        [
+            (name, percent(r["top1"]), percent(r["top5"]), number(r["loss"], 4), percent(r["agreement"]))
+            for name, r in values["reports"].items()
+        ],
+    )

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from vitrail.cli.bench import megabytes
-from vitrail.cli.display import Display, Output, OutputOptions, display, number, percent
+from vitrail.cli.display import Display, Output, OutputOptions, display, megabytes, number, percent
 from vitrail.cli.run_data import load_run_data
 from vitrail.core.errors import ConfigError
 from vitrail.core.run import Run

@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if any(isinstance(link, KeyboardInterrupt) for link in _chain(error)):
             return _fail(_interrupted(verb, words), 130, debug)
         return _fail(f"error: {error}", 2, debug)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (whatever it is, the user gets one line)
         if (sentence := _disk_sentence(error)) is not None:
             return _fail(f"error: {sentence}", 2, debug)
         return _fail(f"bug: {type(error).__name__}: {error}; please report it with what --debug prints", 1, debug)

@@ -10,7 +10,6 @@ import difflib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
 
@@ -66,7 +65,9 @@ def configured(
 
     def decorate(verb: Callable[..., None]) -> Callable[..., None]:
         def command(*args: Any, config: Path | None = None, print_config: bool = False, **given: Any) -> None:
-            chosen = {option.path: _one_or_pair(option, given.pop(option.name)) for option in options if option.name in given}
+            chosen = {
+                option.path: _one_or_pair(option, given.pop(option.name)) for option in options if option.name in given
+            }
             effective = effective_config(defaults, config, chosen)
             if print_config:
                 print(to_yaml(effective), end="")
@@ -129,8 +130,7 @@ def _leaves(config: Any, prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[s
             yield path, hints[field.name], value, texts.get(field.name, "")
 
 
-@cache
-def _field_docs(config_type: type) -> dict[str, str]:
+def _field_docs(config_type: type[Any]) -> dict[str, str]:
     """Field -> its text in the ``Attributes:`` sections of the class and its bases; one line may name several."""
     texts: dict[str, str] = {}
     for base in reversed(config_type.__mro__):
@@ -148,14 +148,15 @@ def _signature(verb: Callable[..., None], options: list[Option], groups: Groups)
     order = {heading: Group(heading, sort_key=10 + i) for i, heading in enumerate(groups)}
     added = []
     for option in options:
-        dotted = ".".join(option.path)
-        heading = next((h for h, members in groups.items() if {dotted, option.path[0]} & {*members}), None)
+        dotted = f"{'.'.join(option.path)}."
+        heading = next((h for h, members in groups.items() if any(dotted.startswith(f"{m}.") for m in members)), None)
         kind: Any = tuple[int, ...] | None if _takes_pair(option) else option.kind
         shown = Parameter(
             name=f"--{option.name.replace('_', '-')}",
             help=option.help,
             group=order[heading] if heading else None,
             negative_iterable=(),
+            show_default=_default_words,
             consume_multiple=(kind in LISTS or _takes_pair(option)) or None,
         )
         added.append(inspect.Parameter(option.name, keyword, default=option.default, annotation=Annotated[kind, shown]))
@@ -173,6 +174,17 @@ def _takes_pair(option: Option) -> bool:
 
 def _one_or_pair(option: Option, value: Any) -> Any:
     return value[0] if _takes_pair(option) and len(value) == 1 else value
+
+
+def _default_words(value: Any) -> str:
+    """A default as it would be typed."""
+    return (
+        " ".join(map(_default_words, value))
+        if isinstance(value, tuple)
+        else f"{value:.4g}"
+        if isinstance(value, float)
+        else str(value)
+    )
 
 
 def _read(file: Path) -> dict[str, Any]:

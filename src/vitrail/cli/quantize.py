@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -77,5 +78,6 @@ def show_plan(shown: Display, quantized: QuantizedModel) -> None:
     """How much is quantised, and what is not."""
     plan = quantized.plan
     shown.say(f"{len(plan.operands)} operands quantised, calibrated on {plan.num_images} images")
-    for text in (*plan.notes, *plan.skipped):
+    kept = Counter(text.partition(": ")[2] for text in plan.skipped)
+    for text in (*plan.notes, *(f"{count} operations {reason}" for reason, count in kept.items())):
         shown.say(f"  {text}")

@@ -20,7 +20,7 @@ def run(
 ) -> None:
     """Go the whole way on your own folder of images.
 
-    Train, evaluate, quantise, export, measure and report, one after the other; the folder has one folder of images for
+    Train, quantise, export, evaluate, measure and report, one after the other; the folder has one folder of images for
     each class. What an interruption leaves is kept: the same command with `--resume` leaves out what is done.
 
     **Examples**

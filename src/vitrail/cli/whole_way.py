@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from vitrail.bench import BenchConfig, BenchResult, bench_run, latest_results
-from vitrail.cli.bench import megabytes, show_bench
-from vitrail.cli.display import Display, number, percent
-from vitrail.cli.evaluate import evaluate_files, evaluate_run, show_report
+from vitrail.cli.bench import show_bench
+from vitrail.cli.display import Display, megabytes, number, percent
+from vitrail.cli.evaluate import WEIGHTS, show_evaluation, write_evaluation
 from vitrail.cli.export import export_run, show_export
 from vitrail.cli.options import Groups
 from vitrail.cli.quantize import CalibrationConfig, quantize_run, show_plan
@@ -50,7 +50,7 @@ Step = Callable[[], None]
 
 
 def whole_way(shown: Display, config: WholeWayConfig, folder: Path, *, resume: bool, overwrite: bool) -> Run:
-    """Train, evaluate, quantise, export, measure and report; each stage is noted in ``run.json`` when it is done.
+    """Train, quantise, export, evaluate, measure and report; each stage is noted in ``run.json`` when it is done.
 
     Args:
         shown: receives a heading and the seconds of every stage, and its table.
@@ -65,9 +65,9 @@ def whole_way(shown: Display, config: WholeWayConfig, folder: Path, *, resume: b
     run = Run(folder)
     steps: dict[str, Step] = {
         "Train": lambda: _train(shown, config, run, resume=resume, overwrite=overwrite),
-        "Evaluate": lambda: show_report(shown, evaluate_run(run, progress=shown.progress)),
         "Quantize": lambda: show_plan(shown, quantize_run(run, config.calibration, progress=shown.progress)),
-        "Export": lambda: _export(shown, run),
+        "Export": lambda: show_export(shown, export_run(run)),
+        "Evaluate": lambda: show_evaluation(shown, write_evaluation(run, progress=shown.progress)),
         "Bench": lambda: show_bench(shown, bench_run(run, config.bench, progress=shown.progress)),
         "Report": lambda: shown.say(f"Written: {write_report(run)}"),
     }
@@ -94,11 +94,6 @@ def _train(shown: Display, config: WholeWayConfig, run: Run, *, resume: bool, ov
     show_training(shown, run)
 
 
-def _export(shown: Display, run: Run) -> None:
-    show_export(shown, export_run(run))
-    evaluate_files(run, progress=shown.progress)
-
-
 def summary(run: Run) -> dict[str, Any]:
     """The figures that matter: accuracy, size and speed of every file in every runtime.
 
@@ -107,24 +102,23 @@ def summary(run: Run) -> dict[str, Any]:
     """
     if not run.evaluation.exists() or not run.bench.exists():
         raise RunError(f"run {run.folder} is incomplete; finish it with --resume")
-    evaluation = read_json(run.evaluation)
-    top1 = {variant: entry["top1"] for variant, entry in evaluation.get("files", {}).items()}
-    rows = [_summary_row(result, evaluation["top1"], top1) for result in latest_results(run.bench)]
+    top1 = {name: report["top1"] for name, report in read_json(run.evaluation)["reports"].items()}
+    rows = [_summary_row(result, top1) for result in latest_results(run.bench)]
     return {
         "run": str(run.folder),
         "report": str(run.report),
-        "top1": evaluation["top1"],
+        "top1": top1[WEIGHTS],
         "seconds": finished_stages(run),
         "files": rows,
     }
 
 
-def _summary_row(result: BenchResult, own: float, top1: dict[str, float]) -> dict[str, Any]:
+def _summary_row(result: BenchResult, top1: dict[str, float]) -> dict[str, Any]:
     return {
         "file": result.file,
         "runtime": result.runtime,
         "variant": result.variant,
-        "top1": top1.get(result.variant) if result.file.endswith(".onnx") else own,
+        "top1": top1.get(f"onnx-{result.variant}" if result.file.endswith(".onnx") else WEIGHTS),
         "size_bytes": result.size_bytes,
         "latency_ms": result.latency_ms_median,
         "latency_ratio": result.latency_ratio,
