@@ -199,7 +199,7 @@ def test_a_bad_table_is_an_error_that_says_where(text: str, words: str, write_im
 def test_class_names_that_are_not_utf8(write_images: WriteImages) -> None:
     root = write_images({"images": 2})
     (root / "labels.csv").write_text("image,class_index\n000.jpg,0\n001.jpg,1\n")
-    (root / "classes.txt").write_bytes(b"caf\xe9\nbar\n")
+    (root / "classes.txt").write_bytes(b"\xe9t\xe9\nhiver\n")
     with pytest.raises(DataError, match=r"classes\.txt cannot be read"):
         load(root)
 

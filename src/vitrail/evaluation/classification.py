@@ -123,17 +123,21 @@ def evaluate(
     with _evaluation_mode(predictor) as device, torch.inference_mode():
         for batch in track(loader, "Evaluating", transient=True, disable=not progress):
             logits = predictor(preprocessing.normalize(batch.images.to(device))).float().cpu()
-            if logits.ndim != 2 or logits.shape[1] != len(classes):
-                raise DataError(
-                    f"the model gives outputs of shape {tuple(logits.shape[1:])} an image, but the data has "
-                    f"{len(classes)} classes; evaluate it on data with its own classes"
-                )
+            _check_logits(logits, len(classes))
             probabilities = logits.softmax(dim=1)
             metrics.update(probabilities, batch.targets)
             losses.append(F.cross_entropy(logits, batch.targets, reduction="none").double())
             best = probabilities.max(dim=1)
             confidences.append(torch.stack([best.values.double(), (best.indices == batch.targets).double()]))
     return _report(metrics.compute(), torch.cat(losses), torch.cat(confidences, dim=1), classes)
+
+
+def _check_logits(logits: Tensor, num_classes: int) -> None:
+    if logits.ndim != 2 or logits.shape[1] != num_classes:
+        raise DataError(
+            f"the model gives outputs of shape {tuple(logits.shape[1:])} an image, but the data has {num_classes} "
+            f"classes; evaluate it on data with its own classes"
+        )
 
 
 @contextmanager

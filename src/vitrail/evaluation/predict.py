@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,9 +67,7 @@ def predict_images(
     """
     if top_k < 1 or batch_size < 1:
         raise ConfigError(f"top_k={top_k}, batch_size={batch_size}: both need to be 1 or more")
-    files = list(_expand(paths))
-    if not files:
-        raise DataError("there are no images to classify; name image files or folders")
+    files = _expand(paths)
     predictions: list[Prediction] = []
     skipped: list[SkippedImage] = []
     steps = range(0, len(files), batch_size)
@@ -84,16 +82,17 @@ def predict_images(
     return Predictions(images=tuple(predictions), skipped=tuple(skipped))
 
 
-def _expand(paths: Iterable[str | Path]) -> Iterator[Path]:
-    seen = set()
+def _expand(paths: Iterable[str | Path]) -> list[Path]:
+    """Each file once, in the order of its first mention."""
+    files: dict[Path, None] = {}
     for path in map(Path, paths):
         found = find_images(path) if path.is_dir() else [path]
         if not found:
             raise DataError(f"folder {path} has no images; known are {' '.join(sorted(IMAGE_SUFFIXES))}")
-        for file in found:
-            if file not in seen:
-                seen.add(file)
-                yield file
+        files |= dict.fromkeys(found)
+    if not files:
+        raise DataError("there are no images to classify; name image files or folders")
+    return list(files)
 
 
 def _decode(
