@@ -101,7 +101,7 @@ def main() -> None:
             train(TrainConfig.from_dict(values["config"]), run=Path(folder) / moment, progress=False)
             os._exit(0)  # it should be dead by now
         _, status = os.waitpid(child, 0)
-        print(moment, os.WTERMSIG(status) if os.WIFSIGNALED(status) else f"exit {os.waitstatus_to_exitcode(status)}")
+        sys.stdout.write(f"{moment} {os.waitstatus_to_exitcode(status)}\n")
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def killed(config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Pat
     script = Path(__file__).with_name("killed.py")
     command = [sys.executable, str(script), str(folder / "config.json"), str(folder), *MOMENTS]
     result = subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
-    assert result.stdout.split() == [word for moment in MOMENTS for word in (moment, "9")], result.stderr
+    assert result.stdout.split() == [word for moment in MOMENTS for word in (moment, "-9")], result.stderr
     return folder
 
 

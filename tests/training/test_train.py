@@ -186,7 +186,7 @@ def test_ctrl_c_leaves_a_resumable_run(
     run = Run(tmp_path / "run")
     handler = signal.getsignal(signal.SIGINT)
     Interruption(monkeypatch, epoch=1, act=lambda: os.kill(os.getpid(), signal.SIGINT))
-    with pytest.raises(TrainingError, match="stopped after 1 of 3 epochs; .*--resume") as caught:
+    with pytest.raises(TrainingError, match=r"stopped after 1 of 3 epochs; .*--resume") as caught:
         train(config, run=run, progress=False)
     assert "\n" not in str(caught.value)
     assert signal.getsignal(signal.SIGINT) is handler
@@ -231,7 +231,7 @@ def test_a_finished_run_is_not_overwritten_by_accident(
     trained: Run, config: TrainConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = {path: path.stat().st_mtime_ns for path in trained.folder.rglob("*")}
-    with pytest.raises(RunError, match="already trained; .*--overwrite"):
+    with pytest.raises(RunError, match=r"already trained; .*--overwrite"):
         train(config, run=trained, progress=False)
     assert train(config, run=trained, resume=True, progress=True) == trained
     assert "already trained" in capsys.readouterr().err
@@ -331,7 +331,7 @@ def small_disk() -> Iterator[None]:
 @pytest.mark.usefixtures("small_disk")
 def test_a_full_disk_is_one_line(config: TrainConfig, tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
-    with pytest.raises(VitrailError, match=r"cannot write .*best.ckpt.*; free space") as caught:
+    with pytest.raises(VitrailError, match=r"cannot write .*best.ckpt: the disk is full.*; free space") as caught:
         train(config, run=run, progress=False)
     assert "\n" not in str(caught.value)
     assert list(run.checkpoints.iterdir()) == []
@@ -372,8 +372,10 @@ def test_fine_tuning_starts_from_given_weights(trained: Run, config: TrainConfig
 
 
 def test_nothing_is_written_before_the_data_is_known_to_be_good(config: TrainConfig, tmp_path: Path) -> None:
-    with pytest.raises(DataError):
-        train(replace(config, data=DataConfig(path=str(tmp_path / "no"))), run=tmp_path / "run", progress=False)
+    missing = DataConfig(path=str(tmp_path / "no"))
+    for data, message in ((missing, "does not exist"), (replace(config.data, val_fraction=1.0), "no training images")):
+        with pytest.raises(DataError, match=message):
+            train(replace(config, data=data), run=tmp_path / "run", progress=False)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -390,7 +392,7 @@ def test_hardware_that_is_not_there(values: dict[str, Any], config: TrainConfig,
 def test_automatic_precision(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     def machine(available: bool, native: bool) -> None:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
-        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: native)
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **options: native and options)
 
     machine(available=False, native=False)
     assert resolve_precision(config) == "32-true"

@@ -30,7 +30,7 @@ class TrainConfig:
         learning_rate: AdamW's, after warm-up; it is not scaled by the number of devices.
         weight_decay: AdamW's, on matrices and kernels alone.
         layer_decay: learning-rate factor from one layer to the one before it; below 1 for fine-tuning.
-        warmup_epochs: linear warm-up; at most a quarter of the steps is warm-up, so that short runs need no other value.
+        warmup_epochs: linear warm-up; at most a quarter of all steps, so that short runs need no other value.
         drop_path_rate: stochastic depth of the last block.
         label_smoothing: share of the target that is spread over all classes.
         ema_decay: of the moving average of the weights, which is what is evaluated and kept; 0 turns it off.

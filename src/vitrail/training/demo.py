@@ -9,7 +9,8 @@ from vitrail.training.config import TrainConfig
 def demo_config() -> TrainConfig:
     """A small EdgeViT on the built-in photographs of hand signs, in about two minutes on two CPU cores.
 
-    Signs fill the picture and are told apart by single fingers, so that crops are mild and nothing is mirrored.
+    Signs fill the picture and are told apart by single fingers, so that crops are mild and nothing is mirrored. The
+    last epoch is kept: among 140 validation images the best epoch is the luckiest one.
     """
     return TrainConfig(
         model="edgevit_nano_stride2",
@@ -24,5 +25,6 @@ def demo_config() -> TrainConfig:
         batch_size=32,
         learning_rate=2e-3,
         ema_decay=0.99,
+        keep="last",
         num_workers=0,
     )

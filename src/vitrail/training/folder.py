@@ -139,7 +139,7 @@ def describe(
         precision=precision,
         seed=config.seed,
         versions={"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
-        command=shlex.join(sys.argv),
+        command=known.get("command", shlex.join(sys.argv)),
         status="training",
     )
 

@@ -32,8 +32,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         with atomic_path(path) as temporary:
             try:
                 torch.save(checkpoint, temporary)
-            except RuntimeError as error:  # PyTorch's zip writer does not say what the disk said
-                raise VitrailError(f"cannot write {path}: {_first_line(error)}; free space on the disk") from error
+            except RuntimeError as error:  # PyTorch's zip writer hides what the disk said
+                raise VitrailError(
+                    f"cannot write {path}: the disk is full, or its limit on file sizes is reached; "
+                    f"free space and continue with --resume"
+                ) from error
 
 
 class Recorder(Checkpoint):

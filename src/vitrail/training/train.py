@@ -22,7 +22,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from rich.console import Console
 from torch.utils.data import DataLoader
 
-from vitrail.core.errors import ConfigError, TrainingError
+from vitrail.core.errors import ConfigError, DataError, TrainingError
 from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
 from vitrail.data import DataSplits, TrainLoader, eval_loader, load_data, train_loader
@@ -106,6 +106,9 @@ def _train(trainer: Trainer, config: TrainConfig, run: Run, *, resume: bool, ove
             Console(stderr=True).print(f"run {run.folder} is already trained; nothing to do", highlight=False)
         return
     splits = load_data(config.data, progress=progress and trainer.is_global_zero)
+    for name, part in (("training", splits.train), ("validation", splits.val)):
+        if len(part) == 0:
+            raise DataError(f"{splits.source} has no {name} images; check its split, and val_fraction")
     seed_everything(config.seed)
     backbone = _make_backbone(config, splits)
     preprocessing = replace(
