@@ -52,7 +52,7 @@ def test_names_of_parameters_are_true(name: str) -> None:
     assert all(any(n.startswith(prefix) for n in parameters) for prefix in groups)
     # Only the final norm and the head come after the last level.
     rest = set(parameters) - set(grouped) - set(head)
-    assert all("norm" in n or n.startswith(("final_conv.", "head", "alpha")) for n in rest), rest
+    assert all("norm" in n or n.startswith(("final_conv.", "pre_logits.", "head", "alpha")) for n in rest), rest
 
 
 @pytest.mark.parametrize("name", list_models())

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vitrail.core.errors import UnknownNameError
 from vitrail.layers.attention import Attention
+from vitrail.layers.axial_attention import AxialAttention
 from vitrail.layers.local_global_local import GlobalSparseAttention, LocalAggregation
 from vitrail.layers.max_sa import BlockAttention, GridAttention, MaxSA
 from vitrail.layers.performer import PerformerAttention
@@ -71,6 +72,10 @@ TOKEN_MIXERS: dict[str, Build] = {
         GlobalSparseAttention(dim, dim // o.head_dim, o.sr_ratio), "channels_last", o.sr_ratio
     ),
     "attention": lambda dim, o: MapMixer(Attention(dim, dim // o.head_dim), "tokens"),
+    "axial": lambda dim, o: MapMixer(
+        nn.Sequential(AxialAttention(dim, dim // o.head_dim, "row"), AxialAttention(dim, dim // o.head_dim, "column")),
+        "channels_last",
+    ),
     "performer": lambda dim, o: MapMixer(PerformerAttention(dim, dim), "tokens"),  # noqa: ARG005
     "window": lambda dim, o: MapMixer(
         WindowAttention(dim, dim // o.head_dim, o.window_size, rel_pos_bias=True), "channels_last"
