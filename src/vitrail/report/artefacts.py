@@ -25,7 +25,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vitrail.bench import onnx_variants, open_session
+from vitrail.bench import Session, onnx_variants, open_session
 from vitrail.core.files import write_json
 from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
@@ -46,8 +46,8 @@ def evaluate_run(
     data: DataSplits | None = None,
     batch_size: int = 64,
     threads: int = 1,
-    num_examples: int = 12,
-    num_samples: int = 24,
+    num_examples: int = 14,
+    num_samples: int = 20,
     progress: bool = False,
 ) -> dict[str, Any]:
     """Evaluate a run's PyTorch model and every ONNX file it has on the held-out images, and write ``run.evaluation``.
@@ -120,9 +120,15 @@ def _predictors(run: Run, threads: int) -> dict[str, Answers]:
     predictors: dict[str, Answers] = {"torch-float": eager}
     for variant in onnx_variants(run):
         if run.onnx(variant).exists():
-            session = open_session(run.onnx(variant), "onnxruntime", threads)
-            predictors[f"onnx-{variant}"] = lambda images, session=session: torch.from_numpy(session(images.numpy()))
+            predictors[f"onnx-{variant}"] = _from_session(open_session(run.onnx(variant), "onnxruntime", threads))
     return predictors
+
+
+def _from_session(session: Session) -> Answers:
+    def answers(images: Tensor) -> Tensor:
+        return torch.from_numpy(session(images.numpy()))
+
+    return answers
 
 
 def _examples(images: ImageSet, logits: Tensor, classes: tuple[str, ...], count: int) -> list[dict[str, Any]]:

@@ -6,11 +6,13 @@ import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from markupsafe import Markup
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 INK, MUTED, LINE, PAPER = "#010203", "#020304", "#030405", "#040506"
 GLASS = ("#050607", "#060708", "#070809", "#08090a", "#090a0b")
@@ -21,7 +23,7 @@ VARIABLES = {INK: "--ink", MUTED: "--muted", LINE: "--line", PAPER: "--paper"} |
 }
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: it can be searched, copied and read aloud
     "svg.hashsalt": "vitrail",  # the same report twice gives the same bytes
     "font.size": 11,
@@ -82,7 +84,7 @@ def curves(
             axes.plot(epochs, scaled, color=colour, label=label, marker="o" if len(scaled) < 3 else None)
         axes.set_title(title + (" (%)" if percent else ""))
         axes.set_xlabel("epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
         axes.margins(x=0.02)
         if len(lines) > 1:
             axes.legend()

@@ -69,10 +69,12 @@ def read_accuracy(evaluation: Mapping[str, Any] | None) -> Accuracy | None:
         split={"val": "validation"}.get(evaluation["split"], evaluation["split"]),
         rows=rows,
         first=first,
-        confusions=sorted(wrong, key=lambda one: -one[2])[:12],
+        confusions=sorted(wrong, key=lambda one: -one[2])[:8],
         matrix=[[(n, n / max(sum(row), 1)) for n in row] for row in counts] if len(counts) <= MAX_MATRIX else None,
         reliability=reliability_diagram(
-            "reliability", "Accuracy over confidence for every evaluated file; on the diagonal, confidence is honest.", bins
+            "reliability",
+            "Accuracy over confidence for every evaluated file; on the diagonal, confidence is honest.",
+            bins,
         )
         if bins
         else None,
@@ -103,6 +105,7 @@ class Speed:
         rows: one a candidate: ``result``, ``name``, ``top1`` (None if unknown), ``width`` of its bar in percent,
             ``on_front``.
         setting: threads, images a run, image size, in words.
+        baseline: what ratios are taken to; empty where nothing could be timed.
         contended: some row was disturbed.
         plot: accuracy over latency; None without accuracies.
         cost: what the plot's axis shows.
@@ -110,6 +113,7 @@ class Speed:
 
     rows: Sequence[Mapping[str, Any]]
     setting: str
+    baseline: str
     contended: bool
     plot: Markup | None
     cost: str
@@ -127,7 +131,7 @@ def read_speed(run: Run, accuracy: Accuracy | None) -> Speed | None:
     known = [r for r in results if getattr(r, field) is not None and accuracy_key(r) in top1]
     front = {known[i].name for i in pareto_front([(getattr(r, field), top1[accuracy_key(r)]) for r in known])}
     slowest = max((getattr(r, field) or 0 for r in results), default=0) or 1
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "result": result,
             "name": candidate_name(result),
@@ -154,6 +158,7 @@ def read_speed(run: Run, accuracy: Accuracy | None) -> Speed | None:
     return Speed(
         rows=rows,
         setting=_setting(results[0]),
+        baseline=next((row["name"] for row in rows if row["ratio"] == 1), ""),
         contended=contended,
         plot=pareto_plot("pareto", alt, points, f"{cost}, median (ms)", "top-1 (%)") if points else None,
         cost=cost,
@@ -191,7 +196,9 @@ def read_curves(run: Run) -> list[Markup]:
     ):
         if lines:
             last = ", ".join(f"{label} ends at {values[-1]:.4g}" for label, values in lines.items())
-            charts.append(curves(name, title, f"{title} over {len(rows)} epochs: {last}.", epochs, lines, percent=percent))
+            charts.append(
+                curves(name, title, f"{title} over {len(rows)} epochs: {last}.", epochs, lines, percent=percent)
+            )
     return charts
 
 

@@ -44,7 +44,11 @@ def write_report(run: Run) -> Path:
     speed = read_speed(run, accuracy)
     exports = read_exports(run)
     environment = Environment(
-        loader=PackageLoader("vitrail.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("vitrail.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters.update(percent=percent, points=points, number=number, megabytes=megabytes)
     html = environment.get_template("report.html.j2").render(
@@ -81,12 +85,14 @@ def key_figures(
         best = min(measured, key=lambda row: row["ratio"])
         result = best["result"]
         milliseconds = result.cpu_ms_median if speed.contended else result.latency_ms_median
-        faster = f"{1 / best['ratio']:.1f}× faster than PyTorch"
+        faster = f"{1 / best['ratio']:.1f}× as fast as {speed.baseline}"
         figures.append((f"{number(milliseconds)} ms", f"an image, {best['name']}", faster))
     smallest = min(exports, key=lambda record: record["size_bytes"], default=None)
     if smallest and run.weights.exists():
         share = smallest["size_bytes"] / max(run.weights.stat().st_size, 1)
-        figures.append((megabytes(smallest["size_bytes"]), f"on disk, {smallest['variant']}", f"{share:.2f}× the weights"))
+        figures.append(
+            (megabytes(smallest["size_bytes"]), f"on disk, {smallest['variant']}", f"{share:.2f}× the weights")
+        )
     return figures
 
 
@@ -106,7 +112,9 @@ def _data(description: Mapping[str, Any], evaluation: Mapping[str, Any] | None) 
     classes = description.get("classes", [])
     known = {"source": trained.get("path", ""), "fingerprint": trained.get("fingerprint", ""), "classes": classes}
     known |= {"skipped": trained.get("skipped", []), "counts": None, "samples": []}
-    known |= {"totals": {part: trained[f"num_{part}"] for part in ("train", "val", "test") if trained.get(f"num_{part}")}}
+    known |= {
+        "totals": {part: trained[f"num_{part}"] for part in ("train", "val", "test") if trained.get(f"num_{part}")}
+    }
     known |= (evaluation or {}).get("data", {})
     if known["counts"]:
         known["totals"] = {part: sum(counts) for part, counts in known["counts"].items()}

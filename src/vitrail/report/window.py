@@ -27,7 +27,7 @@ def window(key: str) -> Markup:
         for column in range(COLUMNS):
             a, b = corners[row][column], corners[row][column + 1]
             c, d = corners[row + 1][column + 1], corners[row + 1][column]
-            halves = [(a, b, c, d)]
+            halves: list[tuple[tuple[float, float], ...]] = [(a, b, c, d)]
             if draw.random() < 0.45:  # some panes are cut along a diagonal
                 halves = [(a, b, c), (a, c, d)] if draw.random() < 0.5 else [(a, b, d), (b, c, d)]
             panes += [_pane(half, draw) for half in halves]

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import base64
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+from torch import nn
+
+from vitrail.core.run import Run
+from vitrail.core.types import Preprocessing
+from vitrail.data import DataConfig, DataSplits, load_data
+from vitrail.report import artefacts, evaluate_run, write_report
+from vitrail.report.artefacts import agreement, in_turn, picture
+from vitrail.training import TrainConfig
+
+
+def test_agreement_by_hand():
+    left = torch.tensor([[1.0, 0], [0, 1], [2, 1], [0, 3]])
+    right = torch.tensor([[5.0, 0], [1, 0], [3, 1], [0, 1]])
+    assert agreement(left, right) == 0.75
+
+
+def test_samples_take_classes_in_turn():
+    assert in_turn(torch.tensor([0, 0, 0, 2, 1, 2]), 5) == [0, 4, 3, 1, 5]
+
+
+def test_pictures_are_small_jpegs_in_the_right_colours():
+    red = torch.zeros(3, 300, 150, dtype=torch.uint8)
+    red[0] = 255
+    image = Image.open(io.BytesIO(base64.b64decode(picture(red))))
+    assert (image.format, image.size) == ("JPEG", (56, 112))
+    assert image.getpixel((20, 20))[0] > 240
+    assert max(image.getpixel((20, 20))[1:]) < 20
+
+
+@pytest.fixture(scope="module")
+def splits() -> DataSplits:
+    data = load_data(DataConfig())
+    return DataSplits(
+        classes=data.classes,
+        train=data.train.sample(20, 0),
+        val=data.val.sample(10, 0),
+        test=data.test.sample(30, 0),
+        fingerprint="f",
+        skipped=(),
+        source="sample",
+    )
+
+
+class MeanColour(nn.Module):
+    """A classifier that looks at the mean colour alone; untrained, so often wrong."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.randn(3, 10, generator=torch.Generator().manual_seed(0)))
+
+    def forward(self, images):
+        return images.mean((2, 3)) @ self.weight
+
+
+def write_onnx(path: Path, weight: np.ndarray) -> None:
+    """The same as a file."""
+    graph = helper.make_graph(
+        [
+            helper.make_node("GlobalAveragePool", ["image"], ["pooled"]),
+            helper.make_node("Flatten", ["pooled"], ["features"]),
+            helper.make_node("MatMul", ["features", "weight"], ["logits"]),
+        ],
+        "mean_colour",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, "h", "w"])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 10])],
+        [numpy_helper.from_array(weight, "weight")],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+
+
+@pytest.fixture
+def run(tmp_path, splits, monkeypatch) -> Run:
+    run = Run(tmp_path / "run")
+    run.update(
+        model={"name": "mean_colour", "fields": {}},
+        task="classification",
+        classes=list(splits.classes),
+        preprocessing=Preprocessing(image_size=(48, 48), crop_fraction=1.0).to_dict(),
+        data={"path": "sample", "fingerprint": "f"},
+        training=TrainConfig().to_dict(),
+        status="trained",
+    )
+    model = MeanColour()
+    monkeypatch.setattr(artefacts, "load_task", lambda _run: model)
+    write_onnx(run.onnx("float"), model.weight.numpy())
+    write_onnx(run.onnx("int8"), -model.weight.numpy())  # upside down, so that it agrees nowhere
+    return run
+
+
+def test_every_file_of_a_run_is_evaluated_on_the_held_out_images(run, splits):
+    values = evaluate_run(run, data=splits, batch_size=16, num_examples=3, num_samples=12)
+    assert json.loads(run.evaluation.read_text()) == json.loads(json.dumps(values))
+    assert values["split"] == "test"
+    reports = values["reports"]
+    assert list(reports) == ["torch-float", "onnx-float", "onnx-int8"]
+    assert all(report["num_images"] == 30 for report in reports.values())
+    assert reports["onnx-float"]["top1"] == reports["torch-float"]["top1"]
+    assert reports["onnx-float"]["loss"] == pytest.approx(reports["torch-float"]["loss"], rel=1e-4)
+    assert [report["agreement"] for report in reports.values()] == [1.0, 1.0, 0.0]
+    assert reports["onnx-int8"]["loss"] != pytest.approx(reports["torch-float"]["loss"], rel=1e-3)
+
+    wrong = [example for example in values["examples"] if example["label"] != example["predicted"]]
+    assert len(wrong) == 3
+    assert [e["probability"] for e in wrong] == sorted((e["probability"] for e in wrong), reverse=True)
+    assert all(e["name"].split("/")[0] == e["label"] for e in values["examples"])  # labels belong to their pictures
+
+    assert {part: sum(counts) for part, counts in values["data"]["counts"].items()} == {
+        "train": 20,
+        "val": 10,
+        "test": 30,
+    }
+    assert len(values["data"]["samples"]) == 12
+    assert len({sample["label"] for sample in values["data"]["samples"]}) == len(set(splits.train.labels.tolist()))
+    assert "data:image/jpeg;base64," in write_report(run).read_text(encoding="utf-8")
