@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
 import re
-import warnings
-from collections.abc import Iterator
 
 import onnx
 import torch
 
 from vitrail.core.errors import ExportError
 from vitrail.export.lowering import TRANSLATIONS
+from vitrail.quantization.graph import quiet
 
 OPSET = 20
 """The newest one that every runtime of ours reads; at 21 ONNX Runtime 1.31 refuses signed 8-bit activations."""
-
-LOGGERS = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
 
 
 def to_onnx(program: torch.export.ExportedProgram, input_name: str, output_name: str) -> onnx.ModelProto:
@@ -41,7 +35,7 @@ def to_onnx(program: torch.export.ExportedProgram, input_name: str, output_name:
             )
             assert result is not None
             return _with_batch_name(result.model_proto)
-    except Exception as failure:  # noqa: BLE001 (the exporter raises all kinds; each means the same to the user)
+    except Exception as failure:  # the exporter raises all kinds; each means the same to the user
         raise ExportError(_explain(failure)) from failure
 
 
@@ -87,22 +81,3 @@ def _explain(failure: BaseException) -> str:
     return (
         f"the model cannot be exported to ONNX: {lines[0] if lines else type(chain[-1]).__name__} (nothing was written)"
     )
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep the exporter's progress lines, log records and deprecation warnings from the user."""
-    levels = {name: logging.getLogger(name).level for name in LOGGERS}
-    try:
-        for name in LOGGERS:
-            logging.getLogger(name).setLevel(logging.CRITICAL)
-        with (
-            warnings.catch_warnings(),
-            contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(io.StringIO()),
-        ):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)

@@ -109,5 +109,5 @@ def _with_metadata(proto: onnx.ModelProto, values: dict[str, Any]) -> onnx.Model
 def _serialise(proto: onnx.ModelProto) -> bytes:
     try:
         return proto.SerializeToString()
-    except Exception as failure:  # noqa: BLE001 (protobuf's class for this differs between its implementations)
+    except Exception as failure:  # protobuf's class for this differs between its implementations
         raise ExportError(f"one ONNX file holds at most 2.1 GB: {failure}; export a smaller variant") from failure

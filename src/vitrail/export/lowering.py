@@ -18,7 +18,8 @@ def quantize_linear(x: Any, scale: Any, zero_point: Any, axis: int, quant_min: i
     codes = op.QuantizeLinear(x, scale, zero_point, axis=axis)
     if (quant_min, quant_max) in FULL_RANGES:
         return codes
-    low, high = (op.CastLike(op.Constant(value_int=bound), codes) for bound in (quant_min, quant_max))
+    constants: list[Any] = [op.Constant(value_int=bound) for bound in (quant_min, quant_max)]
+    low, high = (op.CastLike(constant, codes) for constant in constants)
     return op.Clip(codes, low, high)
 
 

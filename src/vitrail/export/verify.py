@@ -61,7 +61,7 @@ def file_outputs(model_bytes: bytes, images: Tensor, batch_size: int) -> np.ndar
         name = session.get_inputs()[0].name
         arrays = [batch.cpu().numpy() for batch in images.split(batch_size)]
         return np.concatenate([session.run(None, {name: array})[0] for array in arrays])
-    except Exception as failure:  # noqa: BLE001 (ONNX Runtime's exception classes have no public common base)
+    except Exception as failure:  # ONNX Runtime's exception classes have no public common base
         raise ExportError(
             f"ONNX Runtime cannot run the exported model at batch size {batch_size}: {str(failure).splitlines()[0]}; "
             f"nothing was written"

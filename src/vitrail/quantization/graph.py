@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
 import operator
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -27,12 +31,11 @@ def capture(model: nn.Module, images: Tensor, error: type[VitrailError]) -> torc
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")
+        with quiet(), torch.no_grad():
             return torch.export.export(model, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
     except VitrailError:
         raise
-    except Exception as failure:  # noqa: BLE001 (torch.export raises all kinds; each means the same to the user)
+    except Exception as failure:  # torch.export raises all kinds; each means the same to the user
         reason = str(failure).strip().splitlines()[0] if str(failure).strip() else type(failure).__name__
         raise error(
             f"{type(model).__name__} cannot be captured by torch.export with a free batch size: {reason}; "
@@ -55,3 +58,20 @@ def tensor_of(graph_module: fx.GraphModule, node: Any) -> Tensor | None:
         return None
     value: Any = operator.attrgetter(str(node.target))(graph_module)
     return value if isinstance(value, Tensor) else None
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the tracer's and the exporter's progress lines, log records and deprecation warnings from the user."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)

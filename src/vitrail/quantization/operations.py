@@ -32,14 +32,9 @@ def _dequantize(codes: Tensor, scale: Tensor, zero_point: Tensor, axis: int) -> 
     return (codes.to(torch.float32) - _shaped(codes, zero_point, axis)) * _shaped(codes, scale, axis)
 
 
-@torch.library.register_fake("vitrail::quantize", lib=_library)
-def _(x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, quant_min: int, quant_max: int) -> Tensor:
-    return torch.empty_like(x, dtype=zero_point.dtype)
-
-
-@torch.library.register_fake("vitrail::dequantize", lib=_library)
-def _(codes: Tensor, scale: Tensor, zero_point: Tensor, axis: int) -> Tensor:
-    return torch.empty_like(codes, dtype=torch.float32)
+# while a graph is traced only shapes and dtypes count, and the same code finds them
+torch.library.impl(_library, "quantize", "Meta")(_quantize)
+torch.library.impl(_library, "dequantize", "Meta")(_dequantize)
 
 
 QUANTIZE = torch.ops.vitrail.quantize.default

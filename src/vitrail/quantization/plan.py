@@ -87,7 +87,7 @@ class QuantizationPlan:
         """
         if not isinstance(values, Mapping) or "operands" not in values:
             raise QuantizationError(
-                "this is not a quantisation plan (it has no 'operands'); make one with: vitrail quantize"
+                "this is not a quantisation plan (it has no 'operands'); make one: vitrail quantize"
             )
         if values.get("version") != VERSION:
             raise QuantizationError(

@@ -16,7 +16,7 @@ aten = torch.ops.aten
 
 
 def prepared_graph(model: nn.Module, images: Tensor) -> fx.GraphModule:
-    """A captured copy of the model without dropout and fused attention, batch norms folded into convolutions before them.
+    """A captured copy of a model, without dropout, fused attention, and batch norms that directly follow a convolution.
 
     Raises:
         QuantizationError: ``torch.export`` cannot capture the model.
@@ -50,8 +50,7 @@ def set_tensor(graph_module: fx.GraphModule, name: str, tensor: Tensor) -> None:
     """Replace the parameter or buffer ``name`` by a buffer."""
     owner, _, attribute = name.rpartition(".")
     module = graph_module.get_submodule(owner)
-    if attribute in module._parameters:
-        del module._parameters[attribute]
+    delattr(module, attribute)
     module.register_buffer(attribute, tensor)
 
 
@@ -68,27 +67,27 @@ def _remove_dropout(graph_module: fx.GraphModule) -> None:
 
 
 def _fold_batch_norm(graph_module: fx.GraphModule) -> None:
-    """Convolution, batch norm -> convolution. The other order stays: normalised inputs quantise better than raw ones."""
+    """Convolution, batch norm -> convolution. The other order stays: normalised inputs quantise better."""
     for node in graph_module.graph.nodes:
         conv = node.args[0] if node.target is aten.batch_norm.default else None
         if not isinstance(conv, fx.Node) or conv.target is not aten.conv2d.default or len(conv.users) != 1:
             continue
-        values = [tensor_of(graph_module, arg) for arg in (conv.args[1], *node.args[1:5])]
-        bias_node = argument(conv, 2, "bias")
-        bias = tensor_of(graph_module, bias_node)
-        if any(value is None for value in values) or node.args[5] or len(conv.args[1].users) != 1:
+        norm: tuple[Any, ...] = node.args
+        weight_node: Any = conv.args[1]
+        weight, mean, variance = (tensor_of(graph_module, arg) for arg in (weight_node, *norm[3:5]))
+        if weight is None or mean is None or variance is None or norm[5] or len(weight_node.users) != 1:
             continue
-        weight, gamma, beta, mean, variance = values
-        fused_weight, fused_bias = fuse_conv_bn_weights(weight, bias, mean, variance, node.args[7], gamma, beta)
-        set_tensor(graph_module, conv.args[1].target, fused_weight.detach())
+        gamma, beta, bias = (tensor_of(graph_module, arg) for arg in (*norm[1:3], argument(conv, 2, "bias")))
+        fused_weight, fused_bias = fuse_conv_bn_weights(weight, bias, mean, variance, norm[7], gamma, beta)
+        set_tensor(graph_module, str(weight_node.target), fused_weight.detach())
         target = f"{conv.name}_folded_bias"
         graph_module.register_buffer(target, fused_bias.detach())
         with graph_module.graph.inserting_before(conv):
             attribute = graph_module.graph.get_attr(target)
-        rest = conv.args[3:]
-        conv.args = (*conv.args[:2], attribute, *rest)
+        conv.args = (*conv.args[:2], attribute, *conv.args[3:])
         conv.kwargs = {k: v for k, v in conv.kwargs.items() if k != "bias"}
         node.replace_all_uses_with(conv)
+        graph_module.graph.erase_node(node)
 
 
 def _decompose_attention(graph_module: fx.GraphModule) -> None:

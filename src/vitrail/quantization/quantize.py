@@ -144,8 +144,8 @@ def check_plan(plan: QuantizationPlan, model: nn.Module, graph_module: fx.GraphM
         f"this model has no operand '{strangers[0]}'" if strangers else f"fingerprint {plan.fingerprint}, not {actual}"
     )
     raise QuantizationError(
-        f"the plan was made for another model ({plan.model}) than this {_class_name(model)}: {difference}; quantise this "
-        f"model afresh with: vitrail quantize"
+        f"the plan was made for another model ({plan.model}) than this {_class_name(model)}: {difference}; quantise "
+        f"this one with: vitrail quantize"
     )
 
 

@@ -7,7 +7,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import fx
@@ -86,7 +86,9 @@ class Site:
 
     def matches(self, patterns: Iterable[str]) -> str | None:
         """The first pattern of ``keep_float`` that this operation fits."""
-        kinds = {self.kind} | ({"depthwise"} if self.depthwise else set())
+        kinds = {str(self.kind)} | ({"depthwise"} if self.depthwise else set())
+        if self.kind == "conv" and self.left.node.op == "placeholder":
+            kinds.add("stem")
         return next((p for p in patterns if p in kinds or fnmatch.fnmatchcase(self.path, p)), None)
 
 
@@ -108,7 +110,8 @@ def find_sites(graph_module: fx.GraphModule) -> tuple[list[Site], list[str]]:
 
 def _site(graph_module: fx.GraphModule, node: fx.Node, counts: Counter[str]) -> Site | None:
     kind, path = KINDS[node.target], module_path(node)
-    left, right = node.args[0], argument(node, 1, "weight")
+    left: Any = node.args[0]
+    right: Any = argument(node, 1, "weight")
     weight = tensor_of(graph_module, right)
     if weight is None and kind != "matmul":
         return None
