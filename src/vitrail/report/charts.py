@@ -117,14 +117,35 @@ def pareto_plot(name: str, alt: str, points: Sequence[ParetoPoint], cost: str, q
             marker = MARKERS[groups.index(point.group) % len(MARKERS)]
             colour = GLASS[1] if point.on_front else MUTED
             axes.plot(point.cost, point.quality, marker, color=colour, markeredgecolor=PAPER, markersize=9)
-            axes.annotate(
-                point.label, (point.cost, point.quality), (7, 7 if point.on_front else -13),
-                textcoords="offset points", fontsize=9, color=INK if point.on_front else MUTED,
-            )  # fmt: skip
         axes.margins(x=0.3, y=0.35)
         axes.set(xlabel=cost, ylabel=quality)
+        _label(axes, points)
 
     return _draw(name, alt, (6.6, 3.8), plot)
+
+
+def _label(axes: Axes, points: Sequence[ParetoPoint]) -> None:
+    """Names beside the points, each at the nearest height where it covers no other name; lengths are estimated."""
+    figure = axes.get_figure()
+    assert isinstance(figure, Figure)
+    figure.draw_without_rendering()  # settles the axes, which places in points depend on
+    taken: list[tuple[float, float, float]] = []
+    for point in sorted(points, key=lambda p: (not p.on_front, p.cost)):
+        x, y = axes.transData.transform((point.cost, point.quality)) * 72 / figure.dpi
+        width = 5.6 * len(point.label)
+        for rise in (8, -16, 22, -30, 36, -44, 50, -58):
+            if all(abs(y + rise - v) > 11 or x + width < left or right < x for left, right, v in taken):
+                break
+        taken.append((x, x + width, y + rise))
+        axes.annotate(
+            point.label,
+            (point.cost, point.quality),
+            (6, rise),
+            textcoords="offset points",
+            fontsize=9,
+            color=INK if point.on_front else MUTED,
+            arrowprops={"arrowstyle": "-", "color": MUTED, "linewidth": 0.6} if abs(rise) > 16 else None,
+        )
 
 
 def _draw(name: str, alt: str, size: tuple[float, float], plot: Callable[[Axes], None]) -> Markup:

@@ -102,7 +102,7 @@ def commands(run: Run, description: Mapping[str, Any]) -> list[str]:
     first = shlex.join([Path(given[0]).name, *given[1:]])
     folder = shlex.quote(run.folder.name if run.folder.is_absolute() else str(run.folder))
     whole_way = len(given) > 1 and given[1] in ("demo", "run")
-    verbs = () if whole_way else ("evaluate", "quantize", "export", "bench", "report")
+    verbs = () if whole_way else ("quantize", "export", "evaluate", "bench", "report")
     return [first, *(f"vitrail {verb} {folder}" for verb in verbs)]
 
 
