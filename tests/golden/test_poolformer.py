@@ -1,4 +1,4 @@
-"""PoolFormer against the logits of timm and of its authors, whose heads differ, with subtle points broken on purpose."""
+"""PoolFormer against the logits of timm and of the authors, whose heads differ, and broken on purpose."""
 
 from __future__ import annotations
 
