@@ -25,8 +25,8 @@ def demo(
     """See the whole way on the embedded sample, in minutes on a laptop.
 
     Trains a small EdgeViT on 900 photographs of hand signs that come with Vitrail, quantises it, exports it,
-    evaluates every file on 300 others, measures every file in every runtime, and writes a report. Nothing is downloaded. A run
-    that the demo left before is replaced, unless `--resume` continues it.
+    evaluates every file on 300 others, measures every file in every runtime, and writes a report. Nothing is
+    downloaded. A run that the demo left before is replaced, unless `--resume` continues it.
 
     **Examples**
 

@@ -18,13 +18,13 @@ def models(pattern: str = "*", /, *, output: OutputOptions = Output()) -> None:
     the native size, and paper. An exact name shows the model's card: its stages, paper, code, licence and the layouts
     of checkpoints that load into it.
 
-    Examples:
+    **Examples**
 
-        vitrail models
-
-        vitrail models 'vit_*'
-
-        vitrail models edgevit_xxs
+    ```sh
+    vitrail models
+    vitrail models 'vit_*'
+    vitrail models edgevit_xxs
+    ```
 
     Args:
         pattern: A name, or a shell-style pattern of names.

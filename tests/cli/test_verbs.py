@@ -1,0 +1,278 @@
+"""Verbs on a real, tiny run: what they print, for people and for scripts."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vitrail.cli.main import main
+
+Capture = pytest.CaptureFixture[str]
+
+TINY = [
+    "--model",
+    "edgevit_nano_stride2",
+    "--image-size",
+    "32",
+    "--epochs",
+    "1",
+    "--warmup-epochs",
+    "0",
+    "--batch-size",
+    "16",
+    "--num-workers",
+    "0",
+]
+QUICK = [
+    "--num-images",
+    "16",
+    "--min-runs",
+    "2",
+    "--min-seconds",
+    "0",
+    "--warmup-runs",
+    "1",
+    "--no-memory",
+    "--runtimes",
+    "torch",
+    "onnxruntime",
+]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes that colour tells apart, 16 images each."""
+    folder = tmp_path_factory.mktemp("photos")
+    random = np.random.default_rng(0)
+    for channel, name in enumerate(("blue", "red")):
+        (folder / name).mkdir()
+        for index in range(16):
+            pixels = random.integers(0, 120, (40, 40, 3), dtype=np.uint8)
+            pixels[..., 2 * (1 - channel)] += 120
+            Image.fromarray(pixels).save(folder / name / f"{index}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The whole way, once."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    assert main(["run", "--data", str(photos), "--run", str(folder), "--quiet", *TINY, *QUICK]) == 0
+    return folder
+
+
+def result(capsys: Capture, words: list[str], status: int = 0) -> Any:
+    """What a verb prints with ``--json``: one document and nothing else."""
+    capsys.readouterr()
+    assert main([*words, "--json"]) == status
+    return json.loads(capsys.readouterr().out)
+
+
+def error_line(capsys: Capture, words: list[str]) -> str:
+    """The one line of a mistake."""
+    capsys.readouterr()
+    assert main(words) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1, captured.err
+    return captured.err
+
+
+def test_whole_way_leaves_every_artefact(run: Path) -> None:
+    names = {path.name for path in run.iterdir()}
+    wanted = "run.json model.safetensors metrics.csv evaluation.json quantization.json model.onnx model.int8.onnx "
+    assert set((wanted + "model.onnx.json model.int8.onnx.json bench.jsonl figures report.html").split()) <= names
+    assert {path.name for path in (run / "figures").iterdir()} >= {"confusion.png", "reliability.png"}
+    stages = json.loads((run / "run.json").read_text())["stages"]
+    assert list(stages) == ["Train", "Quantize", "Export", "Evaluate", "Bench", "Report"]
+
+
+def test_whole_way_goes_on_where_it_stopped(run: Path, photos: Path, capsys: Capture) -> None:
+    report, onnx = run / "report.html", run / "model.onnx"
+    description = json.loads((run / "run.json").read_text())
+    del description["stages"]["Report"]
+    (run / "run.json").write_text(json.dumps(description))
+    report.unlink()
+    before = onnx.stat().st_mtime_ns
+    facts = result(capsys, ["run", "--data", str(photos), "--run", str(run), "--resume", *TINY, *QUICK])
+    assert report.exists()
+    assert onnx.stat().st_mtime_ns == before
+    assert {(row["file"], row["runtime"]) for row in facts["files"]} == {
+        ("model.safetensors", "torch"),
+        ("model.onnx", "onnxruntime"),
+        ("model.int8.onnx", "onnxruntime"),
+    }
+    for row in facts["files"]:
+        assert 0 <= row["top1"] <= 1
+        assert row["size_bytes"] == (run / row["file"]).stat().st_size
+        assert row["latency_ms"] > 0
+
+
+def test_whole_way_does_not_replace_a_run_unasked(run: Path, photos: Path, capsys: Capture) -> None:
+    line = error_line(capsys, ["run", "--data", str(photos), "--run", str(run), *TINY, *QUICK])
+    assert "--overwrite" in line
+
+
+def test_stages_have_headings_and_seconds(run: Path, photos: Path, capsys: Capture) -> None:
+    capsys.readouterr()
+    assert main(["run", "--data", str(photos), "--run", str(run), "--resume", *TINY, *QUICK]) == 0
+    printed = capsys.readouterr().out
+    assert "1/6 Train" in printed
+    assert "Bench: done before, in" in printed
+    assert "What you have now" in printed
+    assert str(run / "report.html") in printed
+
+
+def test_evaluate_a_run(run: Path, capsys: Capture) -> None:
+    values = result(capsys, ["evaluate", str(run)])
+    assert set(values["reports"]) == {"torch-float", "onnx-float", "onnx-int8"}
+    assert values["reports"]["onnx-float"]["top1"] == values["reports"]["torch-float"]["top1"]
+    assert main(["evaluate", str(run)]) == 0
+    printed = capsys.readouterr().out
+    assert "top-1" in printed
+    assert "onnx-int8" in printed
+
+
+def test_evaluate_elsewhere_leaves_the_run_alone(run: Path, photos: Path, capsys: Capture) -> None:
+    before = (run / "evaluation.json").read_bytes()
+    values = result(capsys, ["evaluate", str(run), "--data", str(photos)])
+    assert values["num_images"] == 32
+    assert (run / "evaluation.json").read_bytes() == before
+
+
+def test_evaluate_weights_that_no_run_belongs_to(run: Path, photos: Path, capsys: Capture) -> None:
+    words = ["--model", "edgevit_nano_stride2", "--weights", str(run / "model.safetensors"), "--data", str(photos)]
+    by_run = result(capsys, ["evaluate", str(run), "--data", str(photos)])
+    by_file = result(capsys, ["evaluate", *words, "--image-size", "32"])
+    assert by_file["top1"] == by_run["top1"]
+    assert by_file["loss"] == pytest.approx(by_run["loss"], rel=1e-5)
+    shifted = result(capsys, ["evaluate", *words, "--image-size", "32", "--mean", "0.9", "--std", "0.1", "0.2", "0.3"])
+    assert shifted["loss"] != pytest.approx(by_run["loss"], rel=1e-3)
+
+
+def test_predict_prints_json_csv_and_a_table(run: Path, photos: Path, capsys: Capture) -> None:
+    image = str(photos / "red" / "0.png")
+    values = result(capsys, ["predict", str(run), image, "--top-k", "2"])
+    classes = values["predictions"][0]["classes"]
+    assert {row["label"] for row in classes} == {"blue", "red"}
+    assert classes[0]["probability"] >= classes[1]["probability"]
+    assert main(["predict", str(run), str(photos / "red"), "--csv"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert len(rows) == 16
+    assert set(rows[0]) == {"image", "rank", "class", "probability"}
+    assert main(["predict", str(run), image]) == 0
+    assert image in capsys.readouterr().out
+
+
+def test_predict_reads_paths_from_standard_input(
+    run: Path, photos: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [str(photos / "red" / "1.png"), str(photos / "blue" / "2.png")]
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(paths) + "\n\n"))
+    values = result(capsys, ["predict", str(run), "-"])
+    assert [row["image"] for row in values["predictions"]] == paths
+
+
+def test_predict_goes_on_past_broken_images(run: Path, photos: Path, tmp_path: Path, capsys: Capture) -> None:
+    (broken := tmp_path / "broken.png").write_bytes(b"")
+    values = result(capsys, ["predict", str(run), str(broken), str(photos / "red" / "0.png")])
+    assert [row["image"] for row in values["skipped"]] == [str(broken)]
+    assert len(values["predictions"]) == 1
+    assert "0 bytes" in error_line(capsys, ["predict", str(run), str(broken)])
+
+
+def test_quantize_and_export_can_be_repeated(run: Path, tmp_path: Path, capsys: Capture) -> None:
+    plan = result(capsys, ["quantize", str(run), "--num-images", "8"])
+    assert plan["num_images"] == 8
+    assert json.loads((run / "quantization.json").read_text()) == plan
+    records = result(capsys, ["export", str(run)])
+    assert [record["variant"] for record in records] == ["float", "int8"]
+
+
+def test_bench_and_report(run: Path, capsys: Capture) -> None:
+    words = ["--min-runs", "2", "--min-seconds", "0", "--warmup-runs", "1", "--no-memory", "--runtimes", "onnxruntime"]
+    rows = result(capsys, ["bench", str(run), *words])
+    assert [row["name"] for row in rows] == ["onnxruntime float", "onnxruntime int8"]
+    assert result(capsys, ["report", str(run)]) == {"report": str(run / "report.html")}
+
+
+def test_models_table_and_card(capsys: Capture) -> None:
+    rows = {row["name"]: row for row in result(capsys, ["models", "edgevit_*s"])}
+    assert rows["edgevit_xxs"]["params"] == 4_067_704
+    assert "vit_tiny_patch16" not in rows
+    card = result(capsys, ["models", "edgevit_xxs"])
+    assert card["stages"][-1] == {"name": "stages.3", "channels": 288, "stride": 32, "map": "7x7"}
+    assert "saic-fi" in card["checkpoint_layouts"]
+    assert main(["models", "edgevit_xxs"]) == 0
+    printed = capsys.readouterr().out
+    assert "arXiv:2205.03436" in printed
+    assert "Apache-2.0" in printed
+
+
+def test_quiet_prints_nothing(run: Path, capsys: Capture) -> None:
+    capsys.readouterr()
+    assert main(["report", str(run), "--quiet"]) == 0
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "")
+
+
+@pytest.mark.parametrize("verb", ["train", "run", "demo"])
+def test_printed_configuration_is_accepted_again(verb: str, tmp_path: Path, capsys: Capture) -> None:
+    words = [verb, "--epochs", "3", "--image-size", "64", "--warmup-epochs", "0.5", "--print-config"]
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    (file := tmp_path / "config.yaml").write_text(printed)
+    assert main([verb, "--config", str(file), "--print-config"]) == 0
+    assert capsys.readouterr().out == printed
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("train --model edgevit_xss", "did you mean edgevit_xs"),
+        ("train --model edgevit_xxs --image-size 50", "nearest legal sizes: 32x32 or 64x64"),
+        ("train --data nowhere", "data folder nowhere does not exist"),
+        ("train --epochs 0", "epochs=0 is not allowed"),
+        ("train --config nowhere.yaml", "cannot read configuration nowhere.yaml"),
+        ("evaluate", "give either a run folder, or all of --model, --weights and --data"),
+        ("evaluate --model vit_tiny_patch16", "give either a run folder"),
+        ("evaluate --model vit_tiny_patch16 --weights none.pth --data sample", "weights file none.pth does not exist"),
+        ("evaluate runs/none", "run folder runs/none does not exist; make one with: vitrail train --run runs/none"),
+        ("evaluate runs/none --std 0", "std=(0.0,) must be above 0"),
+        ("predict runs/none x.jpg", "run folder runs/none does not exist"),
+        ("predict runs/none", "no images given"),
+        ("predict runs/none x.jpg --csv --json", "exclude each other"),
+        ("quantize runs/none --num-images 0", "num_images=0 is below 1"),
+        ("export runs/none --num-images 1", "num_images=1 is below 2"),
+        ("report runs/none", "run folder runs/none does not exist"),
+        ("run --data nowhere", "data folder nowhere does not exist"),
+    ],
+)
+def test_bad_input_gets_one_line(
+    words: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert message in error_line(capsys, words.split())
+    assert not list(tmp_path.rglob("*.safetensors")), "nothing half-written is left"
+
+
+def test_incomplete_run_says_which_verb_makes_the_missing_part(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "run.json").write_text('{"model": {}}')
+    assert f"make it with: vitrail train --run {tmp_path}" in error_line(capsys, ["evaluate", str(tmp_path)])
+
+
+@pytest.mark.slow
+def test_demo_reaches_what_it_promises(tmp_path: Path, capsys: Capture) -> None:
+    facts = result(capsys, ["demo", "--run", str(tmp_path / "demo"), "--no-open"])
+    top1 = {row["variant"]: row["top1"] for row in facts["files"] if row["runtime"] == "onnxruntime"}
+    assert facts["top1"] >= 0.85
+    assert top1["int8"] >= top1["float"] - 0.01
+    assert (tmp_path / "demo" / "report.html").stat().st_size > 10_000
+    assert sum(facts["seconds"].values()) < 360
