@@ -143,26 +143,34 @@ def read_speed(run: Run, accuracy: Accuracy | None) -> Speed | None:
         for result in results
     ]
     cost = "processor time" if contended else "latency"
-    points = [
-        ParetoPoint(
-            label=candidate_name(result),
-            group=result.runtime,
-            cost=getattr(result, field),
-            quality=100 * top1[accuracy_key(result)],
-            on_front=result.name in front,
-        )
-        for result in known
-    ]
-    best = ", ".join(point.label for point in points if point.on_front)
-    alt = f"Top-1 accuracy over {cost} of {len(points)} candidates. Nobody beats: {best}."
     return Speed(
         rows=rows,
         setting=_setting(results[0]),
         baseline=next((row["name"] for row in rows if row["ratio"] == 1), ""),
         contended=contended,
-        plot=pareto_plot("pareto", alt, points, f"{cost}, median (ms)", "top-1 (%)") if points else None,
+        plot=_plot(rows, field, cost),
         cost=cost,
     )
+
+
+def _plot(rows: Sequence[Mapping[str, Any]], field: str, cost: str) -> Markup | None:
+    """Accuracy over what ``field`` of the results says; None where no row has both."""
+    points = [
+        ParetoPoint(
+            label=row["name"],
+            group=row["result"].runtime,
+            cost=getattr(row["result"], field),
+            quality=100 * row["top1"],
+            on_front=row["on_front"],
+        )
+        for row in rows
+        if getattr(row["result"], field) is not None and row["top1"] is not None
+    ]
+    if not points:
+        return None
+    best = ", ".join(point.label for point in points if point.on_front)
+    alt = f"Top-1 accuracy over {cost} of {len(points)} candidates. Nobody beats: {best}."
+    return pareto_plot("pareto", alt, points, f"{cost}, median (ms)", "top-1 (%)")
 
 
 def _setting(result: BenchResult) -> str:
