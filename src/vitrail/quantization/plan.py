@@ -23,14 +23,15 @@ class QuantizationConfig:
         weight_bits, activation_bits: 2 to 8. ONNX Runtime and OpenVINO compute with 8 bits whatever the width, so fewer
             bits only cost accuracy here.
         observer: how ranges are calibrated, a key of ``OBSERVERS``.
-        keep_float: what is not quantised: "depthwise" (convolutions with one channel a group), "conv_transpose",
+        keep_float: what is not quantised: "stem" (a convolution that reads the image: with it in codes, OpenVINO 2026.4
+            gave another answer than ONNX Runtime for a ViT), "depthwise" (convolutions with one channel a group), "conv_transpose",
             or module paths with wildcards, e.g. "stages.0.*".
     """
 
     weight_bits: int = 8
     activation_bits: int = 8
     observer: str = "min_max"
-    keep_float: tuple[str, ...] = ("depthwise", "conv_transpose")
+    keep_float: tuple[str, ...] = ("stem", "depthwise", "conv_transpose")
 
     def __post_init__(self) -> None:
         for name in ("weight_bits", "activation_bits"):

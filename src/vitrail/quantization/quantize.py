@@ -54,8 +54,9 @@ def quantize(
 
     Weights get signed symmetric codes per channel; activations unsigned affine ones per tensor, but signed symmetric
     ones where two activations are multiplied (queries, keys, values), as runtimes like it. Norms, softmax, activation
-    functions and residual additions stay in float. By default depthwise and transposed convolutions stay in float too:
-    the first lose accuracy, the second have no integer kernel in ONNX Runtime; see ``QuantizationConfig.keep_float``.
+    functions and residual additions stay in float. By default the first, depthwise, and transposed convolutions stay in
+    float too: OpenVINO misreads the first, the second lose accuracy, the third have no integer kernel in ONNX Runtime;
+    see ``QuantizationConfig.keep_float``.
 
     Args:
         model: any module from normalised images (b, c, h, w) to one tensor; it is not changed.
