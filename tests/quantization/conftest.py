@@ -10,7 +10,7 @@ from vitrail.models import create_model
 
 
 def excite(model: nn.Module) -> nn.Module:
-    """Fresh weights are so small that all activations are nearly constant; these keep their size from layer to layer."""
+    """Fresh weights are so small that all activations are nearly constant; these keep their size."""
     generator = torch.Generator().manual_seed(0)
     for parameter in model.parameters():
         if parameter.ndim > 1:

@@ -23,9 +23,9 @@ class QuantizationConfig:
         weight_bits, activation_bits: 2 to 8. ONNX Runtime and OpenVINO compute with 8 bits whatever the width, so fewer
             bits only cost accuracy here.
         observer: how ranges are calibrated, a key of ``OBSERVERS``.
-        keep_float: what is not quantised: "stem" (a convolution that reads the image: with it in codes, OpenVINO 2026.4
-            gave another answer than ONNX Runtime for a ViT), "depthwise" (convolutions with one channel a group), "conv_transpose",
-            or module paths with wildcards, e.g. "stages.0.*".
+        keep_float: what is not quantised: "stem" (a convolution that reads the image: with it in codes, OpenVINO
+            2026.4 gave another answer than ONNX Runtime for a ViT), "depthwise" (convolutions with one channel a
+            group), "conv_transpose", or module paths with wildcards, e.g. "stages.0.*".
     """
 
     weight_bits: int = 8
@@ -92,7 +92,7 @@ class QuantizationPlan:
             )
         if values.get("version") != VERSION:
             raise QuantizationError(
-                f"the plan has version {values.get('version')} and this Vitrail reads {VERSION}; make a fresh one with: "
+                f"the plan has version {values.get('version')} and this Vitrail reads {VERSION}; make another with: "
                 f"vitrail quantize"
             )
         try:
