@@ -183,7 +183,7 @@ def test_unknown_choices_are_refused() -> None:
 
 
 class Odd(nn.Module):
-    """What our families do not have: batch norm after convolution, masked, causal and hand-written attention, einsum."""
+    """What our families do not have: batch norm after convolution, masked, causal and plain attention, einsum."""
 
     def __init__(self) -> None:
         super().__init__()
