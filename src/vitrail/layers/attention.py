@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -32,6 +33,23 @@ class MapAttention(Attention):
 
     def forward(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
         return super().forward(x.flatten(1, 2)).unflatten(1, x.shape[1:3])
+
+
+def masked_attention(
+    q: Float[Tensor, "b heads nq d"],
+    k: Float[Tensor, "b heads nk d"],
+    v: Float[Tensor, "b heads nk d"],
+    mask: Tensor | None,
+    scale: float | None = None,
+) -> Float[Tensor, "b heads nq d"]:
+    """PyTorch's fused attention, exportable with a mask that is made of parameters.
+
+    Which kernel runs depends on whether the mask needs a gradient, and kernels lay out their results differently. An
+    export traces with gradients and lowers without, and a view that suits one layout fails on the other; a copy of
+    fixed layout between them keeps the two apart.
+    """
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+    return out if mask is None else out.clone(memory_format=torch.contiguous_format)
 
 
 def split_qkv(qkv: Float[Tensor, "b n c3"], num_heads: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -48,4 +48,6 @@ class PerformerAttention(nn.Module):
         phi_k, phi_q = self.features(k), self.features(q)
         weighted = phi_q @ (phi_k.transpose(1, 2) @ v.to(phi_k.dtype))
         norm = phi_q @ phi_k.sum(1).unsqueeze(-1)
-        return v + self.drop(self.proj((weighted / (norm + self.eps)).to(v.dtype)))
+        # weighted / (norm + eps), in units of eps: the ONNX optimiser takes a term of 1e-8 for nothing and drops it.
+        mean = (weighted / self.eps) / (norm / self.eps + 1)
+        return v + self.drop(self.proj(mean.to(v.dtype)))

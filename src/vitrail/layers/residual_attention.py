@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitrail.core.errors import ConfigError
-from vitrail.layers.attention import merge_heads, split_qkv
+from vitrail.layers.attention import masked_attention, merge_heads, split_qkv
 from vitrail.layers.window import WindowAttention
 
 Grid = tuple[int, int]
@@ -78,7 +78,7 @@ def residual_attention(
         parts = [None if bias is None else own * bias, rest, late_bias, mask]
         present = [part for part in parts if part is not None]
         extra = sum(present[1:], start=present[0]) if present else None
-        return F.scaled_dot_product_attention(q * (own * scale), k, v, attn_mask=extra, scale=1.0), None
+        return masked_attention(q * (own * scale), k, v, extra, 1.0), None
     logits = (q * scale) @ k.transpose(-2, -1)
     logits = logits if bias is None else logits + bias
     logits = logits if rest is None else own * logits + rest

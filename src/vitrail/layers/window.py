@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vitrail.core.errors import ConfigError
+from vitrail.layers.attention import masked_attention
 
 SHIFT_MASK = -100.0
 """Added to the logits of tokens that are neighbours only because the map was rolled; finite, as the authors have it."""
@@ -68,8 +69,7 @@ class WindowAttention(nn.Module):
         bias, mask = self.bias(windows.shape[1]), self.mask(x.shape[1], x.shape[2], shift)
         present = [part for part in (bias, mask) if part is not None]
         extra = sum(present[1:], start=present[0]).to(q.dtype) if present else None
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=extra)
-        return self.join(out, x.shape[1], x.shape[2], shift)
+        return self.join(masked_attention(q, k, v, extra), x.shape[1], x.shape[2], shift)
 
     def split(self, x: Float[Tensor, "b h w c"]) -> tuple[Float[Tensor, "b n t c"], int]:
         """The padded, rolled map as n windows of t tokens, and by how much it was rolled."""

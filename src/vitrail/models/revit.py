@@ -128,7 +128,8 @@ class ReViT(Backbone):
 
     def layer_groups(self) -> list[tuple[str, ...]]:
         first, *rest = super().layer_groups()
-        return [(*first, "class_token", "pos_embed"), *rest]
+        tokens = () if self.class_token is None else ("class_token",)
+        return [(*first, *tokens, "pos_embed"), *rest]
 
     def adapt_tensor(self, name: str, tensor: Tensor, shape: tuple[int, ...]) -> Tensor | None:
         if name != "pos_embed" or tensor.ndim != 3 or tensor.shape[2] != shape[2]:
