@@ -46,6 +46,7 @@ class Settings:
     precision: Literal["32", "bf16"] = "32"
     folder: Path | None = None
     size: int | tuple[int, int] | None = None
+    means: tuple[float, ...] | None = None
     runtimes: tuple[str, ...] = ("a", "b")
     augment: Augment = field(default_factory=Augment)
 
@@ -74,6 +75,10 @@ def test_options_are_the_fields_of_the_configuration() -> None:
     assert settings == Settings(
         epochs=7, learning_rate=0.1, runtimes=("x", "y", "z"), augment=Augment(scale=(0.2, 0.9), flip=False, seed=5)
     )
+
+
+def test_lists_take_all_words_that_follow() -> None:
+    assert run(["--means", "0.1", "0.2", "0.3"])[0].means == (0.1, 0.2, 0.3)
 
 
 @pytest.mark.parametrize(("words", "size"), [("48", 48), ("48 64", (48, 64))])

@@ -116,7 +116,7 @@ def test_whole_way_goes_on_where_it_stopped(run: Path, photos: Path, capsys: Cap
 
 
 def test_whole_way_does_not_replace_a_run_unasked(run: Path, photos: Path, capsys: Capture) -> None:
-    line = error_line(capsys, ["run", "--data", str(photos), "--run", str(run), *TINY, *QUICK])
+    line = error_line(capsys, ["run", "--quiet", "--data", str(photos), "--run", str(run), *TINY, *QUICK])
     assert "--overwrite" in line
 
 
@@ -252,7 +252,7 @@ def test_printed_configuration_is_accepted_again(verb: str, tmp_path: Path, caps
         ("quantize runs/none --num-images 0", "num_images=0 is below 1"),
         ("export runs/none --num-images 1", "num_images=1 is below 2"),
         ("report runs/none", "run folder runs/none does not exist"),
-        ("run --data nowhere", "data folder nowhere does not exist"),
+        ("run --quiet --data nowhere", "data folder nowhere does not exist"),
     ],
 )
 def test_bad_input_gets_one_line(

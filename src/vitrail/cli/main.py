@@ -72,6 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Lightning turns Ctrl-C into an exit of its own.
         if any(isinstance(link, KeyboardInterrupt) for link in _chain(leaving)):
             return _fail(_interrupted(verb, words), 130, debug)
+        if any(isinstance(link, BrokenPipeError) for link in _chain(leaving)):
+            return 0  # rich turns a reader that has left into an exit of its own
         return leaving.code if isinstance(leaving.code, int) else 0
     except BrokenPipeError:
         # The reader (head, less) has left: nobody to tell. Python would complain once more when it flushes at exit.

@@ -157,7 +157,7 @@ def _signature(verb: Callable[..., None], options: list[Option], groups: Groups)
             group=order[heading] if heading else None,
             negative_iterable=(),
             show_default=_default_words,
-            consume_multiple=(kind in LISTS or _takes_pair(option)) or None,
+            consume_multiple=(_takes_pair(option) or bool({kind, *get_args(kind)} & {*LISTS})) or None,
         )
         added.append(inspect.Parameter(option.name, keyword, default=option.default, annotation=Annotated[kind, shown]))
     setup = Group("Configuration", sort_key=80)

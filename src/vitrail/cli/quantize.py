@@ -79,5 +79,8 @@ def show_plan(shown: Display, quantized: QuantizedModel) -> None:
     plan = quantized.plan
     shown.say(f"{len(plan.operands)} operands quantised, calibrated on {plan.num_images} images")
     kept = Counter(text.partition(": ")[2] for text in plan.skipped)
-    for text in (*plan.notes, *(f"{count} operations {reason}" for reason, count in kept.items())):
+    for text in (
+        *plan.notes,
+        *(f"{count} operation{'s' if count > 1 else ''} {reason}" for reason, count in kept.items()),
+    ):
         shown.say(f"  {text}")
