@@ -39,7 +39,7 @@ class EvaluateConfig:
 
     Attributes:
         model: Name of a model, for weights that no run belongs to.
-        weights: File or https URL of those weights.
+        weights: File, https URL or hf://owner/repository/file of those weights, or "pretrained" (or "pretrained:TAG").
         data: Folder of images, or "sample"; a run's own held-out images by default.
         image_size: Pixels a side, or height and width; the model's own by default.
         mean, std: What is subtracted from the pixels (0 to 1) and what they are divided by: one number, or one a
@@ -131,9 +131,13 @@ def evaluate_weights(shown: Display, config: EvaluateConfig) -> ClassificationRe
         progress=shown.progress,
     )
     model = create_model(
-        config.model, num_classes=len(data.classes), image_size=config.image_size, weights=config.weights
+        config.model,
+        num_classes=len(data.classes),
+        image_size=config.image_size,
+        weights=config.weights,
+        replace_head=False,
     )
-    own = replace(type(model).preprocessing, image_size=model.config.image_size)
+    own = replace(model.preprocessing, image_size=model.config.image_size)
     task = ClassificationTask(model, data.classes).eval()
     return _evaluate_on(shown, task, data, changed(own, config), config)
 

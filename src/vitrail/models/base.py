@@ -55,13 +55,14 @@ class Backbone(nn.Module, ABC):
         num_features: width of the pooled features.
         size_divisor: height and width must be multiples of it.
         head_prefixes: state-dict prefixes of what depends on ``num_classes``.
+        preprocessing: what the family's weights expect of an image; a model with weights from the hub has theirs.
     """
 
     feature_info: tuple[FeatureInfo, ...]
     num_features: int
     size_divisor: int = 1
     head_prefixes: ClassVar[tuple[str, ...]] = ("head.",)
-    preprocessing: ClassVar[Preprocessing] = Preprocessing()
+    preprocessing: Preprocessing = Preprocessing()
 
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-import hashlib
 from dataclasses import fields as dataclass_fields, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
-import torch
-
-from vitrail.core.errors import CheckpointError, ConfigError, UnknownNameError
+from vitrail.core.errors import ConfigError, UnknownNameError
 from vitrail.core.types import as_image_size
 from vitrail.models import (
     edgevit,
@@ -29,6 +25,8 @@ from vitrail.models import (
 )
 from vitrail.models.base import Backbone, BackboneConfig, Family
 from vitrail.models.checkpoint import load_state, read_weights
+from vitrail.models.hub import fetch_from_hub, fetch_weights
+from vitrail.models.pretrained import PretrainedWeights, find_pretrained, parse_pretrained
 
 FAMILIES: dict[str, Family] = {
     family.name: family
@@ -75,40 +73,71 @@ def family_of(model: Backbone) -> Family:
 
 def create_model(
     name: str,
-    num_classes: int = 1000,
+    num_classes: int | None = None,
     in_chans: int = 3,
     image_size: int | tuple[int, int] | None = None,
     drop_path_rate: float = 0.0,
     weights: str | Path | None = None,
+    replace_head: bool | None = None,
     **fields: Any,
 ) -> Backbone:
     """Build a model by name.
 
     Args:
         name: a variant, see :func:`list_models`.
-        num_classes: outputs of the classifier; 0 gives pooled features.
+        num_classes: outputs of the classifier; 0 gives pooled features. By default 1000, or with weights from the hub
+            as many as these have.
         in_chans: channels of the image.
-        image_size: height and width in pixels, one number for a square; the variant's own by default.
+        image_size: height and width in pixels, one number for a square; the variant's own by default, or that of the
+            weights from the hub.
         drop_path_rate: stochastic depth of the last block.
-        weights: a path or URL for :func:`load_checkpoint`.
+        weights: a path or address for :func:`load_checkpoint`; or ``"pretrained"``, or ``"pretrained:TAG"`` (such as
+            ``"pretrained:augreg_in1k"``), for the public ones in :data:`~.pretrained.PRETRAINED`: the model's
+            ``preprocessing`` is then theirs.
+        replace_head: keep a fresh classifier where the weights have another one or none; by default only where
+            ``num_classes`` asks weights from the hub for it.
         **fields: any other field of the family's configuration.
 
     Raises:
         UnknownNameError: no such model.
         ConfigError: no such field, or a value that the family does not allow.
         ImageSizeError: a size that the model cannot take.
-        CheckpointError: weights that do not fit.
+        CheckpointError: weights that do not fit, do not exist, or cannot be downloaded.
     """
     family = find_family(name)
     config = family.variants[name]
     _check_fields(name, config, fields)
-    if image_size is not None:
-        fields["image_size"] = as_image_size(image_size)
-    config = replace(config, num_classes=num_classes, in_chans=in_chans, drop_path_rate=drop_path_rate, **fields)
+    size = None if image_size is None else as_image_size(image_size)
+    tag = parse_pretrained(str(weights))
+    public = None
+    if tag is not None:
+        public = find_pretrained(name, family.name, name in family.ours, tag, size or config.image_size)
+        size = size or public.image_size
+        num_classes = public.num_classes if num_classes is None else num_classes
+        replace_head = True if replace_head is None else replace_head
+    config = replace(
+        config,
+        num_classes=config.num_classes if num_classes is None else num_classes,
+        in_chans=in_chans,
+        image_size=size or config.image_size,
+        drop_path_rate=drop_path_rate,
+        **fields,
+    )
     model = family.backbone(config)
-    if weights is not None:
-        load_checkpoint(model, weights)
+    if public is not None:
+        _load_public(model, public, replace_head=bool(replace_head))
+    elif weights is not None:
+        load_checkpoint(model, weights, replace_head=bool(replace_head))
     return model
+
+
+def _load_public(model: Backbone, weights: PretrainedWeights, *, replace_head: bool) -> None:
+    path = fetch_from_hub(weights.hub_id, weights.file, weights.revision, weights.sha256)
+    tables = family_of(model).checkpoint_keys
+    # A classifier of the right size must be there; only another one may be missing.
+    replace_head = replace_head and weights.num_classes != model.num_classes
+    load_state(model, read_weights(path), tables, replace_head=replace_head, source=weights.hub_id)
+    model.preprocessing = replace(weights.preprocessing, image_size=model.config.image_size)
 
 
 def _check_fields(name: str, config: BackboneConfig, fields: dict[str, Any]) -> None:
@@ -121,10 +150,15 @@ def _check_fields(name: str, config: BackboneConfig, fields: dict[str, Any]) -> 
 
 
 def load_checkpoint(model: Backbone, path_or_url: str | Path, *, replace_head: bool = False) -> str:
-    """Load weights in our layout or the authors', from a file or an https URL; see :func:`~.checkpoint.load_state`.
+    """Load weights in our layout or the authors', see :func:`~.checkpoint.load_state`.
 
     Position tables are resized where the image size differs. The classifier must have the model's size unless
     ``replace_head``, which keeps the model's own.
+
+    Args:
+        model: receives the weights.
+        path_or_url: a file, ``https://...``, or ``hf://owner/repository[@revision]/file`` on the Hugging Face hub.
+        replace_head: see above.
 
     Returns:
         the name of the layout that was recognised.
@@ -132,22 +166,6 @@ def load_checkpoint(model: Backbone, path_or_url: str | Path, *, replace_head: b
     Raises:
         CheckpointError: unreadable or unfitting, with the keys that do not fit.
     """
-    path = _fetch(str(path_or_url)) if "://" in str(path_or_url) else Path(path_or_url)
+    path = fetch_weights(str(path_or_url)) if "://" in str(path_or_url) else Path(path_or_url)
     tables = family_of(model).checkpoint_keys
     return load_state(model, read_weights(path), tables, replace_head=replace_head, source=str(path_or_url))
-
-
-def _fetch(url: str) -> Path:
-    parts = urlparse(url)
-    local = parts.hostname in ("localhost", "127.0.0.1", "::1")
-    if parts.scheme != "https" and not (parts.scheme == "http" and local):
-        raise CheckpointError(f"weights URL {url} is not https; download it yourself and pass the file")
-    address = hashlib.sha256(url.encode()).hexdigest()[:12]
-    path = Path(torch.hub.get_dir()) / "vitrail" / f"{address}-{Path(parts.path).name}"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            torch.hub.download_url_to_file(url, str(path))
-        except OSError as error:
-            raise CheckpointError(f"cannot download {url}: {error}; check the address and the network") from error
-    return path

@@ -20,7 +20,8 @@ class TrainConfig:
 
     Attributes:
         model: a name that ``vitrail models`` lists.
-        weights: file or https URL of weights to start from; the classifier is trained anew where it does not fit.
+        weights: file, https URL or hf://owner/repository/file of weights to start from, or "pretrained" (or
+            "pretrained:TAG") for the public ones; the classifier is trained anew where it does not fit.
         image_size: pixels a side, or (height, width); the model's own by default.
         crop_fraction: share of the shorter side that evaluation keeps, at most 1; the model's own by default.
         data: where the images are and how they are split.

@@ -26,7 +26,7 @@ from vitrail.core.errors import ConfigError, DataError, TrainingError
 from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
 from vitrail.data import DataSplits, TrainLoader, eval_loader, load_data, train_loader
-from vitrail.models import Backbone, create_model, load_checkpoint
+from vitrail.models import Backbone, create_model
 from vitrail.tasks import ClassificationTask
 from vitrail.training.config import TrainConfig
 from vitrail.training.folder import check_folder, clear, describe, finish, is_finished, logs_folder, remove_leftovers
@@ -143,15 +143,14 @@ def _fit(trainer: Trainer, module: TrainingModule, loaders: Loaders, run: Run, *
 
 
 def _make_backbone(config: TrainConfig, splits: DataSplits) -> Backbone:
-    backbone = create_model(
+    return create_model(
         config.model,
         num_classes=len(splits.classes),
         image_size=config.image_size,
         drop_path_rate=config.drop_path_rate,
+        weights=config.weights,
+        replace_head=True,
     )
-    if config.weights is not None:
-        load_checkpoint(backbone, config.weights, replace_head=True)
-    return backbone
 
 
 class Loaders(LightningDataModule):
