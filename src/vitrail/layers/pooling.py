@@ -9,8 +9,8 @@ from torch import Tensor, nn
 class PoolingMixer(nn.Module):
     """Every token becomes the mean of its neighbourhood, less itself (the residual around the mixer adds it back).
 
-    There are no parameters and no multiplications between tokens: n pool_size^2 c additions for n = h w tokens. The
-    neighbourhood ends at the map's edge: padding is not counted.
+    There are no parameters. MACs: 0, because nothing is multiplied; n pool_size^2 c additions for n = h w tokens of
+    width c. The neighbourhood ends at the map's edge: padding is not counted.
     """
 
     def __init__(self, pool_size: int = 3) -> None:

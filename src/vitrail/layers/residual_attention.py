@@ -42,13 +42,7 @@ def residual_attention(
     q: Float[Tensor, "b heads nq d"],
     k: Float[Tensor, "b heads nk d"],
     v: Float[Tensor, "b heads nk d"],
-    carried: Float[
-        Tensor,
-        (
-            b  # heads nq nk
-        ),
-    ]
-    | None,
+    carried: Float[Tensor, "b #heads nq nk"] | None,  # noqa: UP037 (a shape, though it reads as "b" and a comment)
     alpha: Tensor | float,
     *,
     bias: Tensor | None = None,
@@ -226,12 +220,7 @@ def pooled_distance_index(num_queries: int, num_keys: int, device: torch.device 
 
 def resize_logits(
     carried: CarriedLogits, num_heads: int, query_grid: Grid, key_grid: Grid
-) -> Float[
-    Tensor,
-    (
-        b  # heads nq nk
-    ),
-]:
+) -> Float[Tensor, "b #heads nq nk"]:  # noqa: UP037 (a shape, though it reads as "b" and a comment)
     """Carried logits in another block's shape.
 
     Another number of heads: their mean stands for all. Fewer queries or keys: averages over the tokens that one of the
