@@ -45,7 +45,7 @@ def full_attention(state: State, name: str, tokens: Tensor, num_heads: int) -> T
 
 
 def padded_window_attention(state: State, name: str, x: Tensor, num_heads: int, m: int, bias: Tensor | None) -> Tensor:
-    """(h, w, c) in windows of m x m, whose tokens beyond the edge are zeros, as many before as after (the odd one after)."""
+    """(h, w, c) in windows of m x m; tokens beyond the edge are zeros, half of them before (the odd one after)."""
     height, width = x.shape[:2]
     top, left = ((ceil(side / m) * m - side) // 2 for side in (height, width))
     out_dim = state[f"{name}.proj.weight"].shape[0]

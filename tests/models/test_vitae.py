@@ -60,7 +60,7 @@ def test_buffers_that_we_compute_are_dropped() -> None:
 def test_bias_tables_need_the_option() -> None:
     model = create_model("vitaev2_nano_stride2", num_classes=7)
     state = _state(naive.vitaev2_shapes(create_model("vitaev2_nano_stride2", num_classes=7, rel_pos_bias=True).config))
-    with pytest.raises(CheckpointError, match="unexpected stages.0.blocks.0.token_mixer.rel_pos_bias"):
+    with pytest.raises(CheckpointError, match=r"unexpected stages\.0\.blocks\.0\.token_mixer\.rel_pos_bias"):
         _load(model, state)
 
 
