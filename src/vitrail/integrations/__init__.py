@@ -1,0 +1,1 @@
+"""Vitrail's backbones under other libraries' names; each module imports its library only when it is called."""
