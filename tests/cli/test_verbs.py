@@ -216,6 +216,18 @@ def test_models_table_and_card(capsys: Capture) -> None:
     assert "Apache-2.0" in printed
 
 
+def test_models_tell_where_weights_are(capsys: Capture) -> None:
+    card = result(capsys, ["models", "mobilevit_xxs"])
+    assert card["tasks"] == ["classification"]
+    assert [(w["tag"], w["top1"], w["repository"]) for w in card["weights"]] == [
+        ("cvnets_in1k", 69.0, "timm/mobilevit_xxs.cvnets_in1k")
+    ]
+    assert main(["models", "mobilevit_xxs"]) == 0
+    assert "pretrained:cvnets_in1k" in capsys.readouterr().out
+    assert main(["models", "edgevit_xxs"]) == 0
+    assert "never published any (https://github.com/saic-fi/edgevit)" in capsys.readouterr().out
+
+
 def test_quiet_prints_nothing(run: Path, capsys: Capture) -> None:
     capsys.readouterr()
     assert main(["report", str(run), "--quiet"]) == 0

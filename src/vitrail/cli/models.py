@@ -9,14 +9,16 @@ import torch
 from vitrail.cli.display import Display, Output, OutputOptions, display, number
 from vitrail.evaluation import complexity
 from vitrail.models import create_model, find_family, list_models
+from vitrail.models.pretrained import PRETRAINED, without_weights
+from vitrail.tasks.create import TASKS
 
 
 def models(pattern: str = "*", /, *, output: OutputOptions = Output()) -> None:
     """List the models, or show the card of one.
 
     A pattern such as `'edgevit*'` lists what fits it: name, parameters, multiply-accumulates (MACs) for one image of
-    the native size, and paper. An exact name shows the model's card: its stages, paper, code, licence and the layouts
-    of checkpoints that load into it.
+    the native size, tasks, public weights, and paper. An exact name shows the model's card: its stages, paper, code,
+    licence, the layouts of checkpoints that load into it, and the weights that `--weights pretrained` downloads.
 
     **Examples**
 
@@ -43,9 +45,17 @@ def _list(shown: Display, names: list[str]) -> None:
     facts = [model_facts(name) for name in names]
     shown.table(
         f"{len(names)} models",
-        ("name", "parameters", "MACs", "image size", "paper"),
+        ("name", "parameters", "MACs", "image size", "tasks", "weights", "paper"),
         [
-            (f["name"], number(f["params"] / 1e6, 2, " M"), number(f["macs"] / 1e9, 3, " G"), f["size"], f["paper"])
+            (
+                f["name"],
+                number(f["params"] / 1e6, 2, " M"),
+                number(f["macs"] / 1e9, 3, " G"),
+                f["size"],
+                ", ".join(f["tasks"]),
+                len(f["weights"]) or "",
+                f["paper"],
+            )
             for f in facts
         ],
     )
@@ -62,7 +72,8 @@ def _card(shown: Display, name: str) -> None:
         "Paper": f"{facts['authors']}, {facts['title']}, {facts['paper']}",
         "Code": facts["code"],
         "Checkpoints": f"layouts {', '.join(facts['checkpoint_layouts'])}; load with --weights FILE",
-        "Weights": facts["weights"],
+        "Tasks": ", ".join(facts["tasks"]),
+        "Weights": facts["weights_note"],
         "Note": facts["note"],
     }
     for label, text in lines.items():
@@ -73,7 +84,27 @@ def _card(shown: Display, name: str) -> None:
         ("level", "module", "channels", "stride", "map"),
         [(i, s["name"], s["channels"], s["stride"], s["map"]) for i, s in enumerate(facts["stages"])],
     )
+    if facts["weights"]:
+        _weights(shown, facts["weights"])
     shown.result(facts)
+
+
+def _weights(shown: Display, weights: list[dict[str, Any]]) -> None:
+    shown.table(
+        "Weights on the Hugging Face hub: for --weights or create_model(weights=...); the nearest image size is taken",
+        ("weights", "image size", "classes", "ImageNet top-1", "licence", "repository"),
+        [
+            (
+                f"pretrained:{w['tag']}",
+                w["size"],
+                w["num_classes"] or "",
+                f"{w['top1']:.2f} % ({w['source']})" if w["top1"] else "",
+                w["licence"],
+                w["repository"],
+            )
+            for w in weights
+        ],
+    )
 
 
 def model_facts(name: str, *, card: bool = False) -> dict[str, Any]:
@@ -90,6 +121,8 @@ def model_facts(name: str, *, card: bool = False) -> dict[str, Any]:
         "params": cost.params,
         "macs": cost.macs,
         "size": f"{height}x{width}",
+        "tasks": list(TASKS),
+        "weights": _public_weights(name),
         "paper": f"{family.venue}, arXiv:{family.arxiv}",
     }
     if not card:
@@ -99,7 +132,7 @@ def model_facts(name: str, *, card: bool = False) -> dict[str, Any]:
         "authors": family.authors,
         "code": family.code,
         "checkpoint_layouts": ["vitrail", *family.checkpoint_keys],
-        "weights": "none are bundled; the code's authors publish theirs, and every layout above loads as it is",
+        "weights_note": "" if facts["weights"] else without_weights(name, family.name, ours is not None),
         "note": f"a variant of Vitrail's own: {ours}" if ours else "",
         "stages": [
             {
@@ -111,3 +144,18 @@ def model_facts(name: str, *, card: bool = False) -> dict[str, Any]:
             for info in model.feature_info
         ],
     }
+
+
+def _public_weights(name: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "tag": weights.tag,
+            "size": "x".join(map(str, weights.image_size)),
+            "num_classes": weights.num_classes,
+            "top1": weights.top1,
+            "source": weights.source,
+            "licence": weights.licence,
+            "repository": weights.hub_id,
+        }
+        for weights in PRETRAINED.get(name, ())
+    ]
