@@ -50,6 +50,13 @@ def test_a_perfect_predictor() -> None:
     assert torch.equal(torch.tensor(report.confusion), torch.diag(TEST.labels.bincount(minlength=10)))
 
 
+def test_top5_is_counted_where_the_first_batch_is_all_right() -> None:
+    logits = one_hot(TEST.labels)
+    logits[16:] += 2 * one_hot((TEST.labels[16:] + 1) % 10)  # from the second batch on, the answer is the second guess
+    report = measure(logits)
+    assert (report.top1, report.top5) == (16 / 40, 1)
+
+
 def test_figures_by_hand() -> None:
     images = TEST.subset(range(4)).relabel(torch.tensor([0, 0, 1, 2]))
     probabilities = torch.tensor([[0.8, 0.1, 0.1], [0.3, 0.6, 0.1], [0.2, 0.7, 0.1], [0.6, 0.2, 0.2]])

@@ -64,6 +64,13 @@ def test_metrics_with_fewer_than_five_classes() -> None:
     assert {name: value.item() for name, value in metrics.compute().items()} == {"top1": 0.5, "top5": 1.0}
 
 
+def test_metrics_top5_where_the_first_batch_is_all_right() -> None:
+    metrics = ClassificationTask(create_model("vit_tiny_patch16", num_classes=8, image_size=32), "abcdefgh").metrics()
+    metrics.update(torch.eye(8), torch.arange(8))
+    metrics.update(torch.eye(8).roll(1, 1) + torch.eye(8) / 2, torch.arange(8))  # the answer is the second guess
+    assert {name: value.item() for name, value in metrics.compute().items()} == {"top1": 0.5, "top5": 1.0}
+
+
 def test_metrics_top5() -> None:
     task = ClassificationTask(create_model("vit_tiny_patch16", num_classes=8, image_size=32), "abcdefgh")
     metrics = task.metrics()

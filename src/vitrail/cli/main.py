@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (VitrailError, CycloptsError) as error:
-        if any(isinstance(link, KeyboardInterrupt) for link in _chain(error)):
+        if any(isinstance(link, KeyboardInterrupt | SystemExit) for link in _chain(error)):  # Ctrl-C, SIGTERM
             return _fail(_interrupted(verb, words), 130, debug)
         return _fail(f"error: {error}", 2, debug)
     except Exception as error:  # noqa: BLE001 (whatever it is, the user gets one line)
