@@ -53,5 +53,5 @@ def test_linear_mixers_cost_twice_as_much_on_twice_the_map(name: str, grows: int
 
 
 def test_unknown_mixers_are_refused_with_the_known_ones() -> None:
-    with pytest.raises(UnknownNameError, match=r"unknown token mixer 'atention'; known: .*attention"):
-        make_token_mixer("atention", 64)
+    with pytest.raises(UnknownNameError, match=r"unknown token mixer 'no_such_mixer'; known: .*attention"):
+        make_token_mixer("no_such_mixer", 64)
