@@ -106,7 +106,7 @@ def _mix_the_first_block(_model: Backbone, patch: pytest.MonkeyPatch) -> None:
 
 def _mix_nothing(_model: Backbone, patch: pytest.MonkeyPatch) -> None:
     whole = layer.residual_attention
-    _carry(patch, lambda q, k, v, carried, alpha, *, carry=True: whole(q, k, v, None, alpha, carry=carry))
+    _carry(patch, lambda q, k, v, _, alpha, *, carry=True: whole(q, k, v, None, alpha, carry=carry))
 
 
 def _swap_alpha(model: Backbone, _patch: pytest.MonkeyPatch) -> None:
