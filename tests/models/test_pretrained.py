@@ -17,7 +17,8 @@ from safetensors.torch import save_file
 from vitrail import create_model, list_models, load_checkpoint
 from vitrail.core.errors import CheckpointError
 from vitrail.core.types import Preprocessing
-from vitrail.models import FAMILIES
+from vitrail.models import FAMILIES, family_of
+from vitrail.models.checkpoint import rename
 from vitrail.models.pretrained import ELSEWHERE, PRETRAINED, PretrainedWeights
 
 NAME = "vit_nano_patch4"
@@ -187,6 +188,21 @@ def test_a_hub_is_asked_once(
     assert torch.equal(create_model(NAME, weights="pretrained").head.weight, trained.head.weight)
 
 
+@pytest.mark.usefixtures("published")
+def test_where_the_cache_has_no_links_the_hub_is_asked_for_the_hash(
+    hub: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = store(cache, PUBLIC)
+    content = link.read_bytes()
+    link.unlink()
+    link.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    monkeypatch.setattr(Hub, "content", content)
+    with pytest.raises(CheckpointError, match=f"not {hashlib.sha256(content).hexdigest()}; delete it"):
+        load_checkpoint(create_model(NAME, num_classes=7), "hf://somebody/nano/model.safetensors")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    load_checkpoint(create_model(NAME, num_classes=7), "hf://somebody/nano/model.safetensors")
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -236,6 +252,27 @@ def test_the_default_of_a_size_is_timms() -> None:
     for weights in ENTRIES:
         first.setdefault(weights.hub_id.removeprefix("timm/").partition(".")[0], weights.tag)
     assert first == {name: registry.get_pretrained_cfg(name).tag for name in first}
+
+
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [
+        ("vit_tiny_patch16", 224),
+        ("vit_tiny_r_s16", 384),
+        ("vit_small_r26_s32", 224),
+        ("maxvit_tiny", 384),
+        ("mobilevit_xxs", 256),
+        ("poolformer_s12", 224),
+    ],
+)
+def test_the_hubs_layout_fits_name_by_name_and_shape_by_shape(name: str, side: int) -> None:
+    timm = pytest.importorskip("timm")
+    weights = next(weights for weights in PRETRAINED[name] if weights.image_size[0] == side)
+    with torch.device("meta"):
+        theirs = timm.create_model(weights.hub_id.removeprefix("timm/").partition(".")[0])
+        ours = create_model(name, num_classes=weights.num_classes, image_size=weights.image_size)
+    state = rename(theirs.state_dict(), family_of(ours).checkpoint_keys["timm"])
+    assert {n: t.shape for n, t in state.items()} == {n: t.shape for n, t in ours.state_dict().items()}
 
 
 @pytest.mark.parametrize("name", PRETRAINED)

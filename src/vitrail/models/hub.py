@@ -76,11 +76,15 @@ def fetch_from_hub(hub_id: str, file: str, revision: str = "main", sha256: str |
 def _recorded_hash(path: Path, hub_id: str, file: str, revision: str) -> str | None:
     """SHA-256 as the hub recorded it: the name of the cached blob, or where that is no link, what the hub answers.
 
-    Small files, which the hub keeps in git, have another kind of hash; None for them.
+    None where the hub cannot be asked, and for small files, which it keeps in git under another kind of hash.
     """
-    recorded: str | None = path.resolve().name if path.is_symlink() else None
-    if not path.is_symlink():
-        recorded = get_hf_file_metadata(hf_hub_url(hub_id, file, revision=revision)).etag
+    if path.is_symlink():
+        recorded: str | None = path.resolve().name
+    else:
+        try:
+            recorded = get_hf_file_metadata(hf_hub_url(hub_id, file, revision=revision)).etag
+        except OSError:
+            recorded = None
     return recorded if recorded is not None and SHA256.fullmatch(recorded) else None
 
 
