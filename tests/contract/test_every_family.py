@@ -13,6 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from vitrail.core.errors import ImageSizeError
+from vitrail.core.types import Preprocessing
+from vitrail.data import AugmentConfig, DataConfig, ImageSet, load_data, train_loader
 from vitrail.models import FAMILIES, Backbone, create_model
 
 SMALL = {family.name: next(name for name in family.ours if "nano" in name) for family in FAMILIES.values()}
@@ -67,6 +69,35 @@ def test_training_steps_lower_the_loss(family: str) -> None:
         optimizer.step()
         losses.append(loss.item())
     assert min(losses[-2:]) < 0.8 * losses[0]
+
+
+@pytest.fixture(scope="module")
+def photographs() -> ImageSet:
+    """A part of the embedded sample: 30 training images of each class."""
+    train = load_data(DataConfig()).train
+    return train.subset([i for c in range(10) for i in (train.labels == c).nonzero().flatten()[:30].tolist()])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_two_epochs_on_photographs_lower_the_loss(family: str, photographs: ImageSet) -> None:
+    torch.manual_seed(0)
+    model = create_model(SMALL[family], num_classes=10).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    how = Preprocessing(image_size=model.config.image_size, crop_fraction=1.0)
+    mild = AugmentConfig(random_resized_crop_scale=(0.8, 1.0), rand_augment_num_ops=0, random_erasing=0.0)
+    loader = train_loader(photographs, how, mild, batch_size=15, num_workers=0, seed=0, num_classes=10)
+    epochs = []
+    for epoch in range(2):
+        loader.set_epoch(epoch)
+        losses = []
+        for batch in loader:
+            loss = nn.functional.cross_entropy(model(how.normalize(batch.images)), batch.targets)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        epochs.append(sum(losses) / len(losses))
+    assert epochs[1] < epochs[0] - 0.02, epochs
 
 
 @pytest.mark.parametrize("family", FAMILIES)
