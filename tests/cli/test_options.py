@@ -8,7 +8,7 @@ from typing import Literal
 
 import pytest
 import yaml
-from cyclopts import App
+from cyclopts import App, CycloptsError
 
 from vitrail.cli.options import configured, effective_config, to_yaml
 from vitrail.core.errors import ConfigError
@@ -149,3 +149,9 @@ def test_yaml_has_only_plain_values() -> None:
     text = to_yaml(replace(Settings(), folder=Path("a/b")))
     assert "!!python" not in text
     assert yaml.safe_load(text)["folder"] == "a/b"
+
+
+@pytest.mark.parametrize("word", ["1.5", "2.0", "many", ""])
+def test_whole_numbers_are_not_rounded(word: str) -> None:
+    with pytest.raises(CycloptsError, match="not a whole number"):
+        run(["--epochs", word])

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vitrail.cli.display import Display, Output, OutputOptions, display, megabytes, number, percent
+from vitrail.cli.options import WholeNumber
 from vitrail.cli.run_data import load_run_data
 from vitrail.core.errors import ConfigError
 from vitrail.core.run import Run
@@ -18,7 +19,7 @@ from vitrail.tasks import load_task
 VERIFICATION_IMAGES = 64
 
 
-def export(run: Path, /, *, num_images: int = VERIFICATION_IMAGES, output: OutputOptions = Output()) -> None:
+def export(run: Path, /, *, num_images: WholeNumber = VERIFICATION_IMAGES, output: OutputOptions = Output()) -> None:
     """Write a run's model as verified ONNX files.
 
     `model.onnx` is the float model; `model.int8.onnx`, written where the run has a plan from `vitrail quantize`,

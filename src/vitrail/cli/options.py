@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
 
 import docstring_parser
 import yaml
-from cyclopts import Group, Parameter
+from cyclopts import Group, Parameter, Token
 from pydantic import TypeAdapter, ValidationError
 
 from vitrail.core.errors import ConfigError
@@ -28,6 +28,18 @@ LISTS = (tuple[str, ...], tuple[float, ...], tuple[int, ...])
 
 PAIR = tuple[int, int]
 """Where a number or a pair of numbers is allowed, the option takes one word or two."""
+
+
+def _whole_number(kind: type[int], tokens: Sequence[Token]) -> int:
+    """The command-line library on its own would round 1.5 to 2 and say nothing."""
+    try:
+        return kind(tokens[0].value)
+    except ValueError:
+        raise ValueError(f'"{tokens[0].value}" is not a whole number') from None
+
+
+WholeNumber = Annotated[int, Parameter(converter=_whole_number)]
+"""An option of a verb that has no configuration."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +168,7 @@ def _signature(verb: Callable[..., None], options: list[Option], groups: Groups)
             help=option.help,
             group=order[heading] if heading else None,
             negative_iterable=(),
+            converter=_whole_number if option.kind is int else None,
             show_default=_default_words,
             consume_multiple=(_takes_pair(option) or bool({kind, *get_args(kind)} & {*LISTS})) or None,
         )

@@ -11,6 +11,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from vitrail.cli.display import Display, Output, OutputOptions, display, percent
+from vitrail.cli.options import WholeNumber
 from vitrail.core.errors import ConfigError, DataError, RunError
 from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
@@ -26,9 +27,9 @@ def predict(
     run: Path,
     /,
     *sources: Annotated[str, Parameter(allow_leading_hyphen=True)],
-    top_k: int = 1,
+    top_k: WholeNumber = 1,
     csv: Annotated[bool, Parameter(negative=())] = False,
-    batch_size: int = 32,
+    batch_size: WholeNumber = 32,
     output: OutputOptions = Output(),
 ) -> None:
     """Classify files, folders, or paths from standard input.
