@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import Any
 
 from vitrail.cli.display import Display, Output, OutputOptions, display, number, percent
 from vitrail.cli.options import Groups, configured
 from vitrail.core.run import Run
-from vitrail.training import TrainConfig, train as train_model
+from vitrail.training import TrainConfig, best_row, train as train_model
 
 TRAIN_NAMES = {"data.path": "data", "data.seed": "split_seed"}
 
@@ -67,24 +66,20 @@ def train(
         finished = train_model(config, run=run, resume=resume, overwrite=overwrite, progress=shown.progress)
         show_training(shown, finished)
         shown.say(f"Next: vitrail evaluate {run}")
-        shown.result({"run": str(run), "epochs": len(read_metrics(finished)), **best_epoch(finished)})
+        rows = read_metrics(finished)
+        shown.result({"run": str(run), "epochs": len(rows), **best_row(rows)})
 
 
 def read_metrics(run: Run) -> list[dict[str, float]]:
     """The rows of ``run.metrics``, one an epoch."""
     with run.metrics.open(newline="", encoding="utf-8") as file:
-        return [{k: float(v) for k, v in row.items() if v not in (None, "")} for row in csv.DictReader(file)]
-
-
-def best_epoch(run: Run) -> dict[str, Any]:
-    """The row with the best validation score."""
-    return max(read_metrics(run), key=lambda row: row.get("val_top1", 0.0), default={})
+        rows = [{k: float(v) for k, v in row.items() if v not in (None, "")} for row in csv.DictReader(file)]
+    return [row | {"epoch": int(row["epoch"])} for row in rows]
 
 
 def show_training(shown: Display, run: Run) -> None:
     """The best and the last epoch."""
     rows = read_metrics(run)
-    best = best_epoch(run)
     shown.table(
         f"Training: {len(rows)} epochs",
         ("", "epoch", "training loss", "validation loss", "validation top-1"),
@@ -96,6 +91,6 @@ def show_training(shown: Display, run: Run) -> None:
                 number(row.get("val_loss"), 4),
                 percent(row.get("val_top1")),
             )
-            for name, row in (("best", best), ("last", rows[-1] if rows else {}))
+            for name, row in (("best", best_row(rows)), ("last", rows[-1]))
         ],
     )

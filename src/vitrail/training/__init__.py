@@ -2,6 +2,7 @@
 
 from vitrail.training.config import TrainConfig
 from vitrail.training.demo import demo_config
+from vitrail.training.recorder import best_row
 from vitrail.training.train import train
 
-__all__ = ["TrainConfig", "demo_config", "train"]
+__all__ = ["TrainConfig", "best_row", "demo_config", "train"]
