@@ -20,6 +20,7 @@ from vitrail.core.run import Run
 from vitrail.data import DataConfig
 from vitrail.tasks import ClassificationTask, load_task
 from vitrail.training import TrainConfig, train
+from vitrail.training.folder import _command
 from vitrail.training.module import TrainingModule
 from vitrail.training.recorder import best_checkpoint, last_checkpoint, read_checkpoint, recorded_rows
 from vitrail.training.train import resolve_precision
@@ -402,3 +403,10 @@ def test_automatic_precision(config: TrainConfig, monkeypatch: pytest.MonkeyPatc
     assert resolve_precision(config) == "bf16-mixed"
     assert resolve_precision(replace(config, accelerator="cpu")) == "32-true"
     assert resolve_precision(replace(config, precision="16-mixed")) == "16-mixed"
+
+
+def test_the_command_that_repeats_a_run_names_no_folder_of_the_installation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["/somewhere/.venv/bin/vitrail", "train", "--data", "my photos"])
+    assert _command() == "vitrail train --data 'my photos'"
+    monkeypatch.setattr("sys.argv", ["/somewhere/script.py"])
+    assert _command() == "/somewhere/script.py"

@@ -139,9 +139,15 @@ def describe(
         precision=precision,
         seed=config.seed,
         versions={"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
-        command=known.get("command", shlex.join(sys.argv)),
+        command=known.get("command", _command()),
         status="training",
     )
+
+
+def _command() -> str:
+    """What was typed; the installed program without its folder, so that the line works elsewhere."""
+    program = Path(sys.argv[0])
+    return shlex.join([program.name if program.name == "vitrail" else str(program), *sys.argv[1:]])
 
 
 def finish(run: Run, config: TrainConfig) -> None:
