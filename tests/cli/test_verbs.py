@@ -216,6 +216,12 @@ def test_models_table_and_card(capsys: Capture) -> None:
     assert "Apache-2.0" in printed
 
 
+def test_the_list_of_models_counts_nothing(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    """Counting all of them would take a quarter of a minute."""
+    monkeypatch.setattr("vitrail.models.complexity.count_variant", None)
+    assert len(result(capsys, ["models"])) > 60
+
+
 def test_models_tell_where_weights_are(capsys: Capture) -> None:
     card = result(capsys, ["models", "mobilevit_xxs"])
     assert card["tasks"] == ["classification"]
@@ -263,6 +269,9 @@ def test_printed_configuration_is_accepted_again(verb: str, tmp_path: Path, caps
         ("predict runs/none x.jpg --csv --json", "exclude each other"),
         ("quantize runs/none --num-images 0", "num_images=0 is below 1"),
         ("export runs/none --num-images 1", "num_images=1 is below 2"),
+        ("predict runs/none x.jpg --top-k 1.5", "not a whole number"),
+        ("export runs/none --num-images 2.5", "not a whole number"),
+        ("report a_file", "run folder a_file is a file"),
         ("report runs/none", "run folder runs/none does not exist"),
         ("run --quiet --data nowhere", "data folder nowhere does not exist"),
     ],
@@ -271,12 +280,12 @@ def test_bad_input_gets_one_line(
     words: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "a_file").touch()
     assert message in error_line(capsys, words.split())
     assert not list(tmp_path.rglob("*.safetensors")), "nothing half-written is left"
 
 
 def test_incomplete_run_says_which_verb_makes_the_missing_part(tmp_path: Path, capsys: Capture) -> None:
-    (tmp_path / "run.json").write_text('{"model": {}}')
     assert f"make it with: vitrail train --run {tmp_path}" in error_line(capsys, ["evaluate", str(tmp_path)])
 
 
@@ -288,3 +297,22 @@ def test_demo_reaches_what_it_promises(tmp_path: Path, capsys: Capture) -> None:
     assert top1["int8"] >= top1["float"] - 0.01
     assert (tmp_path / "demo" / "report.html").stat().st_size > 10_000
     assert sum(facts["seconds"].values()) < 360
+
+
+def test_an_interrupted_training_says_how_to_finish_it_and_has_a_report(
+    run: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    for name in ("run.json", "metrics.csv"):
+        (tmp_path / name).write_bytes((run / name).read_bytes())
+    assert main(["evaluate", str(tmp_path)]) == 2
+    assert f"finish it with: vitrail train --run {tmp_path} --resume" in capsys.readouterr().err
+    assert result(capsys, ["report", str(tmp_path)]) == {"report": str(tmp_path / "report.html")}
+
+
+def test_train_shows_the_epoch_that_became_the_model(run: Path, photos: Path, tmp_path: Path, capsys: Capture) -> None:
+    """Among equal scores the lowest loss, as training itself chooses; the epoch is a whole number."""
+    for name in ("run.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((run / name).read_bytes())
+    (tmp_path / "metrics.csv").write_text("epoch,val_loss,val_top1\n1,0.5,1.0\n2,0.3,1.0\n3,0.4,1.0\n")
+    words = ["train", "--data", str(photos), "--run", str(tmp_path), "--resume", *TINY]
+    assert str(result(capsys, words)["epoch"]) == "2"

@@ -27,6 +27,6 @@ def report(run: Path, /, *, output: OutputOptions = Output()) -> None:
         run: Run folder.
     """
     with display(output) as shown:
-        path = write_report(Run.open(run))
+        path = write_report(Run.open(run, needs=("description",)))
         shown.say(f"Report: {path}")
         shown.result({"report": str(path)})

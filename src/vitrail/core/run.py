@@ -71,18 +71,21 @@ class Run:
             RunError: the folder does not exist or lacks one of them.
         """
         run = cls(Path(folder))
+        if run.folder.exists() and not run.folder.is_dir():
+            raise RunError(f"run folder {run.folder} is a file; give the folder that it lies in")
         if not run.folder.is_dir():
             raise RunError(f"run folder {run.folder} does not exist; make one with: vitrail train --run {run.folder}")
         makers = {"evaluation": "evaluate", "quantization": "quantize", "bench": "bench"}
         for need in needs:
             path: Path = getattr(run, need)
             if not path.exists():
-                verb = makers.get(need, "train")
-                option = "--run " if verb == "train" else ""
-                raise RunError(
-                    f"run {run.folder} is incomplete: {path.name} is missing; make it with: "
-                    f"vitrail {verb} {option}{run.folder}"
-                )
+                if need == "weights" and run.description.exists():
+                    remedy = f"finish it with: vitrail train --run {run.folder} --resume (and the same options)"
+                elif need in makers:
+                    remedy = f"make it with: vitrail {makers[need]} {run.folder}"
+                else:
+                    remedy = f"make it with: vitrail train --run {run.folder}"
+                raise RunError(f"run {run.folder} is incomplete: {path.name} is missing; {remedy}")
         return run
 
     def read(self) -> dict[str, Any]:
