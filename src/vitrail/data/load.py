@@ -94,8 +94,8 @@ def stratified_split(
     single = [names[labels.index(label)] for label, count in sorted(counts.items()) if count == 1]
     if single:
         raise DataError(
-            f"{len(single)} classes have only one image, which cannot be split into training and validation "
-            f"({', '.join(single[:5])}); add images, or give train/ and val/ folders"
+            f"{len(single)} {'classes have' if len(single) > 1 else 'class has'} only one image, which cannot be split "
+            f"into training and validation ({', '.join(single[:5])}); add images, or give train/ and val/ folders"
         )
     quota = {label: min(max(round(count * fraction), 1), count - 1) for label, count in counts.items()}
     second: list[int] = []
@@ -171,7 +171,8 @@ def _require_every_class(listing: Listing, bad: set[int]) -> None:
     if lost:
         names = ", ".join(listing.classes[label] for label in sorted(lost)[:5])
         raise DataError(
-            f"{len(lost)} classes have no usable training image ({names}); add images or remove the classes"
+            f"{len(lost)} {'classes have' if len(lost) > 1 else 'class has'} no usable training image ({names}); "
+            f"add images or remove such classes"
         )
 
 
