@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from vitrail.cli.display import Display, Output, OutputOptions, display, number
-from vitrail.evaluation import complexity
 from vitrail.models import create_model, find_family, list_models
+from vitrail.models.complexity import variant_complexity
 from vitrail.models.pretrained import PRETRAINED, without_weights
 from vitrail.tasks.create import TASKS
 
@@ -108,12 +108,10 @@ def _weights(shown: Display, weights: list[dict[str, Any]]) -> None:
 
 
 def model_facts(name: str, *, card: bool = False) -> dict[str, Any]:
-    """Everything that the table and the card show. The model is built on the meta device: no memory, no weights."""
+    """Everything that the table and the card show."""
     family = find_family(name)
-    with torch.device("meta"):
-        model = create_model(name).eval()
-    height, width = model.config.image_size
-    cost = complexity(model, (height, width))
+    height, width = family.variants[name].image_size
+    cost = variant_complexity(name)
     ours = family.ours.get(name)
     facts: dict[str, Any] = {
         "name": name,
@@ -127,6 +125,8 @@ def model_facts(name: str, *, card: bool = False) -> dict[str, Any]:
     }
     if not card:
         return facts
+    with torch.device("meta"):  # no memory, no weights
+        model = create_model(name)
     return facts | {
         "title": family.title,
         "authors": family.authors,

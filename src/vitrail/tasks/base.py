@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
-from torchmetrics import MetricCollection
 
 from vitrail.models import Backbone
+
+if TYPE_CHECKING:
+    from torchmetrics import MetricCollection  # takes seconds to import, and most commands need no metrics
 
 
 class Task(nn.Module, ABC):

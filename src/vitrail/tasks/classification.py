@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics import MetricCollection
-from torchmetrics.classification import MulticlassAccuracy
 
 from vitrail.core.errors import ConfigError
 from vitrail.models import Backbone
 from vitrail.tasks.base import Task
+
+if TYPE_CHECKING:
+    from torchmetrics import MetricCollection
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,9 @@ class ClassificationTask(Task):
 
     def metrics(self) -> MetricCollection:
         """``top1`` and ``top5`` of logits and class indices; with fewer than five classes k is their number."""
+        from torchmetrics import MetricCollection  # seconds to import, which most commands need not wait for
+        from torchmetrics.classification import MulticlassAccuracy
+
         count = len(self.classes)
         return MetricCollection(
             {

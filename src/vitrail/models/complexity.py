@@ -1,8 +1,14 @@
-"""How much there is to store and to compute, counted, not timed."""
+"""How much there is to store and to compute, counted, not timed.
+
+Counting every variant takes a quarter of a minute, so that the counts are kept in a table beside this file, which a
+test compares with fresh ones; ``python -m vitrail.models.complexity`` renews it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,7 +16,12 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from vitrail.core.files import read_json, write_json
 from vitrail.core.types import ImageSize, as_image_size
+from vitrail.models.registry import create_model, list_models
+
+COUNTED = Path(__file__).with_name("complexity.json")
+"""Variant -> its counts at its native image size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +38,10 @@ class Complexity:
     params: int
     macs: int
     activations: int
+
+    def to_dict(self) -> dict[str, int]:
+        """For JSON."""
+        return asdict(self)
 
 
 def complexity(model: nn.Module, image_size: int | ImageSize, in_chans: int = 3) -> Complexity:
@@ -54,3 +69,26 @@ def complexity(model: nn.Module, image_size: int | ImageSize, in_chans: int = 3)
             module.training = training
     params = sum(parameter.numel() for parameter in model.parameters())
     return Complexity(params=params, macs=counter.get_total_flops() // 2, activations=sum(outputs))
+
+
+def variant_complexity(name: str) -> Complexity:
+    """The counts of a variant at its native image size: from the table, or counted where the table lacks it."""
+    known = _table().get(name)
+    return count_variant(name) if known is None else Complexity(**known)
+
+
+def count_variant(name: str) -> Complexity:
+    """Count a variant at its native image size, without memory for its weights."""
+    with torch.device("meta"):
+        model = create_model(name)
+    return complexity(model, model.config.image_size)
+
+
+@functools.cache
+def _table() -> dict[str, dict[str, int]]:
+    table: dict[str, dict[str, int]] = read_json(COUNTED)
+    return table
+
+
+if __name__ == "__main__":
+    write_json(COUNTED, {name: count_variant(name).to_dict() for name in list_models()})

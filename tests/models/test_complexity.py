@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from vitrail.evaluation import Complexity, complexity
-from vitrail.models import create_model
+from vitrail.models import complexity as module_under_test, create_model, list_models
+from vitrail.models.complexity import COUNTED, Complexity, complexity, count_variant, variant_complexity
+
+VARIANTS = list_models()
 
 
 def test_a_convolution_and_a_linear_layer_by_hand() -> None:
@@ -39,3 +43,18 @@ def test_published_counts_without_memory_for_the_weights(name: str, params: int,
     assert found.params == params
     assert found.macs == pytest.approx(macs, rel=0.002)
     assert not any(module._forward_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_table_has_what_is_counted(name: str) -> None:
+    table = json.loads(COUNTED.read_text(encoding="utf-8"))
+    assert table.get(name) == count_variant(name).to_dict(), "renew it with: python -m vitrail.models.complexity"
+
+
+def test_the_table_has_no_models_that_are_gone() -> None:
+    assert list(json.loads(COUNTED.read_text(encoding="utf-8"))) == VARIANTS
+
+
+def test_a_variant_that_the_table_lacks_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module_under_test, "_table", dict)
+    assert variant_complexity("edgevit_nano_stride2") == count_variant("edgevit_nano_stride2")
