@@ -86,7 +86,7 @@ def test_mistakes_are_told_in_one_line(block: Block, folder: Path) -> None:
     assert all(word in done.stderr for word in words), done.stderr
 
 
-@pytest.mark.parametrize("block", PYTHON, ids=lambda block: f"line {block.line}")
+@pytest.mark.parametrize("block", _of_kind(PYTHON, "fast"), ids=lambda block: f"line {block.line}")
 def test_python_works(block: Block, folder: Path) -> None:
     done = _run([sys.executable, "-c", _exchanged(block)], folder)
     assert done.returncode == 0, done.stderr
@@ -107,8 +107,9 @@ def test_the_table_of_verbs_is_complete() -> None:
     assert set(rows) == set(VERBS)
 
 
-def test_what_is_not_run_is_only_the_installation() -> None:
+def test_what_is_not_run_is_only_the_installation_and_a_download() -> None:
     assert [block.code for block in _of_kind(SHELL, "not run")] == ["make demo\n"]
+    assert ['weights="pretrained"' in block.code for block in _of_kind(PYTHON, "not run")] == [True]
     assert re.search(r"^demo:.*\n\t\$\(BIN\)/vitrail demo$", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
 
