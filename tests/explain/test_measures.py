@@ -1,0 +1,123 @@
+"""Every measure on an input whose answer is known."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from vitrail.core.errors import ConfigError
+from vitrail.explain.measures import (
+    attention_rollout,
+    effective_rank,
+    field_share,
+    filter_components,
+    input_gradient,
+    level_similarity,
+    mean_attention_distance,
+    position_similarity,
+    token_similarity,
+)
+from vitrail.explain.places import coordinates
+
+
+def test_identity_attention_rolls_out_to_the_identity() -> None:
+    layers = [torch.eye(5).expand(2, 3, 5, 5)] * 4
+    for identity in (True, False):
+        assert torch.equal(attention_rollout(layers, identity=identity), torch.eye(5).expand(2, 5, 5))
+
+
+def test_rollout_multiplies_later_layers_from_the_left() -> None:
+    first, second = (torch.rand(1, 1, 4, 4).softmax(-1) for _ in range(2))
+    torch.testing.assert_close(attention_rollout([first, second], identity=False)[0], second[0, 0] @ first[0, 0])
+    half = (first[0, 0] + torch.eye(4)) / 2
+    torch.testing.assert_close(attention_rollout([first])[0], half)
+    torch.testing.assert_close(attention_rollout([first, second]).sum(-1), torch.ones(1, 4))
+
+
+@pytest.mark.parametrize("shapes", [(), ((4, 4), (2, 2)), ((4, 2),)])
+def test_rollout_refuses_layers_that_do_not_chain(shapes: tuple[tuple[int, int], ...]) -> None:
+    with pytest.raises(ConfigError, match="all tokens"):
+        attention_rollout([torch.rand(1, 1, *shape) for shape in shapes])
+
+
+def test_identity_attention_has_distance_zero_and_uniform_attention_the_mean_distance() -> None:
+    centres = coordinates((3, 4), (48, 64)).flatten(0, 1)[None]
+    eye = torch.eye(12).expand(2, 1, 3, 12, 12)
+    assert torch.equal(mean_attention_distance(eye, centres, centres), torch.zeros(2, 3))
+    cells = [(row * 16, column * 16) for row in range(3) for column in range(4)]
+    expected = sum(math.dist(a, b) for a in cells for b in cells) / 144
+    uniform = torch.full((2, 1, 3, 12, 12), 1 / 12)
+    torch.testing.assert_close(mean_attention_distance(uniform, centres, centres), torch.full((2, 3), expected))
+
+
+def test_the_class_token_is_dropped_and_the_rest_renormalised() -> None:
+    centres = torch.cat([torch.full((1, 2), torch.nan), coordinates((1, 2), (16, 32)).flatten(0, 1)])[None]
+    rows = torch.tensor([[0.0, 0.0, 1.0], [0.5, 0.25, 0.25], [1.0, 0.0, 0.0]])  # the last sees the class token alone
+    distance = mean_attention_distance(rows[None, None, None], centres, centres)
+    torch.testing.assert_close(distance, torch.tensor([[8.0]]))
+
+
+def test_heads_are_kept_apart_and_groups_averaged() -> None:
+    centres = torch.tensor([[[0.0, 0.0], [0.0, 3.0]], [[0.0, 0.0], [0.0, 5.0]]])
+    stay, leave = torch.eye(2), torch.eye(2).flip(0)
+    probabilities = torch.stack([torch.stack([stay, leave])] * 2)[None]
+    assert mean_attention_distance(probabilities, centres, centres).tolist() == [[0.0, 4.0]]
+
+
+def test_equal_tokens_have_similarity_one_and_orthogonal_ones_zero() -> None:
+    tokens = torch.stack([torch.ones(4, 4), torch.eye(4)])
+    torch.testing.assert_close(token_similarity(tokens), torch.tensor([1.0, 0.0]))
+    assert token_similarity(torch.ones(1, 1, 4)).isnan().all()
+
+
+def test_token_similarity_is_the_mean_over_pairs() -> None:
+    tokens = torch.randn(1, 6, 5)
+    cosines = torch.cosine_similarity(tokens[0][:, None], tokens[0][None], dim=-1)
+    torch.testing.assert_close(token_similarity(tokens)[0], cosines[~torch.eye(6, dtype=torch.bool)].mean())
+
+
+def test_levels_are_compared_token_by_token() -> None:
+    tokens = torch.randn(2, 5, 3)
+    torch.testing.assert_close(level_similarity(tokens, -2 * tokens), -torch.ones(2))
+    assert level_similarity(tokens, tokens[:, :4]).isnan().all()
+
+
+def test_effective_rank_counts_directions() -> None:
+    one = torch.outer(torch.arange(1.0, 7.0), torch.randn(4))
+    three = torch.cat([torch.eye(3), torch.zeros(3, 3)]) @ torch.linalg.qr(torch.randn(4, 4)).Q[:3]
+    torch.testing.assert_close(effective_rank(torch.stack([one, three])), torch.tensor([1.0, 3.0]), rtol=1e-3, atol=0)
+
+
+def test_filters_made_of_two_pictures_have_two_components() -> None:
+    basis = torch.linalg.qr(torch.randn(12, 2)).Q.T
+    weight = (torch.randn(20, 2) @ basis).view(20, 3, 2, 2)
+    components, shares = filter_components(weight, 4)
+    assert components.shape == (4, 3, 2, 2)
+    torch.testing.assert_close(shares[:2].sum(), torch.tensor(1.0))
+    projected = components[:2].flatten(1) @ basis.T
+    torch.testing.assert_close(projected @ projected.T, torch.eye(2), atol=1e-4, rtol=0)
+
+
+def test_positions_are_compared_with_all_positions() -> None:
+    similarity = position_similarity(torch.eye(6) * 3, (2, 3))
+    assert similarity.shape == (2, 3, 2, 3)
+    assert similarity[1, 2, 1, 2] == 1
+    assert similarity.sum() == 6
+
+
+def test_the_receptive_field_of_a_box_filter_is_the_box() -> None:
+    conv = nn.Conv2d(1, 1, 3, padding=1, bias=False)
+    nn.init.ones_(conv.weight)
+    images = torch.randn(2, 1, 9, 9, requires_grad=True)
+    field = input_gradient(images, conv(images))
+    expected = torch.zeros(9, 9)
+    expected[3:6, 3:6] = 1 / 9
+    torch.testing.assert_close(field, expected)
+    assert field_share(field, 1.0) == pytest.approx(9 / 81)
+
+
+def test_a_uniform_field_is_global() -> None:
+    assert field_share(torch.full((10, 10), 0.01), 0.9) == pytest.approx(0.9)
