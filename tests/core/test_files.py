@@ -66,11 +66,16 @@ def test_what_is_not_json_is_named(tmp_path: Path) -> None:
 def test_a_run_folder_says_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"does not exist; make one with: vitrail train --run"):
         Run.open(tmp_path / "none")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="is a file; give the folder"):
+        Run.open(tmp_path / "file")
     run = Run(tmp_path)
+    with pytest.raises(RunError, match=r"run.json is missing; make it with: vitrail train --run"):
+        Run.open(tmp_path)
     run.update(model={"name": "vit_tiny_patch16"}, seed=1)
     run.update(seed=2)
     assert Run.open(tmp_path, needs=("description",)).read()["seed"] == 2
-    with pytest.raises(RunError, match=r"model.safetensors is missing; make it with: vitrail train --run"):
+    with pytest.raises(RunError, match=r"model.safetensors is missing; finish it with: vitrail train --run .* --resume"):
         Run.open(tmp_path)
     with pytest.raises(RunError, match=r"bench.jsonl is missing; make it with: vitrail bench "):
         Run.open(tmp_path, needs=("bench",))
