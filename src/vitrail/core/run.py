@@ -51,6 +51,11 @@ class Run:
         return self.folder / "figures"
 
     @property
+    def explanation(self) -> Path:
+        """Pictures and arrays of what the model looks at."""
+        return self.folder / "explanation"
+
+    @property
     def checkpoints(self) -> Path:
         """Training state for ``--resume``; everything else outlives its deletion."""
         return self.folder / "checkpoints"

@@ -1,6 +1,8 @@
 """What a trained model looks at, and what its features are like."""
 
 from vitrail.explain.capture import AttentionMap, attention_probabilities, capture_attention
+from vitrail.explain.explanation import Explanation, attended, explain_images
+from vitrail.explain.figures import explanation_figures, write_explanation
 from vitrail.explain.measures import (
     attention_rollout,
     effective_rank,
@@ -16,11 +18,15 @@ from vitrail.explain.places import Places
 
 __all__ = [
     "AttentionMap",
+    "Explanation",
     "Places",
+    "attended",
     "attention_probabilities",
     "attention_rollout",
     "capture_attention",
     "effective_rank",
+    "explain_images",
+    "explanation_figures",
     "field_share",
     "filter_components",
     "input_gradient",
@@ -28,4 +34,5 @@ __all__ = [
     "mean_attention_distance",
     "position_similarity",
     "token_similarity",
+    "write_explanation",
 ]
