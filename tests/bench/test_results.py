@@ -54,5 +54,14 @@ def test_latest_row_of_every_candidate(tmp_path):
     assert latest_results(path) == [row(num_runs=2), other, four]
 
 
+def test_another_device_does_not_take_the_place_of_this_machine(tmp_path):
+    path = tmp_path / "bench.jsonl"
+    here, phone, tablet = row(num_runs=1), row(num_runs=2, device="phone"), row(num_runs=3, device="tablet")
+    append_results(path, [here, phone, tablet])
+    assert latest_results(path) == [here]
+    assert latest_results(path, device="phone") == [phone]
+    assert latest_results(path, device=None) == [here, phone, tablet]
+
+
 def test_no_file_no_rows(tmp_path):
     assert read_results(tmp_path / "bench.jsonl") == []

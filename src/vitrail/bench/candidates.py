@@ -169,6 +169,7 @@ def _with_timings(result: BenchResult, timing: Timings) -> BenchResult:
         num_runs=len(timing.wall),
         latency_ms_median=wall * 1e3,
         latency_ms_p90=percentile(timing.wall, 0.9) * 1e3,
+        latency_ms_p99=percentile(timing.wall, 0.99) * 1e3,
         latency_ms_min=min(timing.wall) * 1e3,
         cpu_ms_median=cpu * 1e3,
         contended=is_contended(wall, cpu, result.threads),

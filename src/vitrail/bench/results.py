@@ -18,14 +18,15 @@ class BenchResult:
 
     Attributes:
         name: "RUNTIME VARIANT", e.g. "onnxruntime int8".
-        runtime: a name in :data:`~vitrail.bench.session.RUNTIMES`.
+        runtime: a name in :data:`~vitrail.bench.session.RUNTIMES`, or what ran on another device.
         variant: "float", "int8", ...
+        device: what it ran on, e.g. "Pixel 8, Chrome 156"; empty for the machine that wrote the row.
         file: what was loaded, relative to the run folder.
         threads, batch_size, image_size: of every run; height and width in pixels.
         runtime_version: of the runtime's library.
         options: what the runtime was set to beyond its defaults.
         num_runs: timed runs.
-        latency_ms_median, latency_ms_p90, latency_ms_min: wall time of a run.
+        latency_ms_median, latency_ms_p90, latency_ms_p99, latency_ms_min: wall time of a run.
         cpu_ms_median: processor time of a run, all threads together.
         latency_ratio, cpu_ratio: median over the baseline's median of the same measurement; below 1 is faster. A busy
             machine interrupts long runs more often than short ones: ``cpu_ratio`` is the one to trust there.
@@ -40,6 +41,7 @@ class BenchResult:
     name: str
     runtime: str
     variant: str
+    device: str = ""
     file: str = ""
     threads: int = 1
     batch_size: int = 1
@@ -49,6 +51,7 @@ class BenchResult:
     num_runs: int = 0
     latency_ms_median: float | None = None
     latency_ms_p90: float | None = None
+    latency_ms_p99: float | None = None
     latency_ms_min: float | None = None
     cpu_ms_median: float | None = None
     latency_ratio: float | None = None
@@ -101,9 +104,15 @@ def read_results(path: Path) -> list[BenchResult]:
     return results
 
 
-def latest_results(path: Path) -> list[BenchResult]:
-    """The newest row of every candidate (name, threads, batch size), in the order in which candidates first appear."""
-    newest: dict[tuple[str, int, int], BenchResult] = {}
+def latest_results(path: Path, *, device: str | None = "") -> list[BenchResult]:
+    """The newest row of every candidate (device, name, threads, batch size), in the order of their first appearance.
+
+    Args:
+        path: a run's ``bench.jsonl``.
+        device: only rows of this device, the machine that wrote them by default; None for all devices.
+    """
+    newest: dict[tuple[str, str, int, int], BenchResult] = {}
     for result in read_results(path):
-        newest[result.name, result.threads, result.batch_size] = result
+        if device in (None, result.device):
+            newest[result.device, result.name, result.threads, result.batch_size] = result
     return list(newest.values())
