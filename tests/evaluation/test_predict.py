@@ -33,18 +33,18 @@ def photos(tmp_path: Path) -> Path:
 def test_files_and_folders_in_order_and_once(task: ClassificationTask, photos: Path) -> None:
     found = predict_images(task, [str(photos / "3.jpg"), photos], PREPROCESSING, top_k=2, batch_size=2)
     assert [p.path.relative_to(photos).as_posix() for p in found.images] == ["3.jpg", "x/1.png", "x/2.jpg"]
-    assert all(len(p.scores) == 2 and p.scores[0].probability >= p.scores[1].probability for p in found.images)
+    assert all(len(p.answer) == 2 and p.answer[0].probability >= p.answer[1].probability for p in found.images)
     assert found.skipped == ()
 
 
 def test_scores_are_those_of_the_task(task: ClassificationTask, photos: Path) -> None:
     task.train()
-    (prediction,) = predict_images(task, [photos / "x" / "1.png"], PREPROCESSING).images
+    (prediction,) = predict_images(task, [photos / "x" / "1.png"], PREPROCESSING, top_k=5).images
     assert task.training
     red = torch.tensor([255, 0, 0], dtype=torch.uint8).view(1, 3, 1, 1).expand(1, 3, 32, 32)
     (expected,) = task.eval().predict(task(PREPROCESSING.normalize(red)))
-    assert [score.label for score in prediction.scores] == [score.label for score in expected]
-    assert prediction.scores[0].probability == pytest.approx(expected[0].probability, abs=1e-5)
+    assert [score.label for score in prediction.answer] == [score.label for score in expected]
+    assert prediction.answer[0].probability == pytest.approx(expected[0].probability, abs=1e-5)
 
 
 def test_undecodable_files_are_listed_with_the_reason(task: ClassificationTask, photos: Path) -> None:
@@ -58,7 +58,7 @@ def test_undecodable_files_are_listed_with_the_reason(task: ClassificationTask, 
 
 
 def test_nothing_to_classify_is_an_error(task: ClassificationTask, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no images to classify"):
+    with pytest.raises(DataError, match="no images to look at"):
         predict_images(task, [], PREPROCESSING)
     with pytest.raises(DataError, match="has no images; known are"):
         predict_images(task, [tmp_path], PREPROCESSING)

@@ -107,6 +107,11 @@ def percent(fraction: float | None, digits: int = 1) -> _Number | None:
     return number(None if fraction is None else 100 * fraction, digits, " %")
 
 
+def figure(value: float | None, *, percentage: bool) -> _Number | None:
+    """A score as a percentage, or with four digits."""
+    return percent(value) if percentage else number(value, 4)
+
+
 def megabytes(size_bytes: int | None) -> _Number | None:
     """A size in units of 10^6 bytes."""
     return number(None if size_bytes is None else size_bytes / 1e6, 2, " MB")

@@ -150,7 +150,7 @@ def _evaluate_elsewhere(shown: Display, folder: Path, config: EvaluateConfig) ->
 
 
 def _evaluate_on(
-    shown: Display, task: Any, data: DataSplits, preprocessing: Preprocessing, config: EvaluateConfig
+    shown: Display, task: Any, data: DataSplits[Any], preprocessing: Preprocessing, config: EvaluateConfig
 ) -> ClassificationReport:
     for text in data.skipped:
         shown.say(f"skipped {text}")

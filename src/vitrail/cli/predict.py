@@ -1,41 +1,43 @@
-"""``vitrail predict``: the classes of images."""
+"""``vitrail predict``: what a model says to images."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from vitrail.cli.display import Display, Output, OutputOptions, display, percent
+from vitrail.cli.display import Display, Output, OutputOptions, display, number, percent
 from vitrail.cli.options import WholeNumber
-from vitrail.core.errors import ConfigError, DataError, RunError
+from vitrail.core.errors import ConfigError, DataError
 from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
 from vitrail.evaluation import Predictions, predict_images
-from vitrail.tasks import ClassificationTask, load_task
+from vitrail.tasks import Task, load_task
 
 STANDARD_INPUT = "-"
 
-HEADER = ("image", "rank", "class", "probability")
+CELLS: dict[str, Callable[[Any], object]] = {"text": str, "count": int, "percent": percent, "number": number}
+"""How a value is shown to people, by the kind of its column."""
 
 
 def predict(
     run: Path,
     /,
     *sources: Annotated[str, Parameter(allow_leading_hyphen=True)],
-    top_k: WholeNumber = 1,
+    top_k: WholeNumber | None = None,
     csv: Annotated[bool, Parameter(negative=())] = False,
     batch_size: WholeNumber = 32,
+    out: Path | None = None,
     output: OutputOptions = Output(),
 ) -> None:
-    """Classify files, folders, or paths from standard input.
+    """Apply a model to files, folders, or paths from standard input.
 
-    Folders are searched for images at any depth; `-` reads one path a line from standard input. Each image gets its
-    most probable classes. Images that cannot be decoded are listed on standard error, and the others go on.
+    Folders are searched for images at any depth; `-` reads one path a line from standard input. A classifier gives each
+    image its most probable class; other tasks answer in their own terms, and `--out` draws them. Images that cannot be
+    decoded are listed on standard error, and the others go on.
 
     **Examples**
 
@@ -48,8 +50,9 @@ def predict(
     Args:
         run: Run folder.
         sources: Image files, folders, or `-` for a list of paths on standard input.
-        top_k: How many classes an image gets.
-        csv: Print CSV with the columns image, rank, class, probability.
+        top_k: How many things an answer names, such as classes (1 by default) or objects.
+        csv: Print CSV: the image, then the columns of the table.
+        out: Folder for a picture of every answer.
         batch_size: Images at once; changes speed, never the result.
     """
     if csv and output.json:
@@ -59,14 +62,13 @@ def predict(
     with display(output) as shown:
         opened = Run.open(run)
         task = load_task(opened)
-        if not isinstance(task, ClassificationTask):
-            raise RunError(f"run {run} has no classes to predict; it was trained for {type(task).__name__}")
         predictions = predict_images(
             task,
             image_paths(sources),
             Preprocessing.from_dict(opened.read()["preprocessing"]),
             top_k=top_k,
             batch_size=batch_size,
+            pictures=out,
             progress=shown.progress and not csv,
         )
         if not predictions.images:
@@ -74,7 +76,7 @@ def predict(
             raise DataError(first if count == 1 else f"none of the {count} images could be decoded; the first: {first}")
         for skipped in predictions.skipped:
             print(f"vitrail: skipped: {skipped.reason}", file=sys.stderr)
-        _show(shown, predictions, as_csv=csv)
+        _show(shown, task, predictions, as_csv=csv)
 
 
 def image_paths(sources: Sequence[str]) -> Iterator[Path]:
@@ -88,23 +90,18 @@ def image_paths(sources: Sequence[str]) -> Iterator[Path]:
             yield Path(source)
 
 
-def _show(shown: Display, predictions: Predictions, *, as_csv: bool) -> None:
-    rows = [
-        (str(image.path), rank, score.label, score.probability)
-        for image in predictions.images
-        for rank, score in enumerate(image.scores, start=1)
-    ]
+def _show(shown: Display, task: Task, predictions: Predictions, *, as_csv: bool) -> None:
+    rows = [(str(image.path), *row) for image in predictions.images for row in task.rows(image.answer)]
+    header = ("image", *task.columns)
     if as_csv:
-        shown.csv(HEADER, rows)
+        shown.csv(header, rows)
     else:
         title = f"{len(predictions.images)} image{'s' if len(predictions.images) > 1 else ''}"
-        shown.table(title, HEADER, [(*row[:3], percent(row[3])) for row in rows])
+        cells: list[Callable[[Any], object]] = [str, *(CELLS[kind] for kind in task.columns.values())]
+        shown.table(title, header, [[cell(v) for cell, v in zip(cells, row, strict=True)] for row in rows])
     shown.result(
         {
-            "predictions": [
-                {"image": str(image.path), "classes": [asdict(score) for score in image.scores]}
-                for image in predictions.images
-            ],
+            "predictions": [{"image": str(image.path), **task.to_dict(image.answer)} for image in predictions.images],
             "skipped": [{"image": str(image.path), "reason": image.reason} for image in predictions.skipped],
         }
     )

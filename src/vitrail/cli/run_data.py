@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from vitrail.core.run import Run
-from vitrail.data import DataSplits, load_data
+from vitrail.data import DataSplits
+from vitrail.tasks import task_of
 from vitrail.training import TrainConfig
 
 
-def load_run_data(run: Run, *, other: str | None = None, progress: bool = False) -> DataSplits:
+def load_run_data(run: Run, *, other: str | None = None, progress: bool = False) -> DataSplits[Any]:
     """The data of a run, split as for training; or all images of an ``other`` folder, with the run's classes.
 
     Raises:
@@ -19,4 +21,4 @@ def load_run_data(run: Run, *, other: str | None = None, progress: bool = False)
     config = TrainConfig.from_dict(description["training"]).data
     if other is not None:
         config = replace(config, path=other, val_fraction=1.0)
-    return load_data(config, progress=progress).align(description["classes"])
+    return task_of(description).load_data(config, progress=progress).align(description["classes"])

@@ -5,14 +5,16 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from vitrail.cli.display import Display, Output, OutputOptions, display, number, percent
+from vitrail.cli.display import Display, Output, OutputOptions, display, figure, number
 from vitrail.cli.options import Groups, configured
 from vitrail.core.run import Run
+from vitrail.tasks import task_of
 from vitrail.training import TrainConfig, best_row, train as train_model
 
-TRAIN_NAMES = {"data.path": "data", "data.seed": "split_seed"}
+TRAIN_NAMES = {"data.path": "data", "data.seed": "split_seed", "options": "option"}
 
 TRAIN_GROUPS: Groups = {
+    "Task": ("task", "options"),
     "Model": ("model", "weights", "image_size", "crop_fraction", "drop_path_rate"),
     "Data": ("data",),
     "Training": (
@@ -44,9 +46,10 @@ def train(
 ) -> None:
     """Train a model on a folder of images.
 
-    The folder has one folder of images for each class; it may be divided into `train/`, `val/` and `test/`, else a
-    validation part is cut off by seed. AdamW with warm-up and cosine decay, augmentation, and a moving average of
-    the weights. The run folder gets the weights, the curves and everything needed to repeat the training.
+    For classification the folder has one folder of images for each class; it may be divided into `train/`, `val/` and
+    `test/`, else a validation part is cut off by seed. `--task` chooses what else can be learnt. AdamW with warm-up and
+    cosine decay, augmentation, and a moving average of the weights. The run folder gets the weights, the curves and
+    everything needed to repeat the training.
 
     **Examples**
 
@@ -67,7 +70,8 @@ def train(
         show_training(shown, finished)
         shown.say(f"Next: vitrail evaluate {run}")
         rows = read_metrics(finished)
-        shown.result({"run": str(run), "epochs": len(rows), **best_row(rows)})
+        best = best_row(rows, task_of(finished.read()).scores[0])
+        shown.result({"run": str(run), "epochs": len(rows), **best})
 
 
 def read_metrics(run: Run) -> list[dict[str, float]]:
@@ -80,17 +84,18 @@ def read_metrics(run: Run) -> list[dict[str, float]]:
 def show_training(shown: Display, run: Run) -> None:
     """The best and the last epoch."""
     rows = read_metrics(run)
+    score = task_of(run.read()).scores[0]
     shown.table(
         f"Training: {len(rows)} epochs",
-        ("", "epoch", "training loss", "validation loss", "validation top-1"),
+        ("", "epoch", "training loss", "validation loss", f"validation {score.title}"),
         [
             (
                 name,
                 number(row.get("epoch"), 0),
                 number(row.get("train_loss"), 4),
                 number(row.get("val_loss"), 4),
-                percent(row.get("val_top1")),
+                figure(row.get(f"val_{score.name}"), percentage=score.percent),
             )
-            for name, row in (("best", best_row(rows)), ("last", rows[-1]))
+            for name, row in (("best", best_row(rows, score)), ("last", rows[-1]))
         ],
     )

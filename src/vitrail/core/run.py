@@ -14,9 +14,9 @@ from vitrail.core.files import read_json, write_json
 class Run:
     """Names every artefact of a run folder, and reads and writes ``run.json``.
 
-    ``run.json`` holds ``model`` (name and create_model arguments), ``task``, ``classes``, ``preprocessing``, ``data``
-    (path and fingerprint), ``training`` (its configuration), ``seed``, ``versions``, ``command`` and ``status``
-    ("training" until the last epoch is done, then "trained").
+    ``run.json`` holds ``model`` (name and create_model arguments), ``task``, ``classes`` and what else the task needs,
+    ``preprocessing``, ``data`` (path and fingerprint), ``training`` (its configuration), ``seed``, ``versions``,
+    ``command`` and ``status`` ("training" until the last epoch is done, then "trained").
     """
 
     folder: Path
@@ -31,7 +31,7 @@ class Run:
 
     @property
     def metrics(self) -> Path:
-        """One row an epoch: epoch, learning_rate, train_loss, val_loss, val_top1, ..."""
+        """One row an epoch: epoch, learning_rate, train_loss, val_loss, then the task's scores (val_top1, ...)."""
         return self.folder / "metrics.csv"
 
     @property

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from vitrail.core.errors import ConfigError
 
@@ -83,18 +84,19 @@ class Batch:
 
     Attributes:
         images: (b, c, h, w), uint8 before :meth:`Preprocessing.normalize`.
-        targets: class indices (b,) int64, or soft labels (b, num_classes) after mixup/cutmix.
+        targets: what the data set collates: class indices (b,) int64 (soft labels (b, num_classes) after
+            mixup/cutmix), or any nesting of lists, dictionaries and tensors.
     """
 
     images: Tensor
-    targets: Tensor
+    targets: Any
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """Lightning and plain loops move a batch with this."""
-        return Batch(
-            images=self.images.to(device, non_blocking=non_blocking),
-            targets=self.targets.to(device, non_blocking=non_blocking),
-        )
+        return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Batch:
-        return Batch(images=self.images.pin_memory(), targets=self.targets.pin_memory())
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        return Batch(images=change(self.images), targets=tree_map_only(Tensor, change, self.targets))

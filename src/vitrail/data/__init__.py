@@ -1,10 +1,12 @@
 """Images: found, checked, decoded, split, augmented, batched."""
 
 from vitrail.data.decode import IMAGE_SUFFIXES, MAX_PIXELS, decode_image
-from vitrail.data.image_set import DataSplits, ImageSet
+from vitrail.data.image_set import ImageSet
 from vitrail.data.listing import find_images
 from vitrail.data.load import DataConfig, load_data
 from vitrail.data.loaders import TrainLoader, calibration_images, eval_loader, train_loader
+from vitrail.data.samples import Samples
+from vitrail.data.splits import DataSplits
 from vitrail.data.transforms import AugmentConfig, fit_image
 
 __all__ = [
@@ -14,6 +16,7 @@ __all__ = [
     "DataConfig",
     "DataSplits",
     "ImageSet",
+    "Samples",
     "TrainLoader",
     "calibration_images",
     "decode_image",

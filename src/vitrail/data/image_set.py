@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Self
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from vitrail.core.errors import DataError
-from vitrail.data.decode import MAX_PIXELS, decode_image
+from vitrail.core.types import Preprocessing
+from vitrail.data.decode import MAX_PIXELS
+from vitrail.data.samples import Mix, Samples, Transform
+from vitrail.data.transforms import AugmentConfig, BatchMix, fit_image, train_transform
 
 
-class ImageSet(Dataset[tuple[Tensor, int]]):
-    """A data set that yields (uint8 RGB image (3, h, w), label); images may differ in size.
+class ImageSet(Samples):
+    """Images with one class each.
 
     Attributes:
-        names: for each image, its path inside the data folder, or an identifier where there is no file.
-        sources: for each image, its file or the bytes of one.
         labels: class indices (n,), int64.
-        mirrored_alike: a mirrored image keeps its label; training flips images only then.
     """
 
     def __init__(
@@ -35,98 +33,49 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
         max_pixels: int = MAX_PIXELS,
         mirrored_alike: bool = True,
     ) -> None:
-        self.names = list(names)
-        self.sources = list(sources)
         self.labels = torch.as_tensor(labels, dtype=torch.int64).reshape(-1)
-        self.max_pixels = max_pixels
-        self.mirrored_alike = mirrored_alike
-        if not len(self.names) == len(self.sources) == len(self.labels):
+        if not len(names) == len(sources) == len(self.labels):
             raise DataError(
-                f"{len(self.names)} names, {len(self.sources)} images, {len(self.labels)} labels: need as many of each"
+                f"{len(names)} names, {len(sources)} images, {len(self.labels)} labels: need as many of each"
             )
+        super().__init__(names, sources, max_pixels=max_pixels, mirrored_alike=mirrored_alike)
 
-    def __len__(self) -> int:
-        return len(self.names)
+    def target(self, index: int) -> int:
+        """The class index."""
+        return int(self.labels[index])
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return decode_image(self.sources[index], self.max_pixels), int(self.labels[index])
+    def fit(self, image: Tensor, target: int, preprocessing: Preprocessing) -> tuple[Tensor, int]:
+        """The image resized and cropped, see :func:`~vitrail.data.transforms.fit_image`."""
+        return fit_image(image, preprocessing), target
+
+    def train_transform(self, preprocessing: Preprocessing, augment: AugmentConfig) -> Transform:
+        """Changes of the image alone."""
+        return partial(_image_alone, train_transform(preprocessing, augment, mirrored_alike=self.mirrored_alike))
+
+    def collate(self, targets: list[int]) -> Tensor:
+        """Class indices (b,)."""
+        return torch.tensor(targets)
+
+    def mix(self, augment: AugmentConfig, num_classes: int) -> Mix | None:
+        """Mixup and cutmix, to soft labels (b, num_classes)."""
+        return BatchMix(augment, num_classes) if augment.mixes else None
 
     def subset(self, indices: Sequence[int]) -> Self:
         """The images at ``indices``, in that order."""
-        return type(self)(
-            [self.names[i] for i in indices],
-            [self.sources[i] for i in indices],
-            self.labels[torch.as_tensor(indices, dtype=torch.int64)],
-            max_pixels=self.max_pixels,
-            mirrored_alike=self.mirrored_alike,
-        )
-
-    def sample(self, count: int, seed: int) -> Self:
-        """``count`` images (all, if there are fewer) chosen by ``seed`` and the names alone."""
-        order = draw_order(self.names, seed)
-        return self.subset(order[:count])
+        chosen = super().subset(indices)
+        chosen.labels = self.labels[torch.as_tensor(indices, dtype=torch.int64)]
+        return chosen
 
     def relabel(self, labels: Tensor) -> Self:
         """The same images under other labels."""
-        return type(self)(
-            self.names, self.sources, labels, max_pixels=self.max_pixels, mirrored_alike=self.mirrored_alike
-        )
+        chosen = super().subset(range(len(self)))
+        chosen.labels = labels
+        return chosen
+
+    def renumber(self, table: Tensor) -> Self:
+        """The same images; class i becomes ``table[i]``."""
+        return self.relabel(table[self.labels])
 
 
-@dataclass(frozen=True)
-class DataSplits:
-    """A data set ready for use.
-
-    Attributes:
-        classes: names, in the order of the labels.
-        train, val, test: the parts; ``test`` is None where the data has none.
-        fingerprint: SHA-256 over names, labels and contents of all usable images; independent of where they lie.
-        skipped: "path: reason" of every image that could not be decoded.
-        source: the path as the user gave it.
-    """
-
-    classes: tuple[str, ...]
-    train: ImageSet
-    val: ImageSet
-    test: ImageSet | None
-    fingerprint: str
-    skipped: tuple[str, ...]
-    source: str
-
-    @property
-    def held_out(self) -> ImageSet:
-        """What to evaluate on: the test images, or the validation images where there are none."""
-        return self.val if self.test is None else self.test
-
-    def align(self, classes: Sequence[str]) -> DataSplits:
-        """The same data with the labels of a model that was trained with ``classes``.
-
-        Raises:
-            DataError: the data has a class that the model does not know.
-        """
-        if tuple(classes) == self.classes:
-            return self
-        unknown = [name for name in self.classes if name not in classes]
-        if unknown:
-            known = ", ".join(classes[:10]) + (", ..." if len(classes) > 10 else "")
-            raise DataError(
-                f"{self.source} has {len(unknown)} classes that the model does not know ({', '.join(unknown[:5])}); "
-                f"rename the folders to the model's classes: {known}"
-            )
-        table = torch.tensor([list(classes).index(name) for name in self.classes])
-
-        def moved(images: ImageSet) -> ImageSet:
-            return images.relabel(table[images.labels])
-
-        test = None if self.test is None else moved(self.test)
-        return replace(self, classes=tuple(classes), train=moved(self.train), val=moved(self.val), test=test)
-
-
-def draw_order(names: Sequence[str], seed: int) -> list[int]:
-    """A permutation of the indices that depends on the seed and each name alone.
-
-    Hashing, unlike a random generator, gives the same draw with every library version and on every machine, and adding
-    images to the data does not reshuffle the others.
-    """
-    keys = [hashlib.sha256(f"{seed}\0{name}".encode("utf-8", "surrogateescape")).digest() for name in names]
-    return sorted(range(len(names)), key=lambda i: (keys[i], names[i]))
+def _image_alone(change: Callable[[Tensor], Tensor], image: Tensor, target: int) -> tuple[Tensor, int]:
+    return change(image), target

@@ -12,9 +12,11 @@ from vitrail.core.errors import ConfigError, DataError
 from vitrail.data.check import FileCheck, check_files
 from vitrail.data.decode import MAX_PIXELS
 from vitrail.data.folders import REMEDY, list_class_folders
-from vitrail.data.image_set import DataSplits, ImageSet, draw_order
+from vitrail.data.image_set import ImageSet
 from vitrail.data.listing import Listing
 from vitrail.data.sample import SAMPLE_CLASSES, read_sample
+from vitrail.data.samples import draw_order
+from vitrail.data.splits import DataSplits
 from vitrail.data.table import list_table
 
 
@@ -47,7 +49,7 @@ class DataConfig:
             raise ConfigError(f"max_pixels={self.max_pixels} is not positive; {MAX_PIXELS} is usual")
 
 
-def load_data(config: DataConfig, *, progress: bool = False) -> DataSplits:
+def load_data(config: DataConfig, *, progress: bool = False) -> DataSplits[ImageSet]:
     """Find, check and split the images of ``config.path``.
 
     Every file is decoded once, and again only after it has changed. Parts that the data names are kept; otherwise
@@ -107,7 +109,7 @@ def stratified_split(
     return [i for i in range(len(names)) if i not in chosen], sorted(second)
 
 
-def _load_sample(config: DataConfig) -> DataSplits:
+def _load_sample(config: DataConfig) -> DataSplits[ImageSet]:
     train, test = read_sample()
     first, second = stratified_split(train.names, train.labels.tolist(), config.val_fraction, config.seed)
     everything = [
@@ -140,7 +142,7 @@ def _skip(listing: Listing, checks: Sequence[FileCheck], config: DataConfig) -> 
     return bad
 
 
-def _split(listing: Listing, checks: Sequence[FileCheck], bad: set[int], config: DataConfig) -> DataSplits:
+def _split(listing: Listing, checks: Sequence[FileCheck], bad: set[int], config: DataConfig) -> DataSplits[ImageSet]:
     _require_every_class(listing, bad)
     good = [i for i in range(len(listing.names)) if i not in bad]
     everything = ImageSet(

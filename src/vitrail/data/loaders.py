@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from vitrail.core.errors import DataError
 from vitrail.core.types import Batch, Preprocessing
-from vitrail.data.image_set import ImageSet
-from vitrail.data.transforms import AugmentConfig, BatchMix, fit_image, train_transform
+from vitrail.data.samples import Mix, Samples
+from vitrail.data.transforms import AugmentConfig
 
 Key = tuple[int, int]
 """(epoch, index): what a sampler hands to workers, so that they need no other word of the epoch."""
@@ -52,43 +52,43 @@ class TrainLoader(DataLoader[Any]):
         self.sampler.set_epoch(epoch)
 
 
-class _Augmented(Dataset[tuple[Tensor, int, Key]]):
-    def __init__(self, images: ImageSet, preprocessing: Preprocessing, augment: AugmentConfig, seed: int) -> None:
+class _Augmented(Dataset[tuple[Tensor, Any, Key]]):
+    def __init__(self, images: Samples, preprocessing: Preprocessing, augment: AugmentConfig, seed: int) -> None:
         self.images = images
         self.seed = seed
-        self.transform = train_transform(preprocessing, augment, mirrored_alike=images.mirrored_alike)
+        self.transform = images.train_transform(preprocessing, augment)
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, key: Key) -> tuple[Tensor, int, Key]:
+    def __getitem__(self, key: Key) -> tuple[Tensor, Any, Key]:
         epoch, index = key
-        image, label = self.images[index]
+        image, target = self.images[index]
         with _seeded(_mixed_seed(self.seed, epoch, index)):
-            return self.transform(image), label, key
+            return *self.transform(image, target), key
 
 
-class _Fitted(Dataset[tuple[Tensor, int]]):
-    def __init__(self, images: ImageSet, preprocessing: Preprocessing) -> None:
+class _Fitted(Dataset[tuple[Tensor, Any]]):
+    def __init__(self, images: Samples, preprocessing: Preprocessing) -> None:
         self.images = images
         self.preprocessing = preprocessing
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        image, label = self.images[index]
-        return fit_image(image, self.preprocessing), label
+    def __getitem__(self, index: int) -> tuple[Tensor, Any]:
+        return self.images.fitted(index, self.preprocessing)
 
 
 class _TrainCollate:
-    def __init__(self, mix: BatchMix | None, seed: int) -> None:
+    def __init__(self, collate: Callable[[list[Any]], Any], mix: Mix | None, seed: int) -> None:
+        self.collate = collate
         self.mix = mix
         self.seed = seed
 
-    def __call__(self, samples: list[tuple[Tensor, int, Key]]) -> Batch:
-        images, labels, keys = zip(*samples, strict=True)
-        batch = Batch(images=torch.stack(images), targets=torch.tensor(labels))
+    def __call__(self, samples: list[tuple[Tensor, Any, Key]]) -> Batch:
+        images, targets, keys = zip(*samples, strict=True)
+        batch = Batch(images=torch.stack(images), targets=self.collate(list(targets)))
         if self.mix is None:
             return batch
         epoch, first = keys[0]
@@ -97,8 +97,17 @@ class _TrainCollate:
         return Batch(images=mixed, targets=targets)
 
 
+class _EvalCollate:
+    def __init__(self, collate: Callable[[list[Any]], Any]) -> None:
+        self.collate = collate
+
+    def __call__(self, samples: list[tuple[Tensor, Any]]) -> Batch:
+        images, targets = zip(*samples, strict=True)
+        return Batch(images=torch.stack(images), targets=self.collate(list(targets)))
+
+
 def train_loader(
-    images: ImageSet,
+    images: Samples,
     preprocessing: Preprocessing,
     augment: AugmentConfig,
     *,
@@ -107,27 +116,27 @@ def train_loader(
     seed: int,
     num_classes: int,
 ) -> TrainLoader:
-    """Shuffled, augmented batches: uint8 images (b, 3, h, w) and int64 targets (b,), or soft ones (b, num_classes)
-    where ``augment`` mixes images.
+    """Shuffled, augmented batches: uint8 images (b, 3, h, w) and the targets as the samples collate them; class indices
+    become soft labels (b, num_classes) where ``augment`` mixes images.
 
     The order and every random change are a pure function of (seed, epoch); set the epoch with ``set_epoch``. The global
     random state is left as it was. A last batch that is not full is dropped, unless it is the only one.
 
     Raises:
         DataError: there are no images.
+        ConfigError: ``augment`` asks for what the targets do not allow.
     """
     if len(images) == 0:
         raise DataError(
             "there are no training images; give class folders, train/ and val/ folders, or labels.csv with a 'split'"
         )
-    mix = BatchMix(augment, num_classes) if augment.mixes else None
     sampler = EpochSampler(len(images), seed)
     return TrainLoader(
         _Augmented(images, preprocessing, augment, seed),
         batch_size=batch_size,
         sampler=sampler,
         num_workers=num_workers,
-        collate_fn=_TrainCollate(mix, seed),
+        collate_fn=_TrainCollate(images.collate, images.mix(augment, num_classes), seed),
         drop_last=len(sampler) >= batch_size,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=num_workers > 0,
@@ -136,9 +145,9 @@ def train_loader(
 
 
 def eval_loader(
-    images: ImageSet, preprocessing: Preprocessing, *, batch_size: int, num_workers: int = 0
+    images: Samples, preprocessing: Preprocessing, *, batch_size: int, num_workers: int = 0
 ) -> DataLoader[Any]:
-    """Batches in order: uint8 images (b, 3, h, w), resized and cropped by ``preprocessing``, and int64 targets (b,).
+    """Batches in order: uint8 images (b, 3, h, w), fitted by ``preprocessing``, and the targets that belong to them.
 
     Raises:
         DataError: there are no images.
@@ -149,14 +158,14 @@ def eval_loader(
         _Fitted(images, preprocessing),
         batch_size=batch_size,
         num_workers=num_workers,
-        collate_fn=_eval_collate,
+        collate_fn=_EvalCollate(images.collate),
         pin_memory=torch.cuda.is_available(),
         persistent_workers=num_workers > 0,
         generator=torch.Generator().manual_seed(0),
     )
 
 
-def calibration_images(images: ImageSet, preprocessing: Preprocessing, count: int, seed: int) -> Tensor:
+def calibration_images(images: Samples, preprocessing: Preprocessing, count: int, seed: int) -> Tensor:
     """``count`` images (all, if there are fewer) chosen by seed, normalised: float32 (n, 3, h, w).
 
     Raises:
@@ -165,13 +174,8 @@ def calibration_images(images: ImageSet, preprocessing: Preprocessing, count: in
     if len(images) == 0 or count < 1:
         raise DataError(f"cannot take {count} calibration images from {len(images)}; need at least 1 of each")
     chosen = images.sample(count, seed)
-    fitted = torch.stack([fit_image(chosen[i][0], preprocessing) for i in range(len(chosen))])
+    fitted = torch.stack([chosen.fitted(i, preprocessing)[0] for i in range(len(chosen))])
     return preprocessing.normalize(fitted)
-
-
-def _eval_collate(samples: list[tuple[Tensor, int]]) -> Batch:
-    images, labels = zip(*samples, strict=True)
-    return Batch(images=torch.stack(images), targets=torch.tensor(labels))
 
 
 def _world() -> tuple[int, int]:

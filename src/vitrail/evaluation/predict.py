@@ -1,27 +1,29 @@
-"""The classes of images that nobody has labelled."""
+"""Answers to images that nobody has labelled."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import torch
+from PIL import Image
 from rich.progress import track
 from torch import Tensor
 
 from vitrail.core.errors import ConfigError, DataError
+from vitrail.core.files import atomic_path
 from vitrail.core.types import Preprocessing
-from vitrail.data import IMAGE_SUFFIXES, MAX_PIXELS, decode_image, find_images, fit_image
-from vitrail.tasks import ClassificationTask, ClassScore
+from vitrail.data import IMAGE_SUFFIXES, MAX_PIXELS, decode_image, find_images
+from vitrail.tasks import Task
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One image's most probable classes, the best first."""
+    """What the task answered to one image."""
 
     path: Path
-    scores: tuple[ClassScore, ...]
+    answer: Any
 
 
 @dataclass(frozen=True)
@@ -41,31 +43,33 @@ class Predictions:
 
 
 def predict_images(
-    task: ClassificationTask,
+    task: Task,
     paths: Iterable[str | Path],
     preprocessing: Preprocessing,
     *,
-    top_k: int = 5,
+    top_k: int | None = None,
     batch_size: int = 32,
     max_pixels: int = MAX_PIXELS,
+    pictures: Path | None = None,
     progress: bool = False,
 ) -> Predictions:
-    """Classify image files.
+    """Answer for image files.
 
     Args:
         task: run in evaluation mode, on its own device.
         paths: image files, or folders, which are searched for images at any depth.
         preprocessing: what the task expects.
-        top_k: classes an image (all, if there are fewer).
+        top_k: how many things an answer may name; the task's own number by default.
         batch_size: images at once; at most so many are in memory.
         max_pixels: larger images are skipped.
+        pictures: folder for a picture of every answer that can be drawn, named as the image.
         progress: show a bar.
 
     Raises:
         ConfigError: ``top_k`` or ``batch_size`` below 1.
         DataError: a folder without images, or no paths at all.
     """
-    if top_k < 1 or batch_size < 1:
+    if (top_k is not None and top_k < 1) or batch_size < 1:
         raise ConfigError(f"top_k={top_k}, batch_size={batch_size}: both need to be 1 or more")
     files = _expand(paths)
     predictions: list[Prediction] = []
@@ -73,11 +77,13 @@ def predict_images(
     steps = range(0, len(files), batch_size)
     was_training = task.training
     task.eval()
-    for start in track(steps, "Classifying", transient=True, disable=not progress):
-        decoded = _decode(files[start : start + batch_size], preprocessing, max_pixels, skipped)
+    for start in track(steps, "Predicting", transient=True, disable=not progress):
+        decoded = _decode(files[start : start + batch_size], max_pixels, skipped)
         if decoded:
-            scores = _scores(task, torch.stack(list(decoded.values())), preprocessing, top_k)
-            predictions += [Prediction(path, row) for path, row in zip(decoded, scores, strict=True)]
+            answers = task.answer(list(decoded.values()), preprocessing, top_k)
+            predictions += [Prediction(path, answer) for path, answer in zip(decoded, answers, strict=True)]
+            if pictures is not None:
+                _draw(task, decoded, answers, pictures)
     task.train(was_training)
     return Predictions(images=tuple(predictions), skipped=tuple(skipped))
 
@@ -91,25 +97,29 @@ def _expand(paths: Iterable[str | Path]) -> list[Path]:
             raise DataError(f"folder {path} has no images; known are {' '.join(sorted(IMAGE_SUFFIXES))}")
         files |= dict.fromkeys(found)
     if not files:
-        raise DataError("there are no images to classify; name image files or folders")
+        raise DataError("there are no images to look at; name image files or folders")
     return list(files)
 
 
-def _decode(
-    files: list[Path], preprocessing: Preprocessing, max_pixels: int, skipped: list[SkippedImage]
-) -> dict[Path, Tensor]:
+def _decode(files: list[Path], max_pixels: int, skipped: list[SkippedImage]) -> dict[Path, Tensor]:
     decoded = {}
     for file in files:
         try:
-            decoded[file] = fit_image(decode_image(file, max_pixels), preprocessing)
+            decoded[file] = decode_image(file, max_pixels)
         except DataError as error:
             skipped.append(SkippedImage(file, str(error)))
     return decoded
 
 
-def _scores(
-    task: ClassificationTask, images: Tensor, preprocessing: Preprocessing, top_k: int
-) -> list[tuple[ClassScore, ...]]:
-    device = next(task.parameters()).device
-    with torch.inference_mode():
-        return task.predict(task(preprocessing.normalize(images.to(device))), top_k=top_k)
+def _draw(task: Task, decoded: dict[Path, Tensor], answers: list[Any], folder: Path) -> None:
+    """Images of the same name in several folders get numbers."""
+    for (path, image), answer in zip(decoded.items(), answers, strict=True):
+        picture = task.draw(image, answer)
+        if picture is None:
+            raise ConfigError(f"answers of the task '{task.name}' are words, which need no pictures; leave out --out")
+        target, count = folder / f"{path.stem}.png", 1
+        while target.exists():
+            count += 1
+            target = folder / f"{path.stem}-{count}.png"
+        with atomic_path(target) as temporary:
+            Image.fromarray(picture.permute(1, 2, 0).numpy()).save(temporary)

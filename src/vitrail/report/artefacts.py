@@ -43,7 +43,7 @@ Answers = Callable[[Tensor], Tensor]
 def evaluate_run(
     run: Run,
     *,
-    data: DataSplits | None = None,
+    data: DataSplits[ImageSet] | None = None,
     batch_size: int = 64,
     threads: int = 1,
     num_examples: int = 14,
@@ -151,7 +151,7 @@ def _examples(images: ImageSet, logits: Tensor, classes: tuple[str, ...], count:
     ]
 
 
-def _describe(data: DataSplits, num_samples: int) -> dict[str, Any]:
+def _describe(data: DataSplits[ImageSet], num_samples: int) -> dict[str, Any]:
     parts = {"train": data.train, "val": data.val} | ({} if data.test is None else {"test": data.test})
     shown = data.train if len(data.train) else data.held_out
     return {

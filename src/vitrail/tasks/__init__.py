@@ -1,7 +1,18 @@
-"""What turns features into an answer: head, loss, decoding and metrics, one task a file."""
+"""What turns features into an answer: data, head, loss, decoding and metrics, one task a file."""
 
-from vitrail.tasks.base import Task
+from vitrail.tasks.base import NoOptions, Score, Task
 from vitrail.tasks.classification import ClassificationTask, ClassScore
-from vitrail.tasks.create import create_task, load_task
+from vitrail.tasks.create import TASKS, create_task, find_task, load_task, task_of
 
-__all__ = ["ClassScore", "ClassificationTask", "Task", "create_task", "load_task"]
+__all__ = [
+    "TASKS",
+    "ClassScore",
+    "ClassificationTask",
+    "NoOptions",
+    "Score",
+    "Task",
+    "create_task",
+    "find_task",
+    "load_task",
+    "task_of",
+]

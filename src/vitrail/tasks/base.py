@@ -1,43 +1,203 @@
-"""What every task promises."""
+"""What every task promises; docs/adding-a-task.md goes through it with an example."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
+from vitrail.core.errors import ConfigError, RunError
+from vitrail.core.types import Preprocessing
+from vitrail.data import DataConfig, DataSplits, fit_image
 from vitrail.models import Backbone
 
 if TYPE_CHECKING:
-    from torchmetrics import MetricCollection  # takes seconds to import, and most commands need no metrics
+    from torchmetrics import Metric, MetricCollection  # takes seconds to import, and most commands need no metrics
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """A figure of merit.
+
+    Attributes:
+        name: as :meth:`Task.metrics` calls it, e.g. ``top1``.
+        title: for people, e.g. "top-1".
+        higher_is_better: which of two models wins.
+        percent: it is a share, and shown as a percentage.
+    """
+
+    name: str
+    title: str
+    higher_is_better: bool = True
+    percent: bool = True
+
+    def rank(self, value: float) -> float:
+        """``value`` so that more is better."""
+        return value if self.higher_is_better else -value
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoOptions:
+    """A task without options of its own."""
 
 
 class Task(nn.Module, ABC):
-    """A backbone and what turns its features into an answer: head, loss, decoding, metrics.
+    """A backbone and what turns its features into an answer: data, head, loss, decoding, metrics.
 
     Attributes:
+        name: what ``--task`` and ``run.json`` call it.
+        scores: what :meth:`metrics` computes, for people; the first one decides which epoch is the best.
+        columns: heading -> kind ("text", "count", "percent", "number") of the rows that an answer is shown in.
+        Options: frozen keyword-only dataclass of what only this task can be told (``--option.NAME`` in training).
+        crop_fraction: share of the image that evaluation keeps; None leaves it to the backbone.
+        output_name: what exported files call the output.
         backbone: its state-dict names start with ``backbone.`` here.
-        classes: names of the classes, in the order of the labels.
+        classes: names of the classes, in the order of the labels; empty where there are none.
     """
 
-    def __init__(self, backbone: Backbone, classes: tuple[str, ...]) -> None:
+    name: ClassVar[str]
+    scores: ClassVar[tuple[Score, ...]]
+    columns: ClassVar[Mapping[str, str]]
+    Options: ClassVar[type[Any]] = NoOptions
+    crop_fraction: ClassVar[float | None] = None
+    output_name: str = "logits"
+
+    def __init__(self, backbone: Backbone, classes: Sequence[str] = ()) -> None:
         super().__init__()
         self.backbone = backbone
-        self.classes = classes
+        self.classes = tuple(classes)
+
+    # How a task comes about ------------------------------------------------------------------------------------------
+
+    @classmethod
+    @abstractmethod
+    def load_data(cls, config: DataConfig, *, progress: bool = False) -> DataSplits[Any]:
+        """Find, check and split the data in this task's format.
+
+        Raises:
+            DataError: missing or unusable data.
+        """
+
+    @classmethod
+    def describe_data(cls, data: DataSplits[Any]) -> dict[str, Any]:
+        """Entries of ``run.json``, as JSON knows them, that rebuild the task without its data."""
+        return {"classes": list(data.classes)}
+
+    @classmethod
+    def num_outputs(cls, description: Mapping[str, Any]) -> int:
+        """Outputs of the backbone's own classifier; 0 where the task brings a head of its own."""
+        return 0
+
+    @classmethod
+    @abstractmethod
+    def create(cls, backbone: Backbone, description: Mapping[str, Any]) -> Self:
+        """The task of a run around its backbone.
+
+        Args:
+            backbone: with :meth:`num_outputs` outputs.
+            description: the contents of ``run.json``: ``training``, and what :meth:`describe_data` said.
+
+        Raises:
+            ConfigError: the options do not fit, or the backbone's ``feature_info`` lacks what the task needs.
+        """
+
+    @classmethod
+    def read_options(cls, description: Mapping[str, Any]) -> Any:
+        """:attr:`Options` from ``training.options`` of a description.
+
+        Raises:
+            ConfigError: an option that the task does not have, or a value that is not allowed.
+        """
+        given = (description.get("training") or {}).get("options") or {}
+        known = list(getattr(cls.Options, "__dataclass_fields__", {}))
+        for name in given:
+            if name not in known:
+                raise ConfigError(
+                    f"task '{cls.name}' has no option '{name}'; it has {', '.join(known) if known else 'none'}"
+                )
+        try:
+            return TypeAdapter(cls.Options).validate_python(dict(given))
+        except ValidationError as error:
+            first = error.errors()[0]
+            cause = first.get("ctx", {}).get("error")
+            if isinstance(cause, ConfigError):
+                raise cause from error
+            where = ".".join(str(part) for part in first["loc"])
+            raise ConfigError(f"option.{where}={first['input']!r} is not allowed: {first['msg']}") from error
+
+    # What it computes ------------------------------------------------------------------------------------------------
 
     @abstractmethod
     def forward(self, images: Tensor) -> Tensor:
-        """Normalised images (b, c, h, w) to the raw output; this is what is exported and quantised."""
+        """Normalised images (b, c, h, w) to one tensor (b, ...); this is what is exported, quantised and measured."""
 
     @abstractmethod
-    def loss(self, output: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, output: Tensor, targets: Any) -> Tensor:
         """A scalar to minimise, from the raw output and a batch's targets."""
+
+    def training_loss(self, images: Tensor, targets: Any) -> Tensor:
+        """What a training step minimises; tasks with auxiliary heads or random masks have more here than in
+        :meth:`loss`, which validation uses."""
+        return self.loss(self(images), targets)
 
     @abstractmethod
     def predict(self, output: Tensor) -> list[Any]:
         """The raw output as answers that a person understands, one an image."""
 
     @abstractmethod
-    def metrics(self) -> MetricCollection:
-        """Fresh metrics, to be fed with (raw output, targets)."""
+    def metrics(self) -> Metric | MetricCollection:
+        """Fresh metrics, to be fed with (raw output, targets); they compute a dictionary with the names in
+        :attr:`scores`, all of them scalars."""
+
+    def agreement(self, output: Tensor, reference: Tensor) -> float:
+        """Share of places at which two raw outputs have their largest value in the same channel."""
+        return float((output.argmax(1) == reference.argmax(1)).double().mean())
+
+    # What people get -------------------------------------------------------------------------------------------------
+
+    def answer(self, images: Sequence[Tensor], preprocessing: Preprocessing, top_k: int | None = None) -> list[Any]:
+        """Answers to uint8 images (3, h, w) of any size, in pixels of these images.
+
+        Args:
+            images: as decoded.
+            preprocessing: what the backbone expects.
+            top_k: how many things an answer may name; the task's own number by default.
+        """
+        return self.predict(self._outputs(images, preprocessing))
+
+    def _outputs(self, images: Sequence[Tensor], preprocessing: Preprocessing) -> Tensor:
+        fitted = torch.stack([fit_image(image, preprocessing) for image in images])
+        device = next(self.parameters()).device
+        with torch.inference_mode():
+            output: Tensor = self(preprocessing.normalize(fitted.to(device)))
+        return output
+
+    @abstractmethod
+    def rows(self, answer: Any) -> list[tuple[Any, ...]]:
+        """An answer as rows of a table with :attr:`columns`."""
+
+    @abstractmethod
+    def to_dict(self, answer: Any) -> dict[str, Any]:
+        """An answer as JSON knows it."""
+
+    def draw(self, image: Tensor, answer: Any) -> Tensor | None:
+        """A uint8 picture (3, h, w) of an answer over its image; None where a picture would say nothing."""
+        return None
+
+
+def entry(values: Mapping[str, Any], key: str, kind: Any, where: str = "") -> Any:
+    """An entry of ``run.json``.
+
+    Raises:
+        RunError: it is missing or of another kind.
+    """
+    value = values.get(key)
+    if not isinstance(value, kind):
+        found = "missing" if value is None else f"a {type(value).__name__}"
+        raise RunError(f"run.json is incomplete: '{where}{key}' is {found}; train the run again, or restore the file")
+    return value

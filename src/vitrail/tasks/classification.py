@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Self
 
 from torch import Tensor
 from torch.nn import functional as F
 
 from vitrail.core.errors import ConfigError
+from vitrail.core.types import Preprocessing
+from vitrail.data import DataConfig, DataSplits, ImageSet, load_data
 from vitrail.models import Backbone
-from vitrail.tasks.base import Task
+from vitrail.tasks.base import Score, Task, entry
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
@@ -45,8 +47,12 @@ class ClassificationTask(Task):
         ConfigError: fewer than two classes, another number of outputs than classes, or a smoothing outside [0, 1).
     """
 
+    name = "classification"
+    scores = (Score(name="top1", title="top-1"), Score(name="top5", title="top-5"))
+    columns = {"rank": "count", "class": "text", "probability": "percent"}
+
     def __init__(self, backbone: Backbone, classes: Sequence[str], *, label_smoothing: float = 0.0) -> None:
-        super().__init__(backbone, tuple(classes))
+        super().__init__(backbone, classes)
         if len(self.classes) < 2:
             raise ConfigError(f"{len(self.classes)} classes: telling classes apart needs at least 2")
         if backbone.num_classes != len(self.classes):
@@ -57,6 +63,24 @@ class ClassificationTask(Task):
         if not 0 <= label_smoothing < 1:
             raise ConfigError(f"label_smoothing={label_smoothing} is outside [0, 1); 0.1 is usual")
         self.label_smoothing = label_smoothing
+
+    @classmethod
+    def load_data(cls, config: DataConfig, *, progress: bool = False) -> DataSplits[ImageSet]:
+        """Class folders, a ``labels.csv``, or the built-in sample: :func:`vitrail.data.load_data`."""
+        return load_data(config, progress=progress)
+
+    @classmethod
+    def num_outputs(cls, description: Mapping[str, Any]) -> int:
+        """One a class."""
+        return len(entry(description, "classes", list | tuple))
+
+    @classmethod
+    def create(cls, backbone: Backbone, description: Mapping[str, Any]) -> Self:
+        """From ``classes`` and ``training.label_smoothing``."""
+        cls.read_options(description)
+        smoothing = (description.get("training") or {}).get("label_smoothing", 0.0)
+        classes = entry(description, "classes", list | tuple)
+        return cls(backbone, [str(label) for label in classes], label_smoothing=smoothing)
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (b, c, h, w) to logits (b, num_classes)."""
@@ -77,6 +101,20 @@ class ClassificationTask(Task):
             )
             for probabilities, indices in zip(best.values.tolist(), best.indices.tolist(), strict=True)
         ]
+
+    def answer(
+        self, images: Sequence[Tensor], preprocessing: Preprocessing, top_k: int | None = None
+    ) -> list[tuple[ClassScore, ...]]:
+        """The ``top_k`` most probable classes (1 by default) of each image."""
+        return self.predict(self._outputs(images, preprocessing), top_k=top_k or 1)
+
+    def rows(self, answer: tuple[ClassScore, ...]) -> list[tuple[Any, ...]]:
+        """One a class, the most probable first."""
+        return [(rank, score.label, score.probability) for rank, score in enumerate(answer, start=1)]
+
+    def to_dict(self, answer: tuple[ClassScore, ...]) -> dict[str, Any]:
+        """``classes``: label, index and probability of each."""
+        return {"classes": [asdict(score) for score in answer]}
 
     def metrics(self) -> MetricCollection:
         """``top1`` and ``top5`` of logits and class indices; with fewer than five classes k is their number."""

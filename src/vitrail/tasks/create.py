@@ -2,42 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from vitrail.core.errors import CheckpointError, RunError
+from vitrail.core.errors import CheckpointError, RunError, UnknownNameError
 from vitrail.core.run import Run
 from vitrail.models import create_model
-from vitrail.tasks.base import Task
+from vitrail.tasks.base import Task, entry
 from vitrail.tasks.classification import ClassificationTask
 
-TASKS = {"classification": ClassificationTask}
+TASKS: dict[str, type[Task]] = {task.name: task for task in (ClassificationTask,)}
 
 
-def create_task(description: dict[str, Any]) -> Task:
+def find_task(name: str) -> type[Task]:
+    """The task called ``name``.
+
+    Raises:
+        UnknownNameError: with the names that there are.
+    """
+    if name not in TASKS:
+        raise UnknownNameError(f"unknown task '{name}'; known: {', '.join(TASKS)}")
+    return TASKS[name]
+
+
+def task_of(description: Mapping[str, Any]) -> type[Task]:
+    """The task of a run, from the contents of its ``run.json``.
+
+    Raises:
+        RunError: the entry is missing, or the task is unknown.
+    """
+    name = entry(description, "task", str)
+    if name not in TASKS:
+        raise RunError(
+            f"the run has the unknown task '{name}'; known: {', '.join(TASKS)}; was it made by a later Vitrail?"
+        )
+    return TASKS[name]
+
+
+def create_task(description: Mapping[str, Any]) -> Task:
     """The task that a run's description (the contents of ``run.json``) asks for, freshly initialised.
 
     Args:
-        description: ``model`` (``name`` and ``fields`` for create_model), ``task``, ``classes``; perhaps
-            ``training.label_smoothing``.
+        description: ``model`` (``name`` and ``fields`` for create_model), ``task``, and what the task itself noted.
 
     Raises:
         RunError: an entry is missing or of the wrong kind, or the task is unknown.
         UnknownNameError, ConfigError, ImageSizeError: the model cannot be built as described.
     """
-    model = _entry(description, "model", dict)
-    name, fields = _entry(model, "name", str, "model."), _entry(model, "fields", dict, "model.")
-    classes = _entry(description, "classes", list | tuple)
-    kind = _entry(description, "task", str)
-    if kind not in TASKS:
-        raise RunError(
-            f"the run has the unknown task '{kind}'; known: {', '.join(TASKS)}; was it made by a later Vitrail?"
-        )
+    model = entry(description, "model", dict)
+    name, fields = entry(model, "name", str, "model."), entry(model, "fields", dict, "model.")
+    task = task_of(description)
     fields = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
-    smoothing = (description.get("training") or {}).get("label_smoothing", 0.0)
-    return TASKS[kind](create_model(name, **fields), [str(label) for label in classes], label_smoothing=smoothing)
+    return task.create(create_model(name, **fields), description)
 
 
 def load_task(run: Run) -> Task:
@@ -71,11 +90,3 @@ def load_task(run: Run) -> Task:
         )
     task.load_state_dict(state)
     return task.eval()
-
-
-def _entry(values: dict[str, Any], key: str, kind: Any, where: str = "") -> Any:
-    value = values.get(key)
-    if not isinstance(value, kind):
-        found = "missing" if value is None else f"a {type(value).__name__}"
-        raise RunError(f"run.json is incomplete: '{where}{key}' is {found}; train the run again, or restore the file")
-    return value

@@ -19,6 +19,8 @@ class TrainConfig:
     """Everything that decides how a model is trained.
 
     Attributes:
+        task: what is learnt: classification, or another name in ``vitrail.tasks.TASKS``.
+        options: what only that task can be told, e.g. ``--option.head upernet``.
         model: a name that ``vitrail models`` lists.
         weights: file, https URL or hf://owner/repository/file of weights to start from, or "pretrained" (or
             "pretrained:TAG") for the public ones; the classifier is trained anew where it does not fit.
@@ -45,6 +47,8 @@ class TrainConfig:
         deterministic: refuse GPU kernels whose results vary from run to run.
     """
 
+    task: str = "classification"
+    options: dict[str, str | int | float | bool] = field(default_factory=dict)
     model: str = "edgevit_xxs"
     weights: str | None = None
     image_size: int | tuple[int, int] | None = None

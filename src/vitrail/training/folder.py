@@ -8,6 +8,7 @@ import shutil
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import save
 
@@ -16,7 +17,7 @@ from vitrail.core.files import atomic_path
 from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
 from vitrail.data import DataSplits
-from vitrail.models import Backbone
+from vitrail.tasks import Task, task_of
 from vitrail.training.config import TrainConfig, differing_fields
 from vitrail.training.recorder import (
     best_checkpoint,
@@ -104,7 +105,7 @@ def _leftovers(run: Run) -> list[Path]:
 
 
 def describe(
-    run: Run, config: TrainConfig, model: Backbone, splits: DataSplits, preprocessing: Preprocessing, precision: str
+    run: Run, config: TrainConfig, task: Task, splits: DataSplits[Any], preprocessing: Preprocessing, precision: str
 ) -> None:
     """Write ``run.json`` at the start of training.
 
@@ -118,14 +119,14 @@ def describe(
             f"restore them to --resume, or pass --overwrite to start again"
         )
     fields = {
-        "num_classes": len(splits.classes),
+        "num_classes": task.backbone.num_classes,
         "image_size": list(preprocessing.image_size),
         "drop_path_rate": config.drop_path_rate,
     }
     run.update(
-        model={"name": config.model, "fields": fields, "num_params": sum(p.numel() for p in model.parameters())},
-        task="classification",
-        classes=list(splits.classes),
+        model={"name": config.model, "fields": fields, "num_params": sum(p.numel() for p in task.parameters())},
+        task=task.name,
+        **task.describe_data(splits),
         preprocessing=preprocessing.to_dict(),
         data={
             "path": config.data.path,
@@ -156,7 +157,11 @@ def finish(run: Run, config: TrainConfig) -> None:
     It reads files alone, so that it makes no difference whether this process trained the epochs.
     """
     rows = recorded_rows(read_checkpoint(last_checkpoint(run)))
-    path, row = (best_checkpoint(run), best_row(rows)) if config.keep == "best" else (last_checkpoint(run), rows[-1])
+    path, row = (
+        (best_checkpoint(run), best_row(rows, task_of(run.read()).scores[0]))
+        if config.keep == "best"
+        else (last_checkpoint(run), rows[-1])
+    )
     state = {name: value.contiguous() for name, value in task_state(read_checkpoint(path)).items()}
     with atomic_path(run.weights) as temporary:
         temporary.write_bytes(save(state))

@@ -61,7 +61,7 @@ class TrainingModule(LightningModule):
         self.train_loss.reset()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        loss = self.task.loss(self.task(self._prepare(batch)), batch.targets)
+        loss = self.task.training_loss(self._prepare(batch), batch.targets)
         if not torch.isfinite(loss):
             raise TrainingError(
                 f"the loss became {loss.item()} at step {self.global_step + 1} (epoch {self.current_epoch + 1}); lower "

@@ -17,6 +17,7 @@ from torch import Tensor
 from vitrail.core.errors import VitrailError
 from vitrail.core.files import atomic_path, write_text
 from vitrail.core.run import Run
+from vitrail.tasks import Score
 from vitrail.training.module import TrainingModule
 
 Row = dict[str, float]
@@ -71,7 +72,7 @@ class Recorder(Checkpoint):
         head = {"epoch": trainer.current_epoch + 1, "learning_rate": self.learning_rate}
         self.rows.append(head | pl_module.scores | {"seconds": round(time.perf_counter() - self.started, 3)})
         # The best first: if the process is killed in between, the repeated epoch writes the same file again.
-        if best_row(self.rows) is self.rows[-1]:
+        if best_row(self.rows, pl_module.task.scores[0]) is self.rows[-1]:
             trainer.save_checkpoint(best_checkpoint(self.run), weights_only=False)
         trainer.save_checkpoint(last_checkpoint(self.run), weights_only=False)
         if trainer.is_global_zero:
@@ -80,9 +81,9 @@ class Recorder(Checkpoint):
                 logger.log_metrics({k: v for k, v in self.rows[-1].items() if k != "epoch"}, step=trainer.global_step)
 
 
-def best_row(rows: list[Row]) -> Row:
-    """The epoch with the highest validation score; among equals the one with the lowest validation loss, the latest."""
-    return max(reversed(rows), key=lambda row: (row.get("val_top1", 0.0), -row["val_loss"]))
+def best_row(rows: list[Row], score: Score) -> Row:
+    """The epoch with the best validation score; among equals the one with the lowest validation loss, the latest."""
+    return max(reversed(rows), key=lambda row: (score.rank(row.get(f"val_{score.name}", 0.0)), -row["val_loss"]))
 
 
 def last_checkpoint(run: Run) -> Path:

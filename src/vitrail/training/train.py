@@ -25,9 +25,9 @@ from torch.utils.data import DataLoader
 from vitrail.core.errors import ConfigError, DataError, TrainingError
 from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
-from vitrail.data import DataSplits, TrainLoader, eval_loader, load_data, train_loader
-from vitrail.models import Backbone, create_model
-from vitrail.tasks import ClassificationTask
+from vitrail.data import DataSplits, TrainLoader, eval_loader, train_loader
+from vitrail.models import create_model
+from vitrail.tasks import Task, find_task
 from vitrail.training.config import TrainConfig
 from vitrail.training.folder import check_folder, clear, describe, finish, is_finished, logs_folder, remove_leftovers
 from vitrail.training.module import TrainingModule, seed_everything, weight_average
@@ -105,23 +105,25 @@ def _train(trainer: Trainer, config: TrainConfig, run: Run, *, resume: bool, ove
         if progress and trainer.is_global_zero:
             Console(stderr=True).print(f"run {run.folder} is already trained; nothing to do", highlight=False)
         return
-    splits = load_data(config.data, progress=progress and trainer.is_global_zero)
+    kind = find_task(config.task)
+    kind.read_options({"training": config.to_dict()})
+    splits = kind.load_data(config.data, progress=progress and trainer.is_global_zero)
     for name, part in (("training", splits.train), ("validation", splits.val)):
         if len(part) == 0:
             raise DataError(f"{splits.source} has no {name} images; check its split, and val_fraction")
     seed_everything(config.seed)
-    backbone = _make_backbone(config, splits)
+    task = _make_task(kind, config, splits)
+    native = task.backbone.preprocessing
     preprocessing = replace(
-        backbone.preprocessing,
-        image_size=backbone.config.image_size,
-        crop_fraction=config.crop_fraction or backbone.preprocessing.crop_fraction,
+        native,
+        image_size=task.backbone.config.image_size,
+        crop_fraction=config.crop_fraction or task.crop_fraction or native.crop_fraction,
     )
     if trainer.is_global_zero:
         if overwrite:
             clear(run)
-        describe(run, config, backbone, splits, preprocessing, trainer.precision)
+        describe(run, config, task, splits, preprocessing, trainer.precision)
         remove_leftovers(run)
-    task = ClassificationTask(backbone, splits.classes, label_smoothing=config.label_smoothing)
     _fit(
         trainer, TrainingModule(task, config, preprocessing), Loaders(config, splits, preprocessing), run, resume=resume
     )
@@ -142,21 +144,23 @@ def _fit(trainer: Trainer, module: TrainingModule, loaders: Loaders, run: Run, *
     trainer.fit(module, loaders, ckpt_path=str(path) if resumable else None, weights_only=True)
 
 
-def _make_backbone(config: TrainConfig, splits: DataSplits) -> Backbone:
-    return create_model(
+def _make_task(kind: type[Task], config: TrainConfig, splits: DataSplits[Any]) -> Task:
+    description = {"training": config.to_dict()} | kind.describe_data(splits)
+    backbone = create_model(
         config.model,
-        num_classes=len(splits.classes),
+        num_classes=kind.num_outputs(description),
         image_size=config.image_size,
         drop_path_rate=config.drop_path_rate,
         weights=config.weights,
         replace_head=True,
     )
+    return kind.create(backbone, description)
 
 
 class Loaders(LightningDataModule):
     """The loaders of one process; made by Lightning once it is known how many processes there are."""
 
-    def __init__(self, config: TrainConfig, splits: DataSplits, preprocessing: Preprocessing) -> None:
+    def __init__(self, config: TrainConfig, splits: DataSplits[Any], preprocessing: Preprocessing) -> None:
         super().__init__()
         self.config = config
         self.splits = splits
