@@ -257,11 +257,24 @@ def test_an_interrupted_search_goes_on_where_it_stopped() -> None:
     assert count == whole_count, "nothing is measured twice"
 
 
-def test_a_search_for_a_larger_budget_is_a_start_for_a_smaller_one() -> None:
-    tensors = [tensor(f"t{i}", 10 + i, (3 + i, 1 / (1 + i), 0)) for i in range(6)]
-    six, four = (allocate_greedily(tensors, Budget(average_bits=bits)) for bits in (6, 4))
-    assert allocate_greedily(tensors, Budget(average_bits=4), resume_from=six.trace) == four
-    assert allocate_greedily(tensors, Budget(average_bits=6), resume_from=four.trace) == six
+@settings(deadline=None, max_examples=40)
+@given(problems(most=8))
+def test_a_search_is_a_start_for_any_other_budget(problem: tuple[list[Choice], Budget, Budget]) -> None:
+    tensors, tight, loose = problem
+    one, other = (allocate_greedily(tensors, budget) for budget in (tight, loose))
+    assert allocate_greedily(tensors, loose, resume_from=one.trace).bit_widths == other.bit_widths
+    assert allocate_greedily(tensors, tight, resume_from=other.trace).bit_widths == one.bit_widths
+
+
+def test_losses_measured_at_other_widths_are_not_taken_over() -> None:
+    tensors = [tensor("w", 10, (9, 2, 0)), tensor("a", 10, (1, 0.5, 0), is_weight=False)]
+    # activations first, then weights; the larger budget keeps the activations at their widest
+    tight = allocate_greedily(tensors, Budget(average_bits=4), measure=lambda bits: float(sum(bits.values())))
+    assert [(step.name, step.measured_loss) for step in tight.trace] == [("a", 12), ("w", 8)]
+    tensors[1] = replace(tensors[1], bit_widths=(2, 4, 4 + 1))
+    steps = [replace(tight.trace[0], from_bits=5), tight.trace[1]]
+    loose = allocate_greedily(tensors, Budget(average_bits=5), resume_from=steps)
+    assert [(step.name, step.measured_loss) for step in loose.trace] == [("w", None)]
 
 
 def test_a_search_of_other_tensors_is_refused() -> None:

@@ -173,22 +173,27 @@ class _Search:
         self.chosen = [len(choice.bit_widths) - 1 for choice in choices]
         self.trace: list[Step] = []
         self.measured_loss: float | None = None
+        self.skipped = False
 
     def exceeded(self) -> list[Limit]:
         return [limit for limit in self.limits if limit.exceeded(self.chosen)]
 
     def replay(self, step: Step) -> None:
-        """Take a step of an earlier search."""
+        """Take a step of an earlier search, unless what it saves is within its bound already."""
         index = next((i for i, choice in enumerate(self.choices) if choice.name == step.name), None)
+        wanted = index is not None and any(index in limit.costs for limit in self.exceeded())
         widths = self.choices[index].bit_widths if index is not None else ()
-        if index is None or step.to_bits not in widths or widths[self.chosen[index]] != step.from_bits:
+        if index is None or step.to_bits not in widths or (wanted and widths[self.chosen[index]] != step.from_bits):
             raise QuantizationError(
                 f"the saved search takes {step.name} from {step.from_bits} to {step.to_bits} bits, which does not fit "
                 f"these tensors and candidates; start it anew"
             )
-        self.chosen[index] = widths.index(step.to_bits)
-        self.measured_loss = step.measured_loss
-        self.trace.append(step)
+        self.skipped |= not wanted
+        # after a step was left out, the losses measured in the earlier search are those of other widths
+        self.measured_loss = None if self.skipped else step.measured_loss
+        if wanted:
+            self.chosen[index] = widths.index(step.to_bits)
+            self.trace.append(replace(step, measured_loss=self.measured_loss))
 
     def step(self, limits: Sequence[Limit]) -> None:
         """Take the best reduction of what the exceeded limits hold."""
