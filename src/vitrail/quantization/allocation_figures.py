@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -56,7 +57,7 @@ def budget_figure(choices: Sequence[Choice], budget: Budget, allocation: Allocat
         axes.plot(*zip(*measured, strict=True), ":", color="tab:green", label="measured on the way")
     chosen = [c.bit_widths.index(allocation.bit_widths[c.name]) for c in choices]
     axes.plot([scale.cost(chosen)], [allocation.predicted_loss], "*", color="tab:red", markersize=14, label="taken")
-    if min(float(min(line.get_ydata())) for line in axes.get_lines()) > 0:
+    if min(np.min(line.get_ydata()) for line in axes.get_lines()) > 0:
         axes.set_yscale("log")
     else:  # zero has no logarithm, and below a millionth of the largest loss differences are noise
         axes.set_yscale("symlog", linthresh=max(max(greedy) * 1e-6, 1e-12))
