@@ -8,7 +8,7 @@ PYTEST := $(BIN)/pytest
 # file prepares for all its tests is prepared once.
 PARALLEL := -n auto --maxprocesses 8 --dist loadfile
 
-.PHONY: demo test test-slow lint format docs clean
+.PHONY: demo test test-slow lint format docs web clean
 .DELETE_ON_ERROR:
 
 demo: $(INSTALLED)  ## the whole way once, on the embedded photographs; leaves runs/demo/report.html
@@ -33,6 +33,9 @@ format: $(INSTALLED)  ## mend what can be mended without thinking
 
 docs: $(INSTALLED)  ## execute the documentation and check its links
 	$(PYTEST) $(PARALLEL) tests/docs $(PYTEST_ARGS)
+
+web: $(INSTALLED)  ## onnxruntime-web, with npm, into the package: a wheel that is built then carries it
+	$(BIN)/python -m vitrail.serve.browser.assets
 
 clean:  ## everything that can be made again, runs excepted
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

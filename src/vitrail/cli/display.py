@@ -65,6 +65,10 @@ class Display:
         """A line for people."""
         self._console.print(text, markup=False, soft_wrap=True)
 
+    def tell(self, text: str) -> None:
+        """A line that people need while a verb runs, and that no quietness keeps from them."""
+        print(text, file=sys.stderr, flush=True)
+
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """A table for people; columns of numbers are aligned to the right, None is a dash."""
         table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")

@@ -1,0 +1,1 @@
+"""HTTP services and their web pages; they need the extra ``browser``."""

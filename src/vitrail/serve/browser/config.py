@@ -1,0 +1,62 @@
+"""What the browser bench can be told, beside the protocol that it shares with every other bench."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+
+from vitrail.core.errors import ConfigError
+
+MAX_THREADS = 64
+MAX_DEVICES = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class BrowserConfig:
+    """Where the page is served, and in which modes devices measure.
+
+    Attributes:
+        host: Address to listen on; 127.0.0.1 is for this machine alone, 0.0.0.0 for the whole local network.
+        port: Port to listen on; 0 takes a free one.
+        plain_http: No TLS on the network; browsers then give one thread, no WebGPU and a coarse clock, as rows say.
+        wasm_threads: Threads of WebAssembly, one measurement for each; devices with fewer cores use what they have.
+        webgpu: Measure on the graphics processor too, where a browser lets the page.
+        num_devices: Stop when so many devices have measured everything; 0 goes on until Ctrl-C.
+        max_devices: Devices that may join.
+        database: SQLite file that gathers the results of all devices; devices.sqlite beside the first run by default.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8765
+    plain_http: bool = False
+    wasm_threads: tuple[int, ...] = (1, 4)
+    webgpu: bool = True
+    num_devices: int = 0
+    max_devices: int = 64
+    database: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise ConfigError(f"port={self.port} is no port; give a number from 0 to 65535")
+        if not self.wasm_threads or any(not 1 <= threads <= MAX_THREADS for threads in self.wasm_threads):
+            raise ConfigError(f"wasm_threads={self.wasm_threads} must be numbers from 1 to {MAX_THREADS}; give 1 4")
+        if not 0 <= self.num_devices <= MAX_DEVICES:
+            raise ConfigError(f"num_devices={self.num_devices} is not from 0 (until Ctrl-C) to {MAX_DEVICES}")
+        if not 1 <= self.max_devices <= MAX_DEVICES:
+            raise ConfigError(f"max_devices={self.max_devices} is not from 1 to {MAX_DEVICES}")
+        try:
+            ipaddress.ip_address(self.host)
+        except ValueError:
+            raise ConfigError(
+                f"host='{self.host}' is no address; give 127.0.0.1 (this machine) or 0.0.0.0 (the local network)"
+            ) from None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach the page; browsers trust it there without TLS."""
+        return ipaddress.ip_address(self.host).is_loopback
+
+    @property
+    def uses_tls(self) -> bool:
+        return not (self.is_local or self.plain_http)

@@ -1,0 +1,122 @@
+"""What the runs have for devices to measure: files, their accuracy, and the answer that a device must give."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitrail.bench import onnx_variants, open_session
+from vitrail.bench.session import Images
+from vitrail.core.errors import BenchError
+from vitrail.core.files import read_json
+from vitrail.core.run import Run
+
+FLOAT_TOLERANCE, INTEGER_TOLERANCE = 1e-3, 0.1
+"""Largest relative error of a device's answer. The processors of devices add in another order and graphics processors
+round more; at the edge between two 8-bit codes the last bit decides, as in :mod:`vitrail.export.file`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Offer:
+    """A file that devices may measure.
+
+    Attributes:
+        id: from the hash of its bytes: measurements belong to contents, not to names.
+        run: where it lies.
+        variant: "float", "int8", ...
+        label: how plots call it.
+        path: of the file.
+        stamp: size and time of change, to notice when the file is replaced.
+        shape: of the input (b, c, h, w).
+        images, answer: float32 bytes of an input, and of what ONNX Runtime answers here.
+        top1: accuracy if the run was evaluated.
+    """
+
+    id: str
+    run: Run
+    variant: str
+    label: str
+    path: Path
+    stamp: tuple[int, int]
+    shape: tuple[int, int, int, int]
+    images: bytes
+    answer: bytes
+    top1: float | None
+
+    @property
+    def size_bytes(self) -> int:
+        return self.stamp[0]
+
+    @property
+    def tolerance(self) -> float:
+        return FLOAT_TOLERANCE if self.variant == "float" else INTEGER_TOLERANCE
+
+    @property
+    def is_unchanged(self) -> bool:
+        return self.path.is_file() and _stamp(self.path) == self.stamp
+
+
+def read_offers(runs: Sequence[Run], batch_size: int, seed: int) -> list[Offer]:
+    """Every ONNX file of the runs.
+
+    Raises:
+        BenchError: a run has no such file, one that does not run, or the same one as another run.
+        RunError: a run does not describe itself.
+    """
+    names = [run.folder.resolve().name for run in runs]
+    offers: list[Offer] = []
+    for run, name in zip(runs, names, strict=True):
+        label = name if names.count(name) == 1 else str(run.folder)
+        found = [
+            _offer(run, variant, f"{label} {variant}", batch_size, seed)
+            for variant in onnx_variants(run)
+            if run.onnx(variant).is_file()
+        ]
+        if not found:
+            raise BenchError(f"run {run.folder} has no ONNX file; make it with: vitrail export {run.folder}")
+        offers += found
+    ids = [offer.id for offer in offers]
+    for offer in offers:
+        if ids.count(offer.id) > 1:
+            raise BenchError(f"{offer.path} has the same contents as another file of these runs; name one of them only")
+    return offers
+
+
+def _offer(run: Run, variant: str, label: str, batch_size: int, seed: int) -> Offer:
+    path = run.onnx(variant)
+    height, width = run.read()["preprocessing"]["image_size"]
+    images: Images = np.random.default_rng(seed).standard_normal((batch_size, 3, height, width), dtype=np.float32)
+    answer = open_session(path, "onnxruntime")(images)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Offer(
+        id=digest[:16],
+        run=run,
+        variant=variant,
+        label=label,
+        path=path,
+        stamp=_stamp(path),
+        shape=(batch_size, 3, height, width),
+        images=images.astype("<f4").tobytes(),
+        answer=answer.astype("<f4").tobytes(),
+        top1=_top1(run, variant),
+    )
+
+
+def _top1(run: Run, variant: str) -> float | None:
+    """From ``evaluation.json``: of the file itself, or of the weights that a float file was verified against."""
+    if not run.evaluation.exists():
+        return None
+    reports: dict[str, Any] = read_json(run.evaluation).get("reports", {})
+    report = reports.get(f"onnx-{variant}") or (reports.get("torch-float") if variant == "float" else None)
+    return report.get("top1") if report else None
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns

@@ -1,0 +1,244 @@
+// The page: joins with the invitation in its address, has a worker measure every model in every mode, and sends each
+// result as soon as it is there. What could not be sent waits in the browser's storage and is sent when the page is
+// open again, so that closing it half-way loses nothing.
+
+import { drawBoard } from "/page/board.js";
+import { describeDevice, isApplePhone, newId } from "/page/device.js";
+import { drawWindow } from "/page/window.js";
+
+const SILENCE_MS = 180_000; // a worker that says nothing for so long has crashed
+const POLL_MS = 2000;
+const $ = (id) => document.getElementById(id);
+const store = {
+  get(key) { try { return JSON.parse(localStorage.getItem(`vitrail.${key}`)); } catch { return null; } },
+  set(key, value) { try { localStorage.setItem(`vitrail.${key}`, JSON.stringify(value)); return true; } catch { return false; } },
+};
+
+let token = null;
+let state = null;
+let device = null;
+let revision = -1;
+let measuring = false;
+
+function say(id, text) { $(id).textContent = text; $(id).hidden = !text; }
+
+async function call(path, body) {
+  const headers = token ? { Authorization: `Bearer ${token}` } : {};
+  const init = body === undefined ? { headers }
+    : { method: "POST", headers, body: JSON.stringify(body), keepalive: JSON.stringify(body).length < 60_000 };
+  for (let attempt = 0; ; attempt++) {
+    const response = await fetch(path, init);
+    if ((response.status !== 429 && response.status !== 503) || attempt === 5) return response;
+    await new Promise((wake) => setTimeout(wake, 1000 * Number(response.headers.get("Retry-After") ?? 2)));
+  }
+}
+
+async function reason(response) {
+  try { return (await response.json()).error; } catch { return `the server answered ${response.status}`; }
+}
+
+// ---- joining
+
+async function join() {
+  const invitation = location.hash.slice(1);
+  token = store.get("session");
+  device = await describeDevice(store);
+  const known = token ? await call("/api/state") : null;
+  if (known?.ok) {
+    state = await known.json();
+  } else {
+    token = null;
+    if (!invitation) return say("trouble", "Open the link, or scan the code, that the terminal shows.");
+    const joined = await call("/api/join", { invitation, device });
+    if (!joined.ok) return say("trouble", `This device could not join: ${await reason(joined)}.`);
+    state = await joined.json();
+    token = state.session;
+    store.set("session", token);
+  }
+  history.replaceState(null, "", location.pathname); // a used link is of no use in the history
+  show();
+  await sendWaiting();
+  refresh();
+  setInterval(refresh, POLL_MS);
+}
+
+function show() {
+  $("name").value = device.name;
+  $("licence").href = `${state.ort}LICENSE`;
+  $("notices").href = `${state.ort}ThirdPartyNotices.txt`;
+  const facts = [
+    [device.browser, true], [device.platform, true], [`${device.cores} cores`, true],
+    [device.simd ? "SIMD" : "no SIMD", device.simd],
+    [device.cross_origin_isolated ? "threads" : "no threads", device.cross_origin_isolated],
+    [device.webgpu ? `WebGPU${device.gpu ? `: ${device.gpu}` : ""}` : "no WebGPU", device.webgpu],
+  ];
+  $("facts").replaceChildren(...facts.filter(([text]) => text).map(([text, there]) => {
+    const item = document.createElement("li");
+    item.textContent = text;
+    item.className = there ? "" : "no";
+    return item;
+  }));
+  const missing = [];
+  if (!device.secure_context) missing.push("The page came over plain http, so that this browser gives it one thread, no WebGPU and a coarse clock.");
+  if (!device.simd) missing.push("This browser has no WebAssembly SIMD, which the measurement needs; update it.");
+  say("limits", missing.join(" "));
+  $("here").hidden = $("all").hidden = false;
+  $("go").disabled = !device.simd;
+}
+
+// ---- measuring
+
+function modes() {
+  // Safari on phones runs out of memory with threads (onnxruntime #11679, #22086).
+  const most = device.cross_origin_isolated && !isApplePhone() ? device.cores : 1;
+  const threads = [...new Set(state.plan.threads.map((n) => Math.min(n, most)))];
+  const found = threads.map((n) => ({ backend: "wasm", threads: n, text: n === 1 ? "1 thread" : `${n} threads` }));
+  if (state.plan.webgpu && device.webgpu) found.push({ backend: "webgpu", threads: 1, text: "WebGPU" });
+  return found;
+}
+
+function shuffled(list) {
+  const copy = [...list];
+  for (let i = copy.length - 1; i > 0; i--) {
+    const j = Math.floor(Math.random() * (i + 1));
+    [copy[i], copy[j]] = [copy[j], copy[i]];
+  }
+  return copy;
+}
+
+// What this session has measured, so that a page that was closed half-way goes on with the rest.
+const measured = () => { const known = store.get("measured"); return known?.token === token ? known.keys : []; };
+const keyOf = (model, mode) => `${model.id} ${mode.backend} ${mode.threads}`;
+
+function remaining() {
+  const known = new Set(measured());
+  const all = state.models.map((model) => ({ model, left: modes() }));
+  const rest = all.map(({ model, left }) => ({ model, left: left.filter((mode) => !known.has(keyOf(model, mode))) })).filter(({ left }) => left.length);
+  if (!rest.length) store.set("measured", { token, keys: [] }); // everything once more
+  return shuffled(rest.length ? rest : all);
+}
+
+async function measureAll() {
+  measuring = true;
+  $("go").disabled = $("name").disabled = true;
+  say("finished", "");
+  $("progress").hidden = false;
+  const tasks = remaining();
+  const lock = await navigator.wakeLock?.request("screen").catch(() => null);
+  try {
+    const total = tasks.reduce((sum, { left }) => sum + left.length, 0);
+    let count = 0, failed = 0;
+    for (const { model, left } of tasks) {
+      say("step", `${model.label}: fetching ${(model.size_bytes / 1e6).toFixed(1)} MB`);
+      const parts = await Promise.all(["file", "images", "answer"].map((part) => bytes(`/api/models/${model.id}/${part}`)));
+      for (const mode of left) {
+        const result = await measureOne(model, mode, parts, (text, done) => {
+          say("step", `${model.label}, ${mode.text}: ${text}`);
+          $("bar").value = (count + done) / total;
+        });
+        failed += result.failure ? 1 : 0;
+        await keepAndSend({ id: newId(), model: model.id, backend: mode.backend, threads: mode.threads, ...result });
+        store.set("measured", { token, keys: [...measured(), keyOf(model, mode)] });
+        $("bar").value = ++count / total;
+        await refresh(true);
+      }
+    }
+    await call("/api/done", {});
+    say("finished", failed ? `Done; ${failed} of ${total} measurements failed, the table says why.` : "Done. You may close this page, or measure again.");
+  } catch (error) {
+    say("trouble", `The measurement stopped: ${error.message}. What was measured is kept; start again for the rest.`);
+  } finally {
+    await lock?.release().catch(() => null);
+    $("progress").hidden = true;
+    $("go").disabled = $("name").disabled = false;
+    measuring = false;
+  }
+}
+
+async function bytes(path) {
+  const response = await call(path);
+  if (!response.ok) throw new Error(await reason(response));
+  return response.arrayBuffer();
+}
+
+function measureOne(model, mode, [file, images, answer], progress) {
+  return new Promise((settle) => {
+    const worker = new Worker("/page/worker.js", { type: "module" });
+    let hidden = document.hidden, watchdog;
+    const notice = () => { hidden ||= document.hidden; };
+    document.addEventListener("visibilitychange", notice);
+    const end = (result) => {
+      clearTimeout(watchdog);
+      worker.terminate();
+      document.removeEventListener("visibilitychange", notice);
+      settle({ ...result, hidden });
+    };
+    const fail = (text) => end({ failure: text.replace(/[^\x20-\x7e]+/g, " ").trim().slice(0, 300) || "unknown" });
+    const heard = () => {
+      clearTimeout(watchdog);
+      watchdog = setTimeout(() => fail(`no word for ${SILENCE_MS / 1000} s; probably out of memory`), SILENCE_MS);
+    };
+    worker.onmessage = ({ data }) => {
+      heard();
+      if (data.kind === "step") progress(data.text, data.done ?? 0);
+      else if (data.kind === "result") end(data.result);
+      else fail(data.text);
+    };
+    worker.onerror = (event) => { event.preventDefault?.(); fail(event.message || "the worker crashed; probably out of memory"); };
+    heard();
+    progress("loading", 0);
+    const { ort, plan } = state;
+    worker.postMessage({ ort, plan, backend: mode.backend, threads: mode.threads, shape: model.shape, clock_ms: device.clock_ms, file, images, answer });
+  });
+}
+
+// ---- sending
+
+async function keepAndSend(result) {
+  if (store.set("waiting", [...(store.get("waiting") ?? []), result])) await sendWaiting();
+  else await call("/api/results", result); // no storage here: now or never
+}
+
+async function sendWaiting() {
+  for (const result of store.get("waiting") ?? []) {
+    let response;
+    try { response = await call("/api/results", result); } catch { return; } // no network: it waits
+    if (response.status === 429 || response.status >= 500 || response.status === 401) return;
+    store.set("waiting", (store.get("waiting") ?? []).filter((other) => other.id !== result.id));
+  }
+}
+
+// ---- what all devices have
+
+async function refresh(now = false) {
+  if ((measuring && !now) || document.hidden) return; // the network would take time from the measurement
+  let response;
+  try {
+    response = await call(`/api/board?since=${revision}`);
+  } catch {
+    return say("trouble", store.get("waiting")?.length
+      ? "The machine that serves this page cannot be reached; results are kept here until it can."
+      : "The machine that serves this page has stopped, or is out of reach. It has everything that was measured here.");
+  }
+  if (response.status === 401) return say("trouble", "This session is over. Scan the new code on the terminal to measure again.");
+  if (response.status !== 200) return response.ok && say("trouble", "");
+  const { rows, revision: newest } = await response.json();
+  revision = newest;
+  say("trouble", "");
+  drawBoard(rows);
+}
+
+$("start").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const name = $("name").value.trim();
+  if (!name || measuring) return;
+  store.set("name", name);
+  if (name !== device.name) {
+    device.name = name;
+    await call("/api/device", device);
+  }
+  measureAll();
+});
+addEventListener("online", sendWaiting);
+drawWindow($("window"));
+join().catch((error) => say("trouble", `Something went wrong: ${error.message}`));
