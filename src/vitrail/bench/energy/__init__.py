@@ -1,0 +1,25 @@
+"""Joules: one small interface to every meter, one file a reader, and the measurement that uses them.
+
+Nothing here invents a number. Where there is no meter the user may state a power, and what comes of it is called an
+estimate wherever it appears.
+"""
+
+from vitrail.bench.energy.choose import open_meter
+from vitrail.bench.energy.measure import attach_trace, measure_energy
+from vitrail.bench.energy.meter import ESTIMATED, SOURCES, Mark, Meter, unix_now
+from vitrail.bench.energy.result import Energy, EnergyWindow
+from vitrail.bench.energy.trace import PowerTrace
+
+__all__ = [
+    "ESTIMATED",
+    "SOURCES",
+    "Energy",
+    "EnergyWindow",
+    "Mark",
+    "Meter",
+    "PowerTrace",
+    "attach_trace",
+    "measure_energy",
+    "open_meter",
+    "unix_now",
+]
