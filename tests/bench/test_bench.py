@@ -1,16 +1,29 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from vitrail.bench import BenchConfig, Candidate, bench, bench_run, environment, measure_memory, read_results
+from vitrail.bench import (
+    BenchConfig,
+    Candidate,
+    attach_energy,
+    bench,
+    bench_run,
+    bench_runs,
+    environment,
+    latest_results,
+    measure_memory,
+    read_results,
+)
 from vitrail.bench.candidates import onnx_variants, run_candidates
-from vitrail.core.errors import BenchError, UnknownNameError
+from vitrail.core.errors import BenchError, ConfigError, UnknownNameError
 from vitrail.core.run import Run
 
 QUICK = {"min_runs": 3, "min_seconds": 0, "warmup_runs": 1, "warmup_seconds": 0}
@@ -26,7 +39,7 @@ def test_rows_have_figures_and_ratios(onnx_file):
         Candidate(runtime="onnxruntime", variant="float", source=onnx_file, file=onnx_file),
         Candidate(runtime="torch", variant="float", source=Net()),
     ]
-    ort, eager = bench(candidates, BenchConfig(**QUICK, memory=False, batch_size=2), (3, 8, 6))
+    ort, eager = bench(candidates, BenchConfig(**QUICK, memory=False, batch_size=(2,)), (3, 8, 6))
     assert (ort.name, eager.name) == ("onnxruntime float", "torch float")
     assert eager.latency_ratio == eager.cpu_ratio == 1.0  # the baseline, although it is not the first
     assert ort.latency_ratio == pytest.approx(ort.latency_ms_median / eager.latency_ms_median)
@@ -105,12 +118,129 @@ def test_a_run_is_measured_file_by_file(run):
 def test_every_file_meets_every_runtime_that_takes_it(run, write_onnx):
     write_onnx(run.onnx("w4a8"))
     assert onnx_variants(run) == ["float", "int8", "w4a8"]
-    names = [candidate.name for candidate in run_candidates(run, BenchConfig())]
+    names = [candidate.name for candidate in run_candidates(run, BenchConfig().runtimes)]
     assert names == [
         "torch float",
         "torch-compile float",
         *(f"{runtime} {variant}" for runtime in ("onnxruntime", "openvino") for variant in ("float", "int8", "w4a8")),
     ]
+
+
+def test_every_number_of_threads_and_batch_size_is_a_row_with_a_baseline_of_its_own(onnx_file):
+    candidates = [
+        Candidate(runtime="onnxruntime", variant="float", source=onnx_file, file=onnx_file),
+        Candidate(runtime="torch", variant="float", source=Net(), image_shape=(3, 6, 6)),
+    ]
+    config = BenchConfig(**QUICK, memory=False, threads=(1, 2), batch_size=(1, 4), baseline="onnxruntime float")
+    rows = bench(candidates, config, (3, 8, 8))
+    assert [(r.runtime, r.threads, r.batch_size) for r in rows] == [
+        (runtime, threads, size) for runtime in ("onnxruntime", "torch") for threads in (1, 2) for size in (1, 4)
+    ]
+    ort, eager = rows[:4], rows[4:]
+    assert {r.image_size for r in ort} == {(8, 8)}
+    assert {r.image_size for r in eager} == {(6, 6)}
+    for base, row in zip(ort, eager, strict=True):
+        assert base.latency_ratio == 1.0
+        assert row.baseline == "onnxruntime float"
+        assert row.latency_ratio == pytest.approx(row.latency_ms_median / base.latency_ms_median)
+        assert row.images_per_second == pytest.approx(row.batch_size / row.latency_ms_median * 1000)
+
+
+def test_a_baseline_must_take_part(onnx_file):
+    one = Candidate(runtime="onnxruntime", variant="float", source=onnx_file)
+    with pytest.raises(UnknownNameError, match="baseline 'torch float' is no candidate; there are onnxruntime float"):
+        bench([one], BenchConfig(**QUICK, baseline="torch float"), (3, 4, 4))
+    with pytest.raises(BenchError, match="no image_shape"):
+        bench([one], BenchConfig(**QUICK))
+
+
+def test_no_ratio_to_a_named_baseline_that_failed(onnx_file, tmp_path):
+    missing = tmp_path / "model.int8.onnx"
+    candidates = [
+        Candidate(runtime="onnxruntime", variant="int8", source=missing),
+        Candidate(runtime="onnxruntime", variant="float", source=onnx_file),
+    ]
+    rows = bench(candidates, BenchConfig(**QUICK, memory=False, baseline="onnxruntime int8"), (3, 4, 4))
+    assert [row.latency_ratio for row in rows] == [None, None]
+
+
+def test_several_runs_take_turns_and_keep_their_own_rows(run, tmp_path, write_onnx):
+    other = Run(tmp_path / "other")
+    other.folder.mkdir()
+    other.description.write_text(json.dumps({"model": {"name": "n"}, "preprocessing": {"image_size": [8, 8]}}))
+    torch.save({}, other.weights)
+    write_onnx(other.onnx("float"))
+    config = BenchConfig(**QUICK, runtimes=("onnxruntime",), memory=False, baseline="other/onnxruntime float")
+    results = bench_runs([run, other], config)
+    assert [r.run for r in results] == ["run", "run", "other", "other"]
+    mine, others = read_results(run.bench), read_results(other.bench)
+    assert [*mine, *others] == results
+    assert (mine[0].image_size, others[0].image_size) == ((6, 4), (8, 8))
+    assert others[0].latency_ratio == 1.0
+    assert mine[0].latency_ratio == pytest.approx(mine[0].latency_ms_median / others[0].latency_ms_median)
+    assert mine[0].file_hash == hashlib.sha256(run.onnx("float").read_bytes()).hexdigest()[:16]
+    with pytest.raises(UnknownNameError, match="have the same name"):
+        bench_runs([run, Run(run.folder)], config)
+
+
+def test_an_estimate_of_energy_is_called_one(onnx_file):
+    one = Candidate(runtime="onnxruntime", variant="float", source=onnx_file)
+    config = BenchConfig(
+        **QUICK, memory=False, energy="estimate:8", energy_rounds=2, energy_seconds=0.05, batch_size=(2,)
+    )
+    (row,) = bench([one], config, (3, 64, 64))
+    assert row.energy.source == "estimated"
+    assert len(row.energy.windows) == 2
+    images = sum(window.num_images for window in row.energy.windows)
+    seconds = sum(window.end - window.start for window in row.energy.windows)
+    assert images % 2 == 0
+    assert 0 < row.energy.energy_mj <= 1.3 * 8 * seconds / images * 1e3  # one core at most, at 8 W
+    assert "estimated" in row.energy.text()
+
+
+def test_a_meter_that_is_not_there_stops_before_anything_is_loaded(onnx_file, monkeypatch):
+    one = Candidate(runtime="onnxruntime", variant="float", source=onnx_file)
+    monkeypatch.setattr("vitrail.bench.comparison.open_session", None)
+    with pytest.raises(ConfigError, match="is no meter"):
+        bench([one], BenchConfig(**QUICK, energy="wattmeter"), (3, 4, 4))
+    with pytest.raises(BenchError, match="adb is not installed"):
+        monkeypatch.setenv("PATH", "")
+        bench([one], BenchConfig(**QUICK, energy="battery"), (3, 4, 4))
+
+
+def test_a_phones_battery_says_nothing_of_this_machine(onnx_file, monkeypatch):
+    phone = SimpleNamespace(source="battery", place="pixel:5555", close=lambda: None)
+    monkeypatch.setattr("vitrail.bench.energy_rows.open_meter", lambda _: phone)
+    monkeypatch.delenv("ANDROID_ROOT", raising=False)
+    one = Candidate(runtime="onnxruntime", variant="float", source=onnx_file)
+    with pytest.raises(BenchError, match="measures pixel:5555, and the candidates run on this machine"):
+        bench([one], BenchConfig(**QUICK, energy="battery"), (3, 4, 4))
+
+
+def test_a_trace_is_attached_to_the_newest_measurement(run, tmp_path):
+    trace = tmp_path / "trace.csv"
+    quick = {"energy_rounds": 3, "energy_seconds": 0.05, "memory": False, "runtimes": ("onnxruntime",)}
+    config = BenchConfig(**QUICK, **quick, energy=f"csv:{trace}")
+    (good, missing) = bench_run(run, config)
+    assert good.energy.energy_mj is None
+    assert "trace.csv cannot be read" in good.energy.failure
+    assert str(tmp_path) not in good.energy.failure
+    assert missing.energy is None
+    windows = good.energy.windows
+    times = np.arange(windows[0].idle_start - 2, windows[-1].end + 2, 0.001)
+    busy = np.any([(times >= w.start - 0.05) & (times < w.end) for w in windows], axis=0)
+    trace.write_text(
+        "Time (s),Power (W)\n" + "".join(f"{t:.4f},{3 + 4 * b}\n" for t, b in zip(times, busy, strict=True))
+    )
+    (row,) = attach_energy([run], f"csv:{trace}")
+    images = sum(w.num_images for w in windows)
+    expected = 4 * sum(w.end - w.start for w in windows) / images * 1e3
+    assert row.energy.energy_mj == pytest.approx(expected, rel=0.1)
+    assert row.energy.source == "external-csv"
+    assert row.latency_ms_median == good.latency_ms_median
+    assert latest_results(run.bench)[0] == row
+    with pytest.raises(BenchError, match="only the trace of an external meter"):
+        attach_energy([run], "estimate:5")
 
 
 def test_environment_tells_the_machine_but_not_whose():
@@ -119,6 +249,18 @@ def test_environment_tells_the_machine_but_not_whose():
     assert place["memory_gb"] > 0
     assert {"torch", "onnxruntime", "openvino"} <= set(place["versions"])
     assert place["date"].endswith("+00:00")
+    assert place["allocator"]
     text = json.dumps(place)
     assert f'"{platform.node()}"' not in text
     assert "/" not in text
+
+
+def test_environment_tells_the_allocator_and_what_sets_threads(monkeypatch):
+    monkeypatch.setenv("LD_PRELOAD", "/usr/lib/libjemalloc.so.2:/opt/other.so")
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.setenv("MALLOC_CONF", "prof_prefix:/home/somebody")
+    monkeypatch.setenv("HOME_OF", "x")
+    place = environment()
+    assert place["allocator"] == "libjemalloc.so.2"
+    assert place["settings"]["OMP_NUM_THREADS"] == "3"
+    assert not {"MALLOC_CONF", "HOME_OF"} & set(place["settings"])

@@ -146,7 +146,16 @@ def test_reasons_are_one_line_without_folders():
 
 
 @pytest.mark.parametrize(
-    "values", [{"threads": 0}, {"min_runs": 0}, {"budget_seconds": -1}, {"runtimes": ("tensorrt",)}]
+    "values",
+    [
+        {"threads": (0,)},
+        {"threads": 1},
+        {"batch_size": (1, 1)},
+        {"energy_seconds": 0},
+        {"min_runs": 0},
+        {"budget_seconds": -1},
+        {"runtimes": ("tensorrt",)},
+    ],
 )
 def test_bad_configurations(values):
     with pytest.raises(ConfigError):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from vitrail.bench import BenchResult, append_results, latest_results, read_results
+from vitrail.bench import BenchResult, Energy, append_results, latest_results, read_results
 from vitrail.core.errors import BenchError
 
 
@@ -65,3 +65,17 @@ def test_another_device_does_not_take_the_place_of_this_machine(tmp_path):
 
 def test_no_file_no_rows(tmp_path):
     assert read_results(tmp_path / "bench.jsonl") == []
+
+
+def test_energy_survives_the_file_and_a_value_without_a_source_is_no_row(tmp_path):
+    path = tmp_path / "bench.jsonl"
+    energy = Energy(source="estimated", energy_mj=3.5, ci95_mj=(3.0, 4.0), reads="processor time")
+    append_results(path, [row(energy=energy, warnings=("hot",), latency_ms_median=4.0, batch_size=2)])
+    (read,) = read_results(path)
+    assert read.energy == energy
+    assert read.warnings == ("hot",)
+    values = json.loads(path.read_text())
+    assert values["images_per_second"] == 500.0
+    del values["energy"]["source"]
+    path.write_text(json.dumps(values))
+    assert read_results(path) == []

@@ -203,6 +203,22 @@ def test_bench_and_report(run: Path, capsys: Capture) -> None:
     assert result(capsys, ["report", str(run)]) == {"report": str(run / "report.html")}
 
 
+def test_bench_tells_energy_its_source_and_its_baseline(run: Path, capsys: Capture) -> None:
+    words = ["--min-runs", "2", "--min-seconds", "0", "--warmup-runs", "1", "--no-memory", "--runtimes", "onnxruntime"]
+    words += ["--energy", "estimate:6", "--energy-rounds", "2", "--energy-seconds", "0.05", "--threads", "1", "2"]
+    rows = result(capsys, ["bench", str(run), *words, "--baseline", "onnxruntime int8"])
+    assert [(row["name"], row["threads"]) for row in rows] == [
+        (name, threads) for name in ("onnxruntime float", "onnxruntime int8") for threads in (1, 2)
+    ]
+    assert {row["baseline"] for row in rows} == {"onnxruntime int8"}
+    assert {row["energy"]["source"] for row in rows} == {"estimated"}
+    assert main(["bench", str(run), *words]) == 0
+    printed = capsys.readouterr().out
+    assert "(estimated)" in printed
+    assert "nothing measured it" in printed
+    assert "onnxruntime int8, threads 2" in printed
+
+
 def test_models_table_and_card(capsys: Capture) -> None:
     rows = {row["name"]: row for row in result(capsys, ["models", "edgevit_*s"])}
     assert rows["edgevit_xxs"]["params"] == 4_067_704
@@ -271,6 +287,8 @@ def test_printed_configuration_is_accepted_again(verb: str, tmp_path: Path, caps
         ("export runs/none --num-images 1", "num_images=1 is below 2"),
         ("predict runs/none x.jpg --top-k 1.5", "not a whole number"),
         ("export runs/none --num-images 2.5", "not a whole number"),
+        ("bench runs/none --energy wattmeter", "run folder runs/none does not exist"),
+        ("bench runs/none --threads 0", "threads=0 is not allowed"),
         ("report a_file", "run folder a_file is a file"),
         ("report runs/none", "run folder runs/none does not exist"),
         ("run --quiet --data nowhere", "data folder nowhere does not exist"),

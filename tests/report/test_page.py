@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 from report.pretend import HOSTILE, row
 
-from vitrail.bench import append_results
+from vitrail.bench import Energy, append_results
 from vitrail.core.errors import VitrailError
 from vitrail.core.run import Run
 from vitrail.report import write_report
@@ -147,6 +148,26 @@ def test_the_front_is_marked(full_run):
     # int8 in ONNX Runtime is cheapest, float in ONNX Runtime is more accurate; the others cost more for the same
     assert front == ["ONNX Runtime, float", "ONNX Runtime, int8"]
     assert "Nobody beats: ONNX Runtime, float, ONNX Runtime, int8." in html
+
+
+def test_energy_carries_its_source_and_an_estimate_says_so_twice(full_run):
+    measured = Energy(source="rapl", energy_mj=12.5, ci95_mj=(12.0, 13.0))
+    append_results(full_run.bench, [row("onnxruntime int8", 2.0, energy=measured)])
+    texts = page(full_run).texts
+    assert "12.5 ± 0.5 mJ (rapl)" in texts["speed"]
+    assert "estimate" not in texts["speed"]
+    append_results(full_run.bench, [row("onnxruntime float", 4.0, energy=replace(measured, source="estimated"))])
+    texts = page(full_run).texts
+    assert "≈ 12.5 ± 0.5 mJ (estimated)" in texts["speed"]
+    assert "Values marked ≈ are estimates" in texts["speed"]
+
+
+def test_rows_with_several_numbers_of_threads_have_names_of_their_own(full_run):
+    append_results(full_run.bench, [row("onnxruntime int8", 1.5, threads=4)])
+    texts = page(full_run).texts
+    assert "ONNX Runtime, int8, threads 1" in texts["speed"]
+    assert "ONNX Runtime, int8, threads 4" in texts["speed"]
+    assert "1 or 4 threads" in texts["speed"]
 
 
 def test_a_contended_measurement_is_shown_by_processor_time(full_run):

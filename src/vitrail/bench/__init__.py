@@ -1,9 +1,12 @@
-"""Latency and memory on this machine, one runtime a file; what nobody beats.
+"""Latency, memory and energy on this machine, one runtime and one meter a file; what nobody beats.
 
 Importing this package does not import PyTorch: the runtimes come in when they are used.
 """
 
-from vitrail.bench.candidates import BASELINE, Candidate, bench, bench_run, onnx_variants
+from vitrail.bench.candidates import Candidate, onnx_variants
+from vitrail.bench.comparison import BASELINE, bench, bench_run, bench_runs
+from vitrail.bench.energy import Energy
+from vitrail.bench.energy_rows import attach_energy
 from vitrail.bench.environment import environment
 from vitrail.bench.memory import measure_memory
 from vitrail.bench.pareto import pareto_front
@@ -18,10 +21,13 @@ __all__ = [
     "BenchResult",
     "Candidate",
     "Clock",
+    "Energy",
     "Session",
     "append_results",
+    "attach_energy",
     "bench",
     "bench_run",
+    "bench_runs",
     "environment",
     "latest_results",
     "measure_memory",

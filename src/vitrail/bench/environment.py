@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,7 +18,7 @@ FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_in
 
 
 def environment() -> dict[str, Any]:
-    """Processor, cores, memory, system, library versions and the time (UTC); no host name, no user, no paths."""
+    """Processor, cores, memory, system, libraries, allocator, settings, the time (UTC); no host, no user, no paths."""
     cpu, features = _processor()
     return {
         "cpu": cpu,
@@ -28,8 +29,22 @@ def environment() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "versions": _versions(),
+        "allocator": _allocator(),
+        "settings": {name: os.environ[name] for name in sorted(os.environ) if _is_setting(name)},
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _allocator() -> str:
+    """The library that ``malloc`` comes from, which can change latency by a third, with its settings."""
+    preloaded = re.split(r"[ :]", os.environ.get("LD_PRELOAD", ""))
+    names = [Path(path).name for path in preloaded if re.search("jemalloc|tcmalloc|mimalloc|hoard", path)]
+    return ", ".join(names) or " ".join(platform.libc_ver()).strip() or "the system's"
+
+
+def _is_setting(name: str) -> bool:
+    """Whether an environment variable changes threads or memory; values with folders in them stay here."""
+    return bool(re.match("OMP_|KMP_|GOMP_|MKL_NUM|OPENBLAS_NUM|MALLOC_", name)) and "/" not in os.environ[name]
 
 
 def _versions() -> dict[str, str]:

@@ -32,8 +32,9 @@ class BenchConfig:
     """How to measure.
 
     Attributes:
-        threads: threads a candidate may use.
-        batch_size: images a run.
+        threads: threads a candidate may use; several numbers are measured side by side.
+        batch_size: images a run; 1 is what latency means, larger ones are for throughput. Several are measured side by
+            side.
         min_runs: timed runs of every candidate, unless the budget ends before.
         min_seconds: go on beyond ``min_runs`` until the rounds took this long, since fast models need more runs.
         budget_seconds: no round is started after this long; the result has ``num_runs`` to tell.
@@ -41,11 +42,18 @@ class BenchConfig:
         warmup_seconds: at most this long for the warm-up of a candidate, its first run not counted.
         memory: measure peak memory too, in a fresh process for every candidate.
         runtimes: which runtimes to measure.
+        baseline: the candidate that ratios are taken to, e.g. "onnxruntime float", or "photos/onnxruntime float" where
+            there are several runs; PyTorch by default.
+        cores: numbers of the cores that the measurement is held to; the system chooses by default.
+        energy: what measures energy: auto, rapl, nvml[:GPU], jetson, battery[:SERIAL], csv:FILE[@START] or
+            estimate:WATTS (of a busy core); nothing by default.
+        energy_rounds: energy windows of every candidate.
+        energy_seconds: length of an energy window; what the meter needs by default.
         seed: of the order within rounds and of the images.
     """
 
-    threads: int = 1
-    batch_size: int = 1
+    threads: tuple[int, ...] = (1,)
+    batch_size: tuple[int, ...] = (1,)
     min_runs: int = 50
     min_seconds: float = 2.0
     budget_seconds: float = 30.0
@@ -53,12 +61,26 @@ class BenchConfig:
     warmup_seconds: float = 2.0
     memory: bool = True
     runtimes: tuple[str, ...] = tuple(RUNTIMES)
+    baseline: str = ""
+    cores: tuple[int, ...] = ()
+    energy: str = ""
+    energy_rounds: int = 5
+    energy_seconds: float | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("threads", "batch_size", "min_runs", "warmup_runs"):
+        for name in ("min_runs", "warmup_runs", "energy_rounds"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)} is below 1; give a positive number")
+        for name in ("threads", "batch_size"):
+            numbers = getattr(self, name)
+            if not isinstance(numbers, tuple):
+                raise ConfigError(f"{name}={numbers} is not a tuple; give one number or several: ({numbers},)")
+            if not numbers or min(numbers) < 1 or len(set(numbers)) < len(numbers):
+                shown = " ".join(map(str, numbers))
+                raise ConfigError(f"{name}={shown} is not allowed; give positive numbers, each once")
+        if self.energy_seconds is not None and not self.energy_seconds > 0:
+            raise ConfigError(f"energy_seconds={self.energy_seconds} is not above 0; give seconds, or leave it out")
         for name in ("min_seconds", "budget_seconds", "warmup_seconds"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name}={getattr(self, name)} is negative; give seconds")

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
+from vitrail.bench.energy.result import Energy
 from vitrail.core.errors import BenchError
 from vitrail.core.files import write_text
 
@@ -21,16 +22,22 @@ class BenchResult:
         runtime: a name in :data:`~vitrail.bench.session.RUNTIMES`, or what ran on another device.
         variant: "float", "int8", ...
         device: what it ran on, e.g. "Pixel 8, Chrome 156"; empty for the machine that wrote the row.
+        run: name of the run folder, where several runs were measured side by side.
         file: what was loaded, relative to the run folder.
+        file_hash: of its contents, so that an accuracy can be told to be that of the same file.
         threads, batch_size, image_size: of every run; height and width in pixels.
         runtime_version: of the runtime's library.
         options: what the runtime was set to beyond its defaults.
         num_runs: timed runs.
         latency_ms_median, latency_ms_p90, latency_ms_p99, latency_ms_min: wall time of a run.
         cpu_ms_median: processor time of a run, all threads together.
+        baseline: what ratios are taken to: "NAME", or "RUN/NAME" where several runs were measured.
         latency_ratio, cpu_ratio: median over the baseline's median of the same measurement; below 1 is faster. A busy
             machine interrupts long runs more often than short ones: ``cpu_ratio`` is the one to trust there.
         contended: wall and processor time disagree, so other programs disturbed the measurement.
+        drift: processor time of the last quarter of runs over that of the first.
+        warnings: what else disturbed it, in sentences.
+        energy: see :class:`~vitrail.bench.energy.Energy`; None if no meter was asked.
         load_ms: from the file to the first answer, with compilation, without importing the library.
         peak_memory_mb: of a fresh process that loads and runs it (10^6 bytes).
         size_bytes: of the file.
@@ -42,7 +49,9 @@ class BenchResult:
     runtime: str
     variant: str
     device: str = ""
+    run: str = ""
     file: str = ""
+    file_hash: str = ""
     threads: int = 1
     batch_size: int = 1
     image_size: tuple[int, int] = (0, 0)
@@ -54,30 +63,41 @@ class BenchResult:
     latency_ms_p99: float | None = None
     latency_ms_min: float | None = None
     cpu_ms_median: float | None = None
+    baseline: str = ""
     latency_ratio: float | None = None
     cpu_ratio: float | None = None
     contended: bool = False
+    drift: float | None = None
+    warnings: tuple[str, ...] = ()
+    energy: Energy | None = None
     load_ms: float | None = None
     peak_memory_mb: float | None = None
     size_bytes: int | None = None
     failure: str | None = None
     environment: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def images_per_second(self) -> float | None:
+        """What batches are run for."""
+        return self.batch_size / self.latency_ms_median * 1e3 if self.latency_ms_median else None
+
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return asdict(self) | {"images_per_second": self.images_per_second}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """The inverse of :meth:`to_dict`, also after a trip through JSON; fields of later versions are left out.
 
         Raises:
-            BenchError: name, runtime or variant is missing.
+            BenchError: name, runtime or variant is missing, or an energy has no source.
         """
         known = {f.name for f in fields(cls)}
-        values = {k: tuple(v) if k == "image_size" else v for k, v in values.items() if k in known}
+        values = {k: tuple(v) if k in ("image_size", "warnings") else v for k, v in values.items() if k in known}
         missing = {"name", "runtime", "variant"} - set(values)
         if missing:
             raise BenchError(f"not a bench row: it has no {', '.join(sorted(missing))}")
+        if values.get("energy"):
+            values["energy"] = Energy.from_dict(values["energy"])
         return cls(**values)
 
 

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 from cyclopts import Group, Parameter
 
-from vitrail.bench import BenchConfig, BenchResult, bench_run
-from vitrail.cli.display import Display, Output, OutputOptions, display, megabytes, number
+from vitrail.bench import BenchConfig, BenchResult, attach_energy, bench_runs
+from vitrail.cli.display import Display, Output, OutputOptions, display, megabytes, number, number_text
 from vitrail.cli.options import configured
 from vitrail.core.run import Run
 from vitrail.serve.browser import BrowserConfig, bench_in_browsers
@@ -23,7 +23,8 @@ BrowserOptions = Annotated[
 @configured(
     BenchConfig(),
     groups={
-        "Measurement": ("runtimes", "threads", "batch_size", "memory", "seed"),
+        "Measurement": ("runtimes", "threads", "batch_size", "baseline", "cores", "memory", "seed"),
+        "Energy": ("energy", "energy_rounds", "energy_seconds"),
         "Duration": ("min_runs", "min_seconds", "budget_seconds", "warmup_runs", "warmup_seconds"),
     },
 )
@@ -32,15 +33,16 @@ def bench(
     run: Path,
     /,
     *more: Path,
+    attach: bool = False,
     device: Literal["this", "browser"] = "this",
     browser: BrowserOptions = BrowserConfig(),
     output: OutputOptions = Output(),
 ) -> None:
-    """Measure latency and memory of a run's files in every runtime.
+    """Measure latency, memory and energy of a run's files in every runtime.
 
     Everything that the run has (PyTorch weights, float and 8-bit ONNX files) is loaded into every runtime that takes
-    it, and timed side by side in shuffled rounds, so that a busy moment of the machine hits all of them alike. The
-    rows are added to `bench.jsonl` of the run; `vitrail report` shows them.
+    it, and timed side by side in shuffled rounds, so that a busy moment of the machine hits all of them alike; several
+    runs take turns too. The rows are added to `bench.jsonl` of each run; `vitrail report` shows them.
 
     With `--device browser` a page is served instead, on which phones and laptops measure the ONNX files themselves.
 
@@ -48,7 +50,10 @@ def bench(
 
     ```sh
     vitrail bench runs/photos
+    vitrail bench runs/photos runs/other --threads 1 4 --baseline "onnxruntime float"
     vitrail bench runs/photos --threads 4 --batch-size 8
+    vitrail bench runs/photos --energy rapl
+    vitrail bench runs/photos --energy csv:trace.csv --attach
     vitrail bench runs/photos --runtimes onnxruntime openvino --no-memory
     vitrail bench runs/photos --device browser --host 0.0.0.0
     ```
@@ -56,6 +61,7 @@ def bench(
     Args:
         run: Run folder.
         more: More run folders.
+        attach: Measure nothing; give the newest measurement the energy of an external meter's trace, exported since.
         device: Where to measure: on this machine, or in the browsers of devices that open a page.
         browser: How the page is served.
     """
@@ -63,32 +69,57 @@ def bench(
         runs = [Run.open(folder) for folder in (run, *more)]
         if device == "browser":
             results = bench_in_browsers(runs, browser, config, tell=shown.tell)
+        elif attach:
+            results = attach_energy(runs, config.energy)
         else:
-            results = [result for one in runs for result in bench_run(one, config, progress=shown.progress)]
+            results = bench_runs(runs, config, progress=shown.progress)
         show_bench(shown, results)
         shown.result([result.to_dict() for result in results])
 
 
 def show_bench(shown: Display, results: Sequence[BenchResult]) -> None:
-    """The table of a measurement, and why rows have none."""
+    """The table of a measurement, why rows have none, and what disturbed it."""
+    names = row_names(results)
+    columns = {
+        "median": [number(r.latency_ms_median, 2, " ms") for r in results],
+        "p90": [number(r.latency_ms_p90, 2, " ms") for r in results],
+        "p99": [number(r.latency_ms_p99, 2, " ms") for r in results],
+        "processor": [number(r.cpu_ms_median, 2, " ms") for r in results],
+        "ratio": [number(r.latency_ratio, 2) for r in results],
+    }
+    if any(r.batch_size > 1 for r in results):
+        columns["images/s"] = [number(r.images_per_second, 1) for r in results]
+    if any(r.energy for r in results):
+        columns["energy an image"] = [number_text(r.energy.text()) if r.energy else None for r in results]
+    columns["load"] = [number(r.load_ms, 0, " ms") for r in results]
+    columns["memory"] = [number(r.peak_memory_mb, 0, " MB") for r in results]
+    columns["size"] = [megabytes(r.size_bytes) for r in results]
     shown.table(
-        "Latency and memory",
-        ("runtime", "median", "90th percentile", "ratio", "load", "memory", "size"),
-        [
-            (
-                f"{result.name}, {result.device}" if result.device else result.name,
-                number(result.latency_ms_median, 2, " ms"),
-                number(result.latency_ms_p90, 2, " ms"),
-                number(result.latency_ratio, 2),
-                number(result.load_ms, 0, " ms"),
-                number(result.peak_memory_mb, 0, " MB"),
-                megabytes(result.size_bytes),
-            )
-            for result in results
-        ],
+        "Latency, memory and energy" if "energy an image" in columns else "Latency and memory",
+        ("candidate", *columns),
+        list(zip(names, *columns.values(), strict=True)),
     )
-    for result in results:
-        if result.failure:
-            shown.say(f"{result.name}: {result.failure}")
+    for name, result in zip(names, results, strict=True):
+        for reason in (result.failure, result.energy and result.energy.failure):
+            if reason:
+                shown.say(f"{name}: {reason}")
+    if any(result.energy and result.energy.estimated for result in results):
+        shown.say("Energy is an estimate: processor time multiplied by the power that you stated; nothing measured it.")
+    for warning in dict.fromkeys(warning for result in results for warning in result.warnings):
+        shown.say(f"Warning: {warning}.")
     if any(result.contended for result in results):
-        shown.say("Other programs disturbed the measurement; repeat it on a quiet machine.")
+        shown.say("Other programs disturbed the measurement; compare processor time, or repeat it on a quiet machine.")
+
+
+def row_names(results: Sequence[BenchResult]) -> list[str]:
+    """Names of rows, with run and device, and threads and batch size as far as they differ."""
+    several_threads = len({result.threads for result in results}) > 1
+    several_batches = len({result.batch_size for result in results}) > 1
+    return [
+        (f"{result.run}/" if result.run else "")
+        + result.name
+        + (f", threads {result.threads}" if several_threads else "")
+        + (f", batch {result.batch_size}" if several_batches else "")
+        + (f", {result.device}" if result.device else "")
+        for result in results
+    ]

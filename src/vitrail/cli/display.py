@@ -106,6 +106,11 @@ def number(value: float | None, digits: int = 2, unit: str = "") -> _Number | No
     return None if value is None else _Number(f"{value:,.{digits}f}{unit}")
 
 
+def number_text(text: str) -> _Number | None:
+    """Text that a value was made into elsewhere, aligned as a number; None where it is empty."""
+    return _Number(text) if text else None
+
+
 def percent(fraction: float | None, digits: int = 1) -> _Number | None:
     """0.876 as ``87.6 %``."""
     return number(None if fraction is None else 100 * fraction, digits, " %")

@@ -29,7 +29,7 @@ VERBS = {
     "explain": "Show what a model looks at, and what its features are like",
     "quantize": "Calibrate a run's model for 8-bit integers",
     "export": "Write a run's model as verified ONNX files",
-    "bench": "Measure latency and memory of a run's files in every runtime",
+    "bench": "Measure latency, memory and energy of runs' files in every runtime",
     "report": "Write a run's HTML report",
 }
 

@@ -107,6 +107,7 @@ class Speed:
         setting: threads, images a run, image size, in words.
         baseline: what ratios are taken to; empty where nothing could be timed.
         contended: some row was disturbed.
+        energy, estimated: some row has an energy, or an estimate of one.
         plot: accuracy over latency; None without accuracies.
         cost: what the plot's axis shows.
     """
@@ -115,6 +116,8 @@ class Speed:
     setting: str
     baseline: str
     contended: bool
+    energy: bool
+    estimated: bool
     plot: Markup | None
     cost: str
 
@@ -129,25 +132,27 @@ def read_speed(run: Run, accuracy: Accuracy | None) -> Speed | None:
     # A busy machine stretches wall time by what the others do; processor time is what the model costs.
     field = "cpu_ms_median" if contended else "latency_ms_median"
     known = [r for r in results if getattr(r, field) is not None and accuracy_key(r) in top1]
-    front = {known[i].name for i in pareto_front([(getattr(r, field), top1[accuracy_key(r)]) for r in known])}
+    front = [known[i] for i in pareto_front([(getattr(r, field), top1[accuracy_key(r)]) for r in known])]
     slowest = max((getattr(r, field) or 0 for r in results), default=0) or 1
     rows: list[dict[str, Any]] = [
         {
             "result": result,
-            "name": candidate_name(result),
+            "name": candidate_name(result) + setting,
             "top1": top1.get(accuracy_key(result)),
             "width": 100 * (getattr(result, field) or 0) / slowest,
-            "on_front": result.name in front,
+            "on_front": result in front,
             "ratio": result.cpu_ratio if contended else result.latency_ratio,
         }
-        for result in results
+        for result, setting in zip(results, _different_settings(results), strict=True)
     ]
     cost = "processor time" if contended else "latency"
     return Speed(
         rows=rows,
-        setting=_setting(results[0]),
-        baseline=next((row["name"] for row in rows if row["ratio"] == 1), ""),
+        setting=_setting(results),
+        baseline=next((row["name"] for row in rows if row["ratio"] == 1), results[0].baseline),
         contended=contended,
+        energy=any(result.energy for result in results),
+        estimated=any(result.energy.estimated for result in results if result.energy),
         plot=_plot(rows, field, cost),
         cost=cost,
     )
@@ -173,11 +178,26 @@ def _plot(rows: Sequence[Mapping[str, Any]], field: str, cost: str) -> Markup | 
     return pareto_plot("pareto", alt, points, f"{cost}, median (ms)", "top-1 (%)")
 
 
-def _setting(result: BenchResult) -> str:
-    height, width = result.image_size
-    images = "one image" if result.batch_size == 1 else f"{result.batch_size} images"
-    threads = "one thread" if result.threads == 1 else f"{result.threads} threads"
-    return f"{images} of {height}×{width} pixels a run, {threads}"
+def _different_settings(results: Sequence[BenchResult]) -> list[str]:
+    """What has to be added to the names of rows where threads or batch sizes differ."""
+    several_threads = len({result.threads for result in results}) > 1
+    several_batches = len({result.batch_size for result in results}) > 1
+    return [
+        (f", threads {result.threads}" if several_threads else "")
+        + (f", batch {result.batch_size}" if several_batches else "")
+        for result in results
+    ]
+
+
+def _setting(results: Sequence[BenchResult]) -> str:
+    height, width = results[0].image_size
+    images, threads = sorted({r.batch_size for r in results}), sorted({r.threads for r in results})
+    return f"{_either(images, 'image')} of {height}×{width} pixels a run, {_either(threads, 'thread')}"
+
+
+def _either(numbers: Sequence[int], thing: str) -> str:
+    """ "one image", "1 or 8 images"."""
+    return f"one {thing}" if list(numbers) == [1] else f"{' or '.join(map(str, numbers))} {thing}s"
 
 
 def read_curves(run: Run) -> list[Markup]:

@@ -37,6 +37,7 @@ def bench_result(stored: Stored, offer: Offer) -> BenchResult:
         variant=offer.variant,
         device=stored.label,
         file=offer.path.name,
+        file_hash=offer.id,
         threads=measured.threads,
         batch_size=offer.shape[0],
         image_size=(offer.shape[2], offer.shape[3]),

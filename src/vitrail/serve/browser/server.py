@@ -56,7 +56,10 @@ def bench_in_browsers(
     for package in PACKAGES:
         if importlib.util.find_spec(package) is None:
             raise MissingDependencyError(package, "browser")
-    offers = read_offers(runs, protocol.batch_size, protocol.seed)
+    if len(protocol.batch_size) > 1:
+        sizes = " ".join(map(str, protocol.batch_size))
+        raise BenchError(f"batch_size={sizes}: browsers measure one size at a time; give a single number")
+    offers = read_offers(runs, protocol.batch_size[0], protocol.seed)
     assets = find_assets() or _fetch(tell)
     path = config.database or runs[0].folder.resolve().parent / "devices.sqlite"
     with _listening(config) as listener, contextlib.closing(Store(path)) as store:
