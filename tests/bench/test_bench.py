@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +13,10 @@ from torch import nn
 
 from vitrail.bench import (
     BenchConfig,
+    BenchResult,
     Candidate,
+    Energy,
+    append_results,
     attach_energy,
     bench,
     bench_run,
@@ -23,6 +27,7 @@ from vitrail.bench import (
     read_results,
 )
 from vitrail.bench.candidates import onnx_variants, run_candidates
+from vitrail.bench.energy import EnergyWindow
 from vitrail.core.errors import BenchError, ConfigError, UnknownNameError
 from vitrail.core.run import Run
 
@@ -217,28 +222,37 @@ def test_a_phones_battery_says_nothing_of_this_machine(onnx_file, monkeypatch):
         bench([one], BenchConfig(**QUICK, energy="battery"), (3, 4, 4))
 
 
-def test_a_trace_is_attached_to_the_newest_measurement(run, tmp_path):
-    trace = tmp_path / "trace.csv"
-    quick = {"energy_rounds": 3, "energy_seconds": 0.05, "memory": False, "runtimes": ("onnxruntime",)}
-    config = BenchConfig(**QUICK, **quick, energy=f"csv:{trace}")
-    (good, missing) = bench_run(run, config)
+def test_a_trace_that_is_not_there_yet_costs_the_energy_alone(run, tmp_path):
+    quick = {"energy_rounds": 2, "energy_seconds": 0.02, "memory": False, "runtimes": ("onnxruntime",)}
+    (good, missing) = bench_run(run, BenchConfig(**QUICK, **quick, energy=f"csv:{tmp_path / 'trace.csv'}"))
+    assert good.latency_ms_median > 0
     assert good.energy.energy_mj is None
     assert "trace.csv cannot be read" in good.energy.failure
     assert str(tmp_path) not in good.energy.failure
+    assert len(good.energy.windows) == 2
     assert missing.energy is None
-    windows = good.energy.windows
-    times = np.arange(windows[0].idle_start - 2, windows[-1].end + 2, 0.001)
-    busy = np.any([(times >= w.start - 0.05) & (times < w.end) for w in windows], axis=0)
-    trace.write_text(
-        "Time (s),Power (W)\n" + "".join(f"{t:.4f},{3 + 4 * b}\n" for t, b in zip(times, busy, strict=True))
-    )
+
+
+def test_a_trace_is_attached_to_the_newest_measurement(run, tmp_path):
+    """3 W idling and 7 W at work: 4 W for 2 s and 100 images are 80 mJ; an older measurement is left alone."""
+
+    def measured(start: float, date: str) -> BenchResult:
+        windows = tuple(EnergyWindow(s + 3, s + 5, 100, s, s + 2) for s in (start, start + 6, start + 12))
+        energy = Energy(source="external-csv", windows=windows, failure="no trace yet")
+        place = {"date": date}
+        return BenchResult(name="torch float", runtime="torch", variant="float", energy=energy, environment=place)
+
+    old = replace(measured(1.79e9, "2026-01-01"), name="openvino float", runtime="openvino")
+    append_results(run.bench, [old, measured(1.8e9, "2026-02-01")])
+    times = np.arange(1.8e9 - 1, 1.8e9 + 20, 0.01)
+    busy = ((times - 1.8e9) % 6 >= 2.5) & ((times - 1.8e9) % 6 < 5.5)
+    rows = "".join(f"{t:.3f},{3 + 4 * b}\n" for t, b in zip(times, busy, strict=True))
+    (trace := tmp_path / "trace.csv").write_text("Time (s),Power (W)\n" + rows)
     (row,) = attach_energy([run], f"csv:{trace}")
-    images = sum(w.num_images for w in windows)
-    expected = 4 * sum(w.end - w.start for w in windows) / images * 1e3
-    assert row.energy.energy_mj == pytest.approx(expected, rel=0.1)
-    assert row.energy.source == "external-csv"
-    assert row.latency_ms_median == good.latency_ms_median
-    assert latest_results(run.bench)[0] == row
+    assert row.name == "torch float"
+    assert row.energy.energy_mj == pytest.approx(80.0, rel=1e-3)
+    assert (row.energy.source, row.energy.failure) == ("external-csv", None)
+    assert latest_results(run.bench) == [old, row]
     with pytest.raises(BenchError, match="only the trace of an external meter"):
         attach_energy([run], "estimate:5")
 

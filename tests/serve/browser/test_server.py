@@ -186,3 +186,8 @@ def test_the_verb_prints_rows_and_links_apart(runs, assets, monkeypatch, capfd, 
     (row,) = json.loads(capfd.readouterr().out)
     assert (row["device"], row["latency_ms_median"]) == ("Laptop 1", 16.0)
     assert Path(tmp_path / "runs" / "devices.sqlite").stat().st_size > 0
+
+
+def test_browsers_measure_one_batch_size_at_a_time(runs):
+    with pytest.raises(BenchError, match="batch_size=1 8: browsers measure one size"):
+        bench_in_browsers(runs, BrowserConfig(), BenchConfig(batch_size=(1, 8)), tell=print)
