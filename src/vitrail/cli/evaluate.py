@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from vitrail.cli.display import Display, Output, OutputOptions, display, number, percent
+from vitrail.cli.display import Display, Output, OutputOptions, display, figure, number, percent
 from vitrail.cli.options import configured
 from vitrail.cli.run_data import load_run_data
 from vitrail.core.errors import ConfigError
@@ -16,18 +16,15 @@ from vitrail.core.files import atomic_path
 from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
 from vitrail.data import DataConfig, DataSplits, load_data
-from vitrail.evaluation import (
-    ClassificationReport,
-    confusion_figure,
-    evaluate as evaluate_predictor,
-    reliability_figure,
-)
+from vitrail.evaluation import evaluate_task, figures_of
 from vitrail.models import create_model
 from vitrail.report import evaluate_run
-from vitrail.tasks import ClassificationTask, load_task
+from vitrail.tasks import ClassificationTask, Task, load_task, task_of
 
 WEIGHTS = "torch-float"
 """How the evaluation of a run calls that of its weights."""
+
+HEADINGS = {"f1": "F1", "iou": "IoU", "ap": "AP"}
 
 FEW_CLASSES = 20
 """Up to so many classes the table has all of them, else only the ones with the lowest F1."""
@@ -105,24 +102,23 @@ def evaluate(config: EvaluateConfig, run: Path | None = None, /, *, output: Outp
             values = write_evaluation(Run.open(run), config.batch_size, progress=shown.progress)
             show_evaluation(shown, values)
         else:
-            report = evaluate_weights(shown, config) if run is None else _evaluate_elsewhere(shown, run, config)
-            values = report.to_dict()
-            show_report(shown, report)
+            kind = ClassificationTask if run is None else task_of(Run.open(run).read())
+            values = evaluate_weights(shown, config) if run is None else _evaluate_elsewhere(shown, run, config)
+            show_report(shown, values, [asdict(score) for score in kind.scores])
         shown.result(values)
 
 
 def write_evaluation(run: Run, batch_size: int = 64, *, progress: bool = False) -> dict[str, Any]:
     """Evaluate a run's weights and files on its held-out images; write ``run.evaluation`` and the figures."""
     values = evaluate_run(run, batch_size=batch_size, threads=torch.get_num_threads(), progress=progress)
-    report = ClassificationReport.from_dict(values["reports"][WEIGHTS])
     run.figures.mkdir(exist_ok=True)
-    for name, figure in (("confusion", confusion_figure(report)), ("reliability", reliability_figure(report))):
+    for name, figure_ in figures_of(values["reports"][WEIGHTS]).items():
         with atomic_path(run.figures / f"{name}.png") as path:
-            figure.savefig(path, dpi=120)
-    return {"split": values["split"], "reports": values["reports"]}
+            figure_.savefig(path, dpi=120)
+    return {name: values[name] for name in ("split", "scores", "reports")}
 
 
-def evaluate_weights(shown: Display, config: EvaluateConfig) -> ClassificationReport:
+def evaluate_weights(shown: Display, config: EvaluateConfig) -> dict[str, Any]:
     """Evaluate a weights file that no run belongs to."""
     assert config.model is not None
     assert config.data is not None
@@ -142,7 +138,7 @@ def evaluate_weights(shown: Display, config: EvaluateConfig) -> ClassificationRe
     return _evaluate_on(shown, task, data, changed(own, config), config)
 
 
-def _evaluate_elsewhere(shown: Display, folder: Path, config: EvaluateConfig) -> ClassificationReport:
+def _evaluate_elsewhere(shown: Display, folder: Path, config: EvaluateConfig) -> dict[str, Any]:
     run = Run.open(folder)
     data = load_run_data(run, other=config.data, progress=shown.progress)
     preprocessing = changed(Preprocessing.from_dict(run.read()["preprocessing"]), config)
@@ -150,13 +146,11 @@ def _evaluate_elsewhere(shown: Display, folder: Path, config: EvaluateConfig) ->
 
 
 def _evaluate_on(
-    shown: Display, task: Any, data: DataSplits[Any], preprocessing: Preprocessing, config: EvaluateConfig
-) -> ClassificationReport:
+    shown: Display, task: Task, data: DataSplits[Any], preprocessing: Preprocessing, config: EvaluateConfig
+) -> dict[str, Any]:
     for text in data.skipped:
         shown.say(f"skipped {text}")
-    return evaluate_predictor(
-        task, data.held_out, preprocessing, data.classes, batch_size=config.batch_size, progress=shown.progress
-    )
+    return evaluate_task(task, data.held_out, preprocessing, batch_size=config.batch_size, progress=shown.progress)
 
 
 def changed(preprocessing: Preprocessing, config: EvaluateConfig) -> Preprocessing:
@@ -172,32 +166,46 @@ def changed(preprocessing: Preprocessing, config: EvaluateConfig) -> Preprocessi
     return replace(preprocessing, **given)
 
 
-def show_report(shown: Display, report: ClassificationReport) -> None:
+def show_report(shown: Display, report: dict[str, Any], scores: list[dict[str, Any]]) -> None:
     """The headline and the classes."""
-    shown.say(
-        f"{report.num_images} images: top-1 {percent(report.top1)}, top-5 {percent(report.top5)}, "
-        f"loss {number(report.loss, 4)}, calibration error {percent(report.ece)}"
-    )
-    rows = [row for row in report.per_class if row.support]
+    facts = [f"{one['title']} {figure(report[one['name']], percentage=one['percent'])}" for one in scores]
+    facts.append(f"loss {number(report['loss'], 4)}")
+    if "ece" in report:
+        facts.append(f"calibration error {percent(report['ece'])}")
+    shown.say(f"{report['num_images']} images: {', '.join(facts)}")
+    rows = [row for row in report["per_class"] if row.get("support", 1)]
+    columns = [name for name in (rows[0] if rows else ()) if name not in ("name", "support")]
+    if not columns:
+        return
     title = "Classes"
     if len(rows) > FEW_CLASSES:
         title = f"The {FEW_CLASSES} most difficult of {len(rows)} classes"
-        rows = sorted(rows, key=lambda row: row.f1)[:FEW_CLASSES]
+        rows = sorted(rows, key=lambda row: row[columns[-1]])[:FEW_CLASSES]
+    counted = "support" in rows[0]
     shown.table(
         title,
-        ("class", "images", "precision", "recall", "F1"),
-        [(row.name, row.support, percent(row.precision), percent(row.recall), percent(row.f1)) for row in rows],
+        ("class", *(["images"] if counted else []), *(HEADINGS.get(name, name) for name in columns)),
+        [
+            (row["name"], *([row["support"]] if counted else []), *(percent(row[name]) for name in columns))
+            for row in rows
+        ],
     )
 
 
 def show_evaluation(shown: Display, values: dict[str, Any]) -> None:
     """The weights in detail, and what every file of the run reaches."""
-    show_report(shown, ClassificationReport.from_dict(values["reports"][WEIGHTS]))
+    scores = values["scores"]
+    show_report(shown, values["reports"][WEIGHTS], scores)
     shown.table(
         f"Every file, on the {values['split']} images",
-        ("file", "top-1", "top-5", "loss", "same class as the weights"),
+        ("file", *(one["title"] for one in scores), "loss", "same class as the weights"),
         [
-            (name, percent(r["top1"]), percent(r["top5"]), number(r["loss"], 4), percent(r["agreement"]))
-            for name, r in values["reports"].items()
+            (
+                name,
+                *(figure(report[one["name"]], percentage=one["percent"]) for one in scores),
+                number(report["loss"], 4),
+                percent(report["agreement"]),
+            )
+            for name, report in values["reports"].items()
         ],
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 from vitrail.bench import BenchConfig, BenchResult, bench_run, latest_results
 from vitrail.cli.bench import show_bench
-from vitrail.cli.display import Display, megabytes, number, percent
+from vitrail.cli.display import Display, figure, megabytes, number
 from vitrail.cli.evaluate import WEIGHTS, show_evaluation, write_evaluation
 from vitrail.cli.export import export_run, show_export
 from vitrail.cli.options import Groups
@@ -20,6 +20,7 @@ from vitrail.core.errors import RunError
 from vitrail.core.files import read_json
 from vitrail.core.run import Run
 from vitrail.report import write_report
+from vitrail.tasks import task_of
 from vitrail.training import TrainConfig, train
 
 
@@ -102,23 +103,24 @@ def summary(run: Run) -> dict[str, Any]:
     """
     if not run.evaluation.exists() or not run.bench.exists():
         raise RunError(f"run {run.folder} is incomplete; finish it with --resume")
-    top1 = {name: report["top1"] for name, report in read_json(run.evaluation)["reports"].items()}
-    rows = [_summary_row(result, top1) for result in latest_results(run.bench)]
+    score = task_of(run.read()).scores[0].name
+    values = {name: report[score] for name, report in read_json(run.evaluation)["reports"].items()}
+    rows = [_summary_row(result, score, values) for result in latest_results(run.bench)]
     return {
         "run": str(run.folder),
         "report": str(run.report),
-        "top1": top1[WEIGHTS],
+        score: values[WEIGHTS],
         "seconds": finished_stages(run),
         "files": rows,
     }
 
 
-def _summary_row(result: BenchResult, top1: dict[str, float]) -> dict[str, Any]:
+def _summary_row(result: BenchResult, score: str, values: dict[str, float]) -> dict[str, Any]:
     return {
         "file": result.file,
         "runtime": result.runtime,
         "variant": result.variant,
-        "top1": top1.get(f"onnx-{result.variant}" if result.file.endswith(".onnx") else WEIGHTS),
+        score: values.get(f"onnx-{result.variant}" if result.file.endswith(".onnx") else WEIGHTS),
         "size_bytes": result.size_bytes,
         "latency_ms": result.latency_ms_median,
         "latency_ratio": result.latency_ratio,
@@ -127,15 +129,15 @@ def _summary_row(result: BenchResult, top1: dict[str, float]) -> dict[str, Any]:
 
 def show_summary(shown: Display, run: Run) -> None:
     """The final table, and where the report is."""
-    facts = summary(run)
+    facts, score = summary(run), task_of(run.read()).scores[0]
     shown.table(
         "What you have now",
-        ("file", "runtime", "top-1", "size", "latency", "ratio to PyTorch"),
+        ("file", "runtime", score.title, "size", "latency", "ratio to PyTorch"),
         [
             (
                 row["file"],
                 row["runtime"],
-                percent(row["top1"]),
+                figure(row[score.name], percentage=score.percent),
                 megabytes(row["size_bytes"]),
                 number(row["latency_ms"], 2, " ms"),
                 number(row["latency_ratio"], 2, " x"),

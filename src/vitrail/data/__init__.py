@@ -2,20 +2,25 @@
 
 from vitrail.data.decode import IMAGE_SUFFIXES, MAX_PIXELS, decode_image
 from vitrail.data.image_set import ImageSet
+from vitrail.data.letterbox import Letterbox
 from vitrail.data.listing import find_images
 from vitrail.data.load import DataConfig, load_data
 from vitrail.data.loaders import TrainLoader, calibration_images, eval_loader, train_loader
+from vitrail.data.masks import IGNORE, MaskSet, load_masks
 from vitrail.data.samples import Samples
 from vitrail.data.splits import DataSplits
 from vitrail.data.transforms import AugmentConfig, fit_image
 
 __all__ = [
+    "IGNORE",
     "IMAGE_SUFFIXES",
     "MAX_PIXELS",
     "AugmentConfig",
     "DataConfig",
     "DataSplits",
     "ImageSet",
+    "Letterbox",
+    "MaskSet",
     "Samples",
     "TrainLoader",
     "calibration_images",
@@ -24,5 +29,6 @@ __all__ = [
     "find_images",
     "fit_image",
     "load_data",
+    "load_masks",
     "train_loader",
 ]

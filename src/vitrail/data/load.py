@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from vitrail.core.errors import ConfigError, DataError
 from vitrail.data.check import FileCheck, check_files
@@ -32,6 +33,9 @@ class DataConfig:
         max_bad_fraction: share of images that may be undecodable; they are listed and skipped.
         seed: decides the split; the same seed gives the same split on every machine.
         max_pixels: images with more pixels (height x width) count as undecodable.
+        ignore_classes: names of classes that are neither learnt nor measured (masks).
+        bad_annotations: what to do about boxes, masks and keypoints that are wrong: "refuse" all of the data, or "skip"
+            and list them.
     """
 
     path: str = "sample"
@@ -39,6 +43,8 @@ class DataConfig:
     max_bad_fraction: float = 0.01
     seed: int = 0
     max_pixels: int = MAX_PIXELS
+    ignore_classes: tuple[str, ...] = ()
+    bad_annotations: Literal["refuse", "skip"] = "refuse"
 
     def __post_init__(self) -> None:
         if not 0 < self.val_fraction <= 1:

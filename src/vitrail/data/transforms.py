@@ -135,6 +135,12 @@ def train_transform(preprocessing: Preprocessing, augment: AugmentConfig, *, mir
     return v2.Compose(steps)
 
 
+def colour_jitter(augment: AugmentConfig) -> list[v2.Transform]:
+    """For targets that have a place in the image: RandAugment's strength, but of colours alone."""
+    strength = augment.rand_augment_magnitude / 30 if augment.rand_augment_num_ops else 0.0
+    return [v2.ColorJitter(brightness=strength, contrast=strength, saturation=strength)] if strength else []
+
+
 class BatchMix:
     """Mixup or cutmix of a uint8 batch: (images, labels (b,)) to (uint8 images, soft labels (b, num_classes))."""
 

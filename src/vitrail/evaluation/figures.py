@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -51,6 +54,14 @@ def reliability_figure(report: ClassificationReport) -> Figure:
     histogram.bar(low, counts, width, align="edge", edgecolor="white", color="tab:grey")
     histogram.set(xlabel="confidence", ylabel="images")
     return figure
+
+
+def figures_of(report: Mapping[str, Any]) -> dict[str, Figure]:
+    """Every picture that a report of ``evaluation.json`` has the numbers for, by name."""
+    if "confusion" not in report:
+        return {}
+    whole = ClassificationReport.from_dict(dict(report))
+    return {"confusion": confusion_figure(whole), "reliability": reliability_figure(whole)}
 
 
 def _plain(names: list[str], limit: int = 24) -> list[str]:

@@ -4,13 +4,16 @@ The file holds all that the page needs of images, so that a report can be writte
 Its contents::
 
     {"split": "test" | "val",
+     "scores": [{"name", "title", "higher_is_better", "percent"}, ...], the task's, the one that decides first,
      "reports": {"torch-float": {...ClassificationReport.to_dict(), "agreement": 1.0},
                  "onnx-float": {...}, "onnx-int8": {...}},
      "examples": [{"name", "label", "predicted", "probability", "jpeg_base64"}, ...],
      "data": {"source", "fingerprint", "classes", "counts": {"train": [one a class], ...}, "skipped",
               "samples": [{"name", "label", "jpeg_base64"}, ...]}}
 
-``agreement`` is the share of images to which the file and the PyTorch model give the same class.
+Other tasks than classification have in ``reports`` what :func:`vitrail.evaluation.measure` gives, in ``examples`` the
+held-out images with their answers drawn over them (``truth_base64`` beside it where the task can draw the truth), and
+no ``counts``. ``agreement`` is the share of images to which the file and the PyTorch model give the same class.
 """
 
 from __future__ import annotations
@@ -18,24 +21,28 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from vitrail.bench import Session, onnx_variants, open_session
 from vitrail.core.files import write_json
 from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
-from vitrail.data import DataSplits, ImageSet, load_data
-from vitrail.evaluation import evaluate
-from vitrail.tasks import load_task
+from vitrail.data import DataSplits, ImageSet
+from vitrail.evaluation import evaluate, measure
+from vitrail.tasks import Task, load_task, task_of
 from vitrail.training import TrainConfig
 
 PICTURE_SIDE = 112
 """Pixels of the longer side of pictures in the page; a few kilobytes each."""
+
+DRAWN_SIDE = 320
+"""The same for answers that are drawn: a box or a border has to be seen."""
 
 Answers = Callable[[Tensor], Tensor]
 
@@ -43,7 +50,7 @@ Answers = Callable[[Tensor], Tensor]
 def evaluate_run(
     run: Run,
     *,
-    data: DataSplits[ImageSet] | None = None,
+    data: DataSplits[Any] | None = None,
     batch_size: int = 64,
     threads: int = 1,
     num_examples: int = 14,
@@ -70,25 +77,89 @@ def evaluate_run(
         BenchError: an exported file cannot be run.
     """
     description = run.read()
-    classes = tuple(description["classes"])
-    data = data or load_data(TrainConfig.from_dict(description["training"]).data, progress=progress)
-    data = data.align(classes)
-    preprocessing = Preprocessing.from_dict(description["preprocessing"])
-    logits: dict[str, Tensor] = {}
-    reports: dict[str, dict[str, Any]] = {}
-    for name, answers in _predictors(run, threads).items():
-        kept = _Kept(answers)
-        report = evaluate(kept, data.held_out, preprocessing, classes, batch_size=batch_size, progress=progress)
-        logits[name] = torch.cat(kept.logits)
-        reports[name] = report.to_dict() | {"agreement": agreement(logits[name], logits["torch-float"])}
-    values = {
-        "split": "val" if data.test is None else "test",
-        "reports": reports,
-        "examples": _examples(data.held_out, logits["torch-float"], classes, num_examples),
-        "data": _describe(data, num_samples),
-    }
+    kind = task_of(description)
+    data = data or kind.load_data(TrainConfig.from_dict(description["training"]).data, progress=progress)
+    data = data.align(description["classes"])
+    look = Look(
+        run=run,
+        data=data,
+        preprocessing=Preprocessing.from_dict(description["preprocessing"]),
+        batch_size=batch_size,
+        threads=threads,
+        num_examples=num_examples,
+        num_samples=num_samples,
+        progress=progress,
+    )
+    values = {"split": "val" if data.test is None else "test", "scores": [asdict(score) for score in kind.scores]}
+    values |= DETAILED.get(kind.name, look_at_task)(look)
     write_json(run.evaluation, values)
     return values
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What is evaluated, and how much of it is kept as pictures; see :func:`evaluate_run`."""
+
+    run: Run
+    data: DataSplits[Any]
+    preprocessing: Preprocessing
+    batch_size: int
+    threads: int
+    num_examples: int
+    num_samples: int
+    progress: bool
+
+
+def look_at_classes(look: Look) -> dict[str, Any]:
+    """Everything that is known of a classifier."""
+    data, classes = look.data, look.data.classes
+    logits: dict[str, Tensor] = {}
+    reports: dict[str, dict[str, Any]] = {}
+    for name, answers in _predictors(load_task(look.run).eval(), look).items():
+        kept = _Kept(answers)
+        report = evaluate(
+            kept, data.held_out, look.preprocessing, classes, batch_size=look.batch_size, progress=look.progress
+        )
+        logits[name] = torch.cat(kept.logits)
+        reports[name] = report.to_dict() | {"agreement": agreement(logits[name], logits["torch-float"])}
+    return {
+        "reports": reports,
+        "examples": _examples(data.held_out, logits["torch-float"], classes, look.num_examples),
+        "data": _describe(data, look.num_samples),
+    }
+
+
+def look_at_task(look: Look) -> dict[str, Any]:
+    """A task's own scores, and its answers drawn over images."""
+    task, data = load_task(look.run).eval(), look.data
+    reports = measure(
+        task,
+        _predictors(task, look),
+        data.held_out,
+        look.preprocessing,
+        batch_size=look.batch_size,
+        progress=look.progress,
+    )
+    parts = {"train": data.train, "val": data.val} | ({} if data.test is None else {"test": data.test})
+    about: dict[str, Any] = {"source": data.source, "fingerprint": data.fingerprint, "classes": list(data.classes)}
+    about |= {"counts": None, "totals": {name: len(part) for name, part in parts.items()}}
+    about |= {"skipped": list(data.skipped), "samples": []}
+    return {"reports": reports, "examples": _drawn(task, look), "data": about}
+
+
+def _drawn(task: Task, look: Look) -> list[dict[str, Any]]:
+    """Some of the held-out images with answers, and with the truth where the task can draw it."""
+    chosen = look.data.held_out.sample(look.num_examples, 0)
+    examples = []
+    for index, name in enumerate(chosen.names):
+        image, target = chosen[index]
+        drawn = task.draw(image, task.answer([image], look.preprocessing)[0])
+        if drawn is None:
+            continue
+        examples.append({"name": name, "jpeg_base64": picture(drawn, DRAWN_SIDE)})
+        if (truth := task.truth(target)) is not None and (shown := task.draw(image, truth)) is not None:
+            examples[-1]["truth_base64"] = picture(shown, DRAWN_SIDE)
+    return examples
 
 
 def agreement(logits: Tensor, reference: Tensor) -> float:
@@ -109,9 +180,9 @@ class _Kept:
         return answer
 
 
-def _predictors(run: Run, threads: int) -> dict[str, Answers]:
+def _predictors(task: nn.Module, look: Look) -> dict[str, Answers]:
     """The PyTorch model first, since the others are compared with it."""
-    task = load_task(run).eval()
+    run = look.run
 
     def eager(images: Tensor) -> Tensor:
         with torch.inference_mode():
@@ -120,7 +191,7 @@ def _predictors(run: Run, threads: int) -> dict[str, Answers]:
     predictors: dict[str, Answers] = {"torch-float": eager}
     for variant in onnx_variants(run):
         if run.onnx(variant).exists():
-            predictors[f"onnx-{variant}"] = _from_session(open_session(run.onnx(variant), "onnxruntime", threads))
+            predictors[f"onnx-{variant}"] = _from_session(open_session(run.onnx(variant), "onnxruntime", look.threads))
     return predictors
 
 
@@ -183,10 +254,14 @@ def in_turn(labels: Tensor, count: int) -> list[int]:
     return [index for _, _, index in sorted(ranks)[:count]]
 
 
-def picture(image: Tensor) -> str:
-    """A uint8 RGB image (3, h, w) as base64 of a small JPEG."""
+def picture(image: Tensor, side: int = PICTURE_SIDE) -> str:
+    """A uint8 RGB image (3, h, w) as base64 of a small JPEG, at most ``side`` pixels a side."""
     pixels = Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy()))
-    pixels.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
+    pixels.thumbnail((side, side))
     buffer = io.BytesIO()
     pixels.save(buffer, "JPEG", quality=85)
     return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+DETAILED: dict[str, Callable[[Look], dict[str, Any]]] = {"classification": look_at_classes}
+"""Tasks of which more is known than their scores."""

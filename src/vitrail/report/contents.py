@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from markupsafe import Markup
@@ -13,6 +13,7 @@ from vitrail.bench import BenchResult, latest_results, onnx_variants, pareto_fro
 from vitrail.core.files import read_json
 from vitrail.core.run import Run
 from vitrail.report.charts import ParetoPoint, curves, pareto_plot, reliability_diagram
+from vitrail.tasks import ClassificationTask, task_of
 
 NAMES = {"torch-float": "PyTorch, float"}
 RUNTIME_NAMES = {
@@ -31,7 +32,9 @@ class Accuracy:
 
     Attributes:
         split: "test" or "val".
-        rows: one an evaluated file: its report, with ``name`` and the ``change`` of top-1 from the first.
+        scores: the task's, as in ``evaluation.json``; the first is the main one.
+        rows: one an evaluated file: its report, with ``name``, the ``value`` of the main score, and its ``change`` from
+            the first.
         first: the PyTorch model's report.
         confusions: (label, predicted, count) of the most frequent wrong answers, most frequent first.
         matrix: the confusion matrix if it is small enough to be shown, as rows of (count, share of the row).
@@ -39,6 +42,7 @@ class Accuracy:
     """
 
     split: str
+    scores: Sequence[Mapping[str, Any]]
     rows: Sequence[Mapping[str, Any]]
     first: Mapping[str, Any]
     confusions: Sequence[tuple[str, str, int]]
@@ -52,12 +56,14 @@ def read_accuracy(evaluation: Mapping[str, Any] | None) -> Accuracy | None:
     if not evaluation or not reports:
         return None
     first = reports.get("torch-float") or next(iter(reports.values()))
+    scores = evaluation.get("scores") or [asdict(score) for score in ClassificationTask.scores]
+    main = scores[0]["name"]
     rows = [
-        report | {"name": report_name(key), "change": report["top1"] - first["top1"], "key": key}
+        report | {"name": report_name(key), "value": report[main], "change": report[main] - first[main], "key": key}
         for key, report in reports.items()
     ]
     classes = [row["name"] for row in first["per_class"]]
-    counts = first["confusion"]
+    counts = first.get("confusion", [])
     wrong = [
         (classes[i], classes[j], count)
         for i, row in enumerate(counts)
@@ -67,10 +73,11 @@ def read_accuracy(evaluation: Mapping[str, Any] | None) -> Accuracy | None:
     bins = {row["name"]: row["calibration"] for row in rows if row.get("calibration")}
     return Accuracy(
         split={"val": "validation"}.get(evaluation["split"], evaluation["split"]),
+        scores=scores,
         rows=rows,
         first=first,
         confusions=sorted(wrong, key=lambda one: -one[2])[:8],
-        matrix=[[(n, n / max(sum(row), 1)) for n in row] for row in counts] if len(counts) <= MAX_MATRIX else None,
+        matrix=[[(n, n / max(sum(row), 1)) for n in row] for row in counts] if 0 < len(counts) <= MAX_MATRIX else None,
         reliability=reliability_diagram(
             "reliability",
             "Accuracy over confidence for every evaluated file; on the diagonal, confidence is honest.",
@@ -102,8 +109,8 @@ class Speed:
     """The size-and-latency section.
 
     Attributes:
-        rows: one a candidate: ``result``, ``name``, ``top1`` (None if unknown), ``width`` of its bar in percent,
-            ``on_front``.
+        rows: one a candidate: ``result``, ``name``, ``top1`` (or the task's main score; None if unknown), ``width``
+            of its bar in percent, ``on_front``.
         setting: threads, images a run, image size, in words.
         baseline: what ratios are taken to; empty where nothing could be timed.
         contended: some row was disturbed.
@@ -127,7 +134,8 @@ def read_speed(run: Run, accuracy: Accuracy | None) -> Speed | None:
     results = latest_results(run.bench)
     if not results:
         return None
-    top1 = {row["key"]: row["top1"] for row in accuracy.rows} if accuracy else {}
+    top1 = {row["key"]: row["value"] for row in accuracy.rows} if accuracy else {}  # or the task's main score
+    main = accuracy.scores[0] if accuracy else None
     contended = any(result.contended for result in results)
     # A busy machine stretches wall time by what the others do; processor time is what the model costs.
     field = "cpu_ms_median" if contended else "latency_ms_median"
@@ -153,19 +161,19 @@ def read_speed(run: Run, accuracy: Accuracy | None) -> Speed | None:
         contended=contended,
         energy=any(result.energy for result in results),
         estimated=any(result.energy.estimated for result in results if result.energy),
-        plot=_plot(rows, field, cost),
+        plot=_plot(rows, field, cost, main) if main else None,
         cost=cost,
     )
 
 
-def _plot(rows: Sequence[Mapping[str, Any]], field: str, cost: str) -> Markup | None:
+def _plot(rows: Sequence[Mapping[str, Any]], field: str, cost: str, main: Mapping[str, Any]) -> Markup | None:
     """Accuracy over what ``field`` of the results says; None where no row has both."""
     points = [
         ParetoPoint(
             label=row["name"],
             group=row["result"].runtime,
             cost=getattr(row["result"], field),
-            quality=100 * row["top1"],
+            quality=(100 if main["percent"] else 1) * row["top1"],
             on_front=row["on_front"],
         )
         for row in rows
@@ -174,8 +182,8 @@ def _plot(rows: Sequence[Mapping[str, Any]], field: str, cost: str) -> Markup | 
     if not points:
         return None
     best = ", ".join(point.label for point in points if point.on_front)
-    alt = f"Top-1 accuracy over {cost} of {len(points)} candidates. Nobody beats: {best}."
-    return pareto_plot("pareto", alt, points, f"{cost}, median (ms)", "top-1 (%)")
+    alt = f"{main['title']} over {cost} of {len(points)} candidates. Nobody beats: {best}."
+    return pareto_plot("pareto", alt, points, f"{cost}, median (ms)", main["title"] + " (%)" * main["percent"])
 
 
 def _different_settings(results: Sequence[BenchResult]) -> list[str]:
@@ -216,10 +224,14 @@ def read_curves(run: Run) -> list[Markup]:
         return {label: column(name) for name, label in names.items() if name in rows[0]}
 
     epochs = column("epoch")
+    scores = task_of({"task": "classification"} | run.read()).scores
+    shares = {f"val_{score.name}": score.title for score in scores if score.percent}
+    numbers = {f"val_{score.name}": score.title for score in scores if not score.percent}
     charts = []
     for name, title, lines, percent in (
         ("loss", "Loss", present({"train_loss": "training", "val_loss": "validation"}), False),
-        ("accuracy", "Validation accuracy", present({"val_top1": "top-1", "val_top5": "top-5"}), True),
+        ("accuracy", "Validation accuracy", present(shares), True),
+        ("scores", "Validation scores", present(numbers), False),
         ("learning-rate", "Learning rate", present({"learning_rate": "learning rate"}), False),
     ):
         if lines:

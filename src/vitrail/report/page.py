@@ -50,7 +50,9 @@ def write_report(run: Run) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=percent, points=points, number=number, megabytes=megabytes)
+    environment.filters.update(
+        percent=percent, points=points, score=score, difference=difference, number=number, megabytes=megabytes
+    )
     html = environment.get_template("report.html.j2").render(
         name=run.folder.name,
         run=description,
@@ -58,7 +60,7 @@ def write_report(run: Run) -> Path:
         data=_data(description, evaluation),
         curves=read_curves(run),
         accuracy=accuracy,
-        examples=[e | {"wrong": e["label"] != e["predicted"]} for e in (evaluation or {}).get("examples", [])],
+        examples=[e | {"wrong": e.get("label") != e.get("predicted")} for e in (evaluation or {}).get("examples", [])],
         exports=exports,
         quantization=read_quantization(run),
         speed=speed,
@@ -76,10 +78,13 @@ def key_figures(
     """(figure, what it is, what it is compared with) for the head of the page."""
     figures = []
     if accuracy:
-        figures.append((percent(accuracy.first["top1"]), "top-1, float", f"on {accuracy.first['num_images']} images"))
+        main, first = accuracy.scores[0], accuracy.rows[0]
+        title = main["title"]
+        figures.append((score(first["value"], main), f"{title}, float", f"on {accuracy.first['num_images']} images"))
         for row in accuracy.rows:
             if row["key"] == "onnx-int8":
-                figures.append((percent(row["top1"]), "top-1, int8", f"{points(row['change'])} against float"))
+                change = f"{difference(row['change'], main)} against float"
+                figures.append((score(row["value"], main), f"{title}, int8", change))
     measured = [row for row in speed.rows if row["ratio"]] if speed else []
     if measured and speed:
         best = min(measured, key=lambda row: row["ratio"])
@@ -124,6 +129,16 @@ def _data(description: Mapping[str, Any], evaluation: Mapping[str, Any] | None) 
 def percent(value: float | None, digits: int = 1) -> str:
     """A share as a percentage."""
     return MISSING if value is None else f"{100 * value:.{digits}f} %"
+
+
+def score(value: float | None, about: Mapping[str, Any]) -> str:
+    """A figure of merit as its description in ``evaluation.json`` wants it."""
+    return percent(value) if about["percent"] else number(value)
+
+
+def difference(value: float, about: Mapping[str, Any]) -> str:
+    """The same for the difference of two, with its sign."""
+    return points(value) if about["percent"] else f"{value:+.4g}".replace("-", "\u2212")
 
 
 def points(value: float) -> str:

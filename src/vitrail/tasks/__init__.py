@@ -3,6 +3,7 @@
 from vitrail.tasks.base import NoOptions, Score, Task
 from vitrail.tasks.classification import ClassificationTask, ClassScore
 from vitrail.tasks.create import TASKS, create_task, find_task, load_task, task_of
+from vitrail.tasks.segmentation import SegmentationTask
 
 __all__ = [
     "TASKS",
@@ -10,6 +11,7 @@ __all__ = [
     "ClassificationTask",
     "NoOptions",
     "Score",
+    "SegmentationTask",
     "Task",
     "create_task",
     "find_task",

@@ -152,7 +152,7 @@ class Task(nn.Module, ABC):
     @abstractmethod
     def metrics(self) -> Metric | MetricCollection:
         """Fresh metrics, to be fed with (raw output, targets); they compute a dictionary with the names in
-        :attr:`scores`, all of them scalars."""
+        :attr:`scores`. What has one value for each class, such as ``iou_per_class``, is shown by evaluation alone."""
 
     def agreement(self, output: Tensor, reference: Tensor) -> float:
         """Share of places at which two raw outputs have their largest value in the same channel."""
@@ -184,6 +184,11 @@ class Task(nn.Module, ABC):
     @abstractmethod
     def to_dict(self, answer: Any) -> dict[str, Any]:
         """An answer as JSON knows it."""
+
+    def truth(self, target: Any) -> Any | None:
+        """A target of the data (see :meth:`vitrail.data.Samples.target`) as an answer, to be drawn; None if it cannot
+        be."""
+        return None
 
     def draw(self, image: Tensor, answer: Any) -> Tensor | None:
         """A uint8 picture (3, h, w) of an answer over its image; None where a picture would say nothing."""

@@ -84,7 +84,8 @@ class TrainingModule(LightningModule):
         """Every process computes: the metrics are summed over all of them."""
         scores = {"train_loss": self.train_loss.compute(), "val_loss": self.val_loss.compute()}
         scores |= {f"val_{name}": value for name, value in self.val_metrics.compute().items()}
-        self.scores = {name: float(value) for name, value in scores.items()}
+        # what is not one number is a detail (a figure for each class) that evaluation shows
+        self.scores = {name: float(value) for name, value in scores.items() if value.numel() == 1}
 
     def _prepare(self, batch: Batch) -> Tensor:
         return self.preprocessing.normalize(batch.images).contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,23 @@
+"""Colours of classes, and drawing over images."""
+
+from __future__ import annotations
+
+import colorsys
+
+import torch
+from torch import Tensor
+
+GOLDEN = 0.618034
+"""Hues this far apart never come close to one another, however many there are."""
+
+
+def class_colours(count: int) -> Tensor:
+    """(count, 3) uint8, clearly different for neighbours, the same at every call."""
+    colours = [colorsys.hsv_to_rgb(i * GOLDEN % 1, (0.9, 0.55)[i % 2], (1.0, 0.8, 0.6)[i % 3]) for i in range(count)]
+    return (torch.tensor(colours).reshape(count, 3) * 255).round().to(torch.uint8)
+
+
+def blend(image: Tensor, colours: Tensor, strength: float = 0.5) -> Tensor:
+    """uint8 (3, h, w) under colours of the same shape."""
+    mixed = (1 - strength) * image.float() + strength * colours.float()
+    return mixed.round().clamp(0, 255).to(torch.uint8)

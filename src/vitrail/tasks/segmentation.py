@@ -1,0 +1,224 @@
+"""Of which class is every pixel?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vitrail.core.errors import ConfigError
+from vitrail.core.types import ImageSize, Preprocessing
+from vitrail.data import IGNORE, DataConfig, DataSplits, Letterbox, MaskSet, load_masks
+from vitrail.models import Backbone
+from vitrail.tasks.base import Score, Task, entry
+from vitrail.tasks.colours import blend, class_colours
+from vitrail.tasks.pyramid import Pyramid
+from vitrail.tasks.semantic_heads import HEADS, AuxiliaryHead, resize_to
+
+if TYPE_CHECKING:
+    from torchmetrics import MetricCollection
+
+OVERLAP = 1 / 3
+"""Share of a window that it has in common with the next one."""
+
+SLIDE_ABOVE = 1.5
+"""Images that would be shrunk by more than this are looked at through windows, where ``inference`` is "auto"."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentationOptions:
+    """
+    Attributes:
+        head: "semantic_fpn" or "upernet".
+        width: channels of the head.
+        auxiliary: weight of a second loss on the level before the last; 0 leaves its head away.
+        inference: "fit" shrinks the whole image into the model's size, "slide" moves a window of that size over it,
+            "auto" takes windows for large images.
+    """
+
+    head: Literal["semantic_fpn", "upernet"] = "semantic_fpn"
+    width: int = 128
+    auxiliary: float = 0.4
+    inference: Literal["auto", "fit", "slide"] = "auto"
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.auxiliary < 0:
+            raise ConfigError(f"width={self.width}, auxiliary={self.auxiliary}: need 1 or more, and 0 or more")
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """The classes of an image's pixels.
+
+    Attributes:
+        labels: class indices (h, w), uint8.
+        shares: (class name, index, share of the pixels) of every class that occurs, the largest first.
+    """
+
+    labels: Tensor
+    shares: tuple[tuple[str, int, float], ...]
+
+
+class SegmentationTask(Task):
+    """A head on the backbone's pyramid gives every pixel a class.
+
+    Args:
+        backbone: any, see :class:`~vitrail.tasks.pyramid.Pyramid`.
+        classes: names, in the order of the labels.
+        options: head and inference.
+        label_smoothing: as for classification.
+    """
+
+    name = "segmentation"
+    scores = (
+        Score(name="miou", title="mIoU"),
+        Score(name="pixel_accuracy", title="pixel accuracy"),
+    )
+    columns = {"class": "text", "share": "percent"}
+    Options = SegmentationOptions
+    crop_fraction = 1.0
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        classes: Sequence[str],
+        options: SegmentationOptions | None = None,
+        *,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(backbone, classes)
+        if len(self.classes) < 2:
+            raise ConfigError(f"{len(self.classes)} classes: telling classes apart needs at least 2")
+        self.options = options or SegmentationOptions()
+        self.label_smoothing = label_smoothing
+        self.pyramid = Pyramid(backbone)
+        channels, count, width = self.pyramid.channels, len(self.classes), self.options.width
+        self.head = HEADS[self.options.head](channels, count, width)
+        self.auxiliary = AuxiliaryHead(channels[-2], count, width) if self.options.auxiliary else None
+
+    @classmethod
+    def load_data(cls, config: DataConfig, *, progress: bool = False) -> DataSplits[MaskSet]:
+        """Folders of images and masks: :func:`vitrail.data.load_masks`."""
+        return load_masks(config, progress=progress)
+
+    @classmethod
+    def create(cls, backbone: Backbone, description: Mapping[str, Any]) -> Self:
+        """From ``classes``, the options and ``training.label_smoothing``."""
+        smoothing = (description.get("training") or {}).get("label_smoothing", 0.0)
+        classes = [str(name) for name in entry(description, "classes", list | tuple)]
+        return cls(backbone, classes, cls.read_options(description), label_smoothing=smoothing)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised images (b, c, h, w) to logits (b, num_classes, h, w)."""
+        return resize_to(self.head(self.pyramid(self.backbone, images)), images)
+
+    def loss(self, output: Tensor, targets: Tensor) -> Tensor:
+        """Cross-entropy of logits (b, num_classes, h, w) with class indices (b, h, w), without the ignored."""
+        smoothing = self.label_smoothing if self.training else 0.0
+        total = F.cross_entropy(
+            output.float(), targets, ignore_index=IGNORE, label_smoothing=smoothing, reduction="sum"
+        )
+        return total / (targets != IGNORE).sum().clamp(min=1)
+
+    def training_loss(self, images: Tensor, targets: Tensor) -> Tensor:
+        """With the auxiliary head's part."""
+        maps = self.pyramid(self.backbone, images)
+        loss = self.loss(resize_to(self.head(maps), images), targets)
+        if self.auxiliary is None:
+            return loss
+        return loss + self.options.auxiliary * self.loss(resize_to(self.auxiliary(maps[-2]), images), targets)
+
+    def predict(self, output: Tensor) -> list[Segmentation]:
+        """Logits (b, num_classes, h, w) to the most probable class of every pixel."""
+        return [self._describe(labels) for labels in output.argmax(1).to(torch.uint8).cpu()]
+
+    def metrics(self) -> MetricCollection:
+        """``miou`` over the classes that occur, ``pixel_accuracy``, and ``iou_per_class``."""
+        from torchmetrics import MetricCollection
+        from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
+
+        same: dict[str, Any] = {"num_classes": len(self.classes), "ignore_index": IGNORE, "validate_args": False}
+        return MetricCollection(
+            {
+                "miou": MulticlassJaccardIndex(average="macro", **same),
+                "pixel_accuracy": MulticlassAccuracy(average="micro", **same),
+                "iou_per_class": MulticlassJaccardIndex(average="none", **same),
+            },
+            compute_groups=False,
+        )
+
+    def answer(
+        self, images: Sequence[Tensor], preprocessing: Preprocessing, top_k: int | None = None
+    ) -> list[Segmentation]:
+        """Every image at its own size, shrunk into the model's or through windows."""
+        return [self._describe(self._label(image, preprocessing), top_k) for image in images]
+
+    @torch.inference_mode()
+    def _label(self, image: Tensor, preprocessing: Preprocessing) -> Tensor:
+        box = Letterbox.of((image.shape[-2], image.shape[-1]), preprocessing.image_size)
+        shrinks = min(box.scale) * SLIDE_ABOVE < 1
+        slide = self.options.inference == "slide" or (self.options.inference == "auto" and shrinks)
+        probabilities = self._slide(image, preprocessing) if slide else self._whole(image, preprocessing)
+        return probabilities.argmax(0).to(torch.uint8).cpu()
+
+    def _whole(self, image: Tensor, preprocessing: Preprocessing) -> Tensor:
+        """Probabilities (num_classes, h, w) from the whole image in the model's frame."""
+        box = Letterbox.of((image.shape[-2], image.shape[-1]), preprocessing.image_size)
+        device = next(self.parameters()).device
+        logits = self(preprocessing.normalize(box.image(image, preprocessing).unsqueeze(0).to(device)))
+        inner = logits[..., : box.inner[0], : box.inner[1]].softmax(1)
+        return F.interpolate(inner, size=box.original, mode="bilinear", align_corners=False).squeeze(0)
+
+    def _slide(self, image: Tensor, preprocessing: Preprocessing) -> Tensor:
+        """Mean probabilities of overlapping windows at the image's own scale."""
+        height, width = image.shape[-2:]
+        total = torch.zeros(len(self.classes), height, width)
+        count = torch.zeros(height, width)
+        for top, left in windows((height, width), preprocessing.image_size):
+            bottom, right = top + preprocessing.image_size[0], left + preprocessing.image_size[1]
+            part = image[..., top:bottom, left:right]  # smaller than the window only where the image is
+            place = (slice(top, top + part.shape[-2]), slice(left, left + part.shape[-1]))
+            total[:, *place] += self._whole(part, preprocessing).cpu()
+            count[place] += 1
+        return total / count
+
+    def _describe(self, labels: Tensor, top_k: int | None = None) -> Segmentation:
+        counts = torch.bincount(labels.flatten().long(), minlength=len(self.classes)) / max(labels.numel(), 1)
+        order = counts.argsort(descending=True, stable=True).tolist()
+        shares = [(self.classes[i], i, float(counts[i])) for i in order if counts[i] > 0]
+        return Segmentation(labels, tuple(shares[:top_k]))
+
+    def rows(self, answer: Segmentation) -> list[tuple[Any, ...]]:
+        """One a class."""
+        return [(name, share) for name, _, share in answer.shares]
+
+    def to_dict(self, answer: Segmentation) -> dict[str, Any]:
+        """``classes``: label, index and share of each."""
+        return {"classes": [{"label": name, "index": index, "share": share} for name, index, share in answer.shares]}
+
+    def truth(self, target: Tensor) -> Segmentation:
+        """A mask (h, w); what is ignored stays uncoloured."""
+        return Segmentation(target, ())
+
+    def draw(self, image: Tensor, answer: Segmentation) -> Tensor:
+        """The image under transparent colours, one a class."""
+        known = answer.labels < len(self.classes)
+        colours = class_colours(len(self.classes))[answer.labels.long() * known].permute(2, 0, 1)
+        return torch.where(known, blend(image, colours), image)
+
+
+def windows(size: ImageSize, window: ImageSize) -> Iterator[tuple[int, int]]:
+    """Top left corners of overlapping windows that cover an image; an image smaller than a window needs one."""
+    for top in _starts(size[0], window[0]):
+        for left in _starts(size[1], window[1]):
+            yield top, left
+
+
+def _starts(length: int, window: int) -> list[int]:
+    last = max(length - window, 0)
+    count = -(-last // max(round(window * (1 - OVERLAP)), 1)) + 1
+    return [round(last * i / max(count - 1, 1)) for i in range(count)]

@@ -1,0 +1,99 @@
+"""Tasks that say more than one class an image, through the verbs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vitrail.cli.main import main
+
+Capture = pytest.CaptureFixture[str]
+
+TINY = [
+    *("--model", "edgevit_nano_stride2", "--image-size", "32", "--epochs", "6", "--batch-size", "4"),
+    *("--num-workers", "0", "--learning-rate", "3e-3", "--rand-augment-num-ops", "0", "--ema-decay", "0.8"),
+    *("--drop-path-rate", "0"),
+]
+QUICK = [
+    *("--min-runs", "2", "--min-seconds", "0", "--warmup-runs", "1", "--no-memory", "--runtimes", "onnxruntime"),
+]
+
+
+def result(capsys: Capture, words: list[str]) -> Any:
+    """What a verb prints with ``--json``."""
+    capsys.readouterr()
+    assert main([*words, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Green ground below a grey sky, with a red box on it."""
+    folder = tmp_path_factory.mktemp("scenes")
+    random = np.random.default_rng(0)
+    for part, count in (("train", 12), ("val", 4)):
+        for name in ("images", "masks"):
+            (folder / part / name).mkdir(parents=True)
+        for index in range(count):
+            mask = np.zeros((30, 40), np.uint8)
+            mask[random.integers(8, 20) :] = 1
+            top, left = random.integers(4, 18), random.integers(2, 28)
+            mask[top : top + 9, left : left + 9] = 2
+            colours = np.array([[150, 150, 160], [40, 160, 50], [200, 30, 30]])[mask]
+            pixels = np.clip(colours + random.integers(-20, 20, colours.shape), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / part / "images" / f"{index}.png")
+            Image.fromarray(mask).save(folder / part / "masks" / f"{index}.png")
+    (folder / "classes.txt").write_text("sky\nground\nbox\n")
+    return folder
+
+
+def test_segmentation_goes_the_whole_way(scenes: Path, tmp_path: Path, capsys: Capture) -> None:
+    run = str(tmp_path / "run")
+    words = ["--task", "segmentation", "--option.width", "16", "--num-images", "8", "--data", str(scenes), "--run", run]
+    facts = result(capsys, ["run", *words, *TINY, *QUICK])
+    assert facts["miou"] > 0.6
+    files = {row["file"]: row["miou"] for row in facts["files"]}
+    assert files["model.onnx"] == pytest.approx(facts["miou"], abs=1e-3)
+    assert files["model.int8.onnx"] > 0.5
+    evaluation = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert evaluation["reports"]["onnx-float"]["agreement"] > 0.999
+    assert [row["name"] for row in evaluation["reports"]["torch-float"]["per_class"]] == ["sky", "ground", "box"]
+    page = (tmp_path / "run" / "report.html").read_text()
+    for text in ("mIoU", "pixel accuracy", "Class by class", "ground", "What is annotated in"):
+        assert text in page
+    assert "calibration error" not in page
+
+    assert main(["predict", run, str(scenes / "val" / "images"), "--csv", "--out", str(tmp_path / "pictures")]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert {row["class"] for row in rows} <= {"sky", "ground", "box"}
+    assert {path.name for path in (tmp_path / "pictures").iterdir()} == {f"{i}.png" for i in range(4)}
+    with Image.open(tmp_path / "pictures" / "0.png") as picture:
+        assert picture.size == (40, 30)
+    assert main(["evaluate", run, "--data", str(scenes)]) == 0
+    assert "4 images: mIoU" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("train --task cooking", "unknown task 'cooking'; known: classification, segmentation"),
+        ("train --task segmentation --option.heads x", "has no option 'heads'; it has head, width"),
+        ("train --task segmentation --data nowhere", "data folder nowhere does not exist; give images/ and masks/"),
+        ("train --task segmentation --data DATA --mixup-alpha 0.2", "only images with one class each can be mixed"),
+        ("train --task segmentation --data DATA --bad-annotations ignore", "--bad-annotations. Choose from"),
+    ],
+)
+def test_mistakes_get_one_line(words: str, message: str, scenes: Path, tmp_path: Path, capsys: Capture) -> None:
+    given = [str(scenes) if word == "DATA" else word for word in words.split()]
+    capsys.readouterr()
+    assert main([*given, *TINY, "--run", str(tmp_path / "run")]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.count("\n") == 1

@@ -1,0 +1,92 @@
+"""Every head on every family: it computes, it learns, and its file agrees with it.
+
+The fast part takes a family with stages, a plain one, and one of fixed windows; the slow part takes all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from vitrail.core.types import Preprocessing
+from vitrail.export import export_onnx
+from vitrail.models import FAMILIES, Backbone, create_model
+from vitrail.tasks import SegmentationTask, Task
+from vitrail.tasks.segmentation import SegmentationOptions
+
+SMALL = {family.name: next(name for name in family.ours if "nano" in name) for family in FAMILIES.values()}
+FAST = ("edgevit", "vit", "maxvit")
+
+
+def segmentation(head: Any) -> Callable[[Backbone, Tensor], tuple[Task, Any]]:
+    def make(backbone: Backbone, images: Tensor) -> tuple[Task, Any]:
+        targets = (images[:, 0] > 0).long()
+        targets[:, :4] = 255
+        return SegmentationTask(backbone, ("a", "b", "c"), SegmentationOptions(head=head, width=16)), targets
+
+    return make
+
+
+HEADS = {name: segmentation(name) for name in ("semantic_fpn", "upernet")}
+
+EVERY = [
+    pytest.param(family, head, marks=() if family in FAST else pytest.mark.slow, id=f"{family}-{head}")
+    for family in FAMILIES
+    for head in HEADS
+]
+
+
+def build(family: str, head: str) -> tuple[Task, Tensor, Any]:
+    torch.manual_seed(0)
+    backbone = create_model(SMALL[family], num_classes=0)
+    images = torch.randn(2, 3, *backbone.config.image_size)
+    task, targets = HEADS[head](backbone, images)
+    return task, images, targets
+
+
+@pytest.mark.parametrize(("family", "head"), EVERY)
+def test_ten_steps_lower_the_loss(family: str, head: str) -> None:
+    task, images, targets = build(family, head)
+    task.train()
+    optimizer = torch.optim.AdamW(task.parameters(), lr=2e-3)
+    losses = []
+    for _ in range(10):
+        loss = task.training_loss(images, targets)
+        optimizer.zero_grad()
+        loss.backward()
+        missing = [
+            name
+            for name, parameter in task.named_parameters()
+            if parameter.grad is None and not name.startswith("backbone.")
+        ]
+        assert not missing
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.9 * losses[0], losses
+
+
+@pytest.mark.parametrize(
+    ("family", "head"),
+    [
+        pytest.param(family, head, marks=() if (family, head) in FILES else pytest.mark.slow, id=f"{family}-{head}")
+        for FILES in [(("edgevit", "semantic_fpn"),)]
+        for family in FAMILIES
+        for head in HEADS
+    ],
+)
+def test_the_file_agrees(family: str, head: str, tmp_path: Path) -> None:
+    task, images, _ = build(family, head)
+    size = task.backbone.config.image_size
+    record = export_onnx(
+        task.eval(),
+        tmp_path / "model.onnx",
+        preprocessing=Preprocessing(image_size=size),
+        classes=task.classes,
+        images=images,
+    )
+    assert record.max_relative_error < 1e-4

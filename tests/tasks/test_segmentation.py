@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vitrail.core.errors import ConfigError
+from vitrail.core.types import FeatureInfo, Preprocessing
+from vitrail.data import IGNORE
+from vitrail.models import create_model
+from vitrail.tasks import SegmentationTask
+from vitrail.tasks.colours import class_colours
+from vitrail.tasks.pyramid import choose_levels
+from vitrail.tasks.segmentation import SegmentationOptions, windows
+from vitrail.tasks.semantic_heads import average_cells
+
+CLASSES = ("sky", "road", "car")
+
+
+def make(**options: object) -> SegmentationTask:
+    backbone = create_model("edgevit_nano_stride2", num_classes=0)
+    return SegmentationTask(backbone, CLASSES, SegmentationOptions(width=16, **options))
+
+
+@pytest.mark.parametrize("size", [(5, 7), (6, 6), (13, 4)])
+def test_cells_are_adaptive_average_pooling(size: tuple[int, int]) -> None:
+    x = torch.randn(2, 3, *size, dtype=torch.float64)
+    for cells in (1, 2, 3, 6):
+        torch.testing.assert_close(average_cells(x, cells), F.adaptive_avg_pool2d(x, cells))
+
+
+def test_levels_are_the_last_of_each_stride() -> None:
+    info = [FeatureInfo(name=str(i), channels=8, stride=s) for i, s in enumerate((2, 2, 4, 8, 16, 16, 32))]
+    assert choose_levels(info) == [2, 3, 5, 6]
+    assert choose_levels(info[:2]) == [1]
+
+
+@pytest.mark.parametrize("head", ["semantic_fpn", "upernet"])
+def test_logits_have_the_size_of_the_image(head: str) -> None:
+    task = make(head=head).eval()
+    assert task(torch.randn(2, 3, 48, 64)).shape == (2, 3, 48, 64)
+
+
+def test_ignored_pixels_count_for_nothing() -> None:
+    task = make().eval()
+    output, targets = torch.randn(2, 3, 4, 4), torch.randint(0, 3, (2, 4, 4))
+    targets[:, :2] = IGNORE
+    picked = -output.log_softmax(1)[:, :, 2:].gather(1, targets[:, 2:].unsqueeze(1))
+    torch.testing.assert_close(task.loss(output, targets), picked.mean())
+    assert task.loss(output, torch.full((2, 4, 4), IGNORE)) == 0
+    metrics = task.metrics()
+    metrics.update(F.one_hot(targets.clamp(max=2), 3).permute(0, 3, 1, 2).float(), targets)
+    values = metrics.compute()
+    assert values["miou"] == values["pixel_accuracy"] == 1
+
+
+def test_scores_by_hand() -> None:
+    metrics = make().metrics()
+    predicted, targets = torch.tensor([[[0, 0, 1, 1]]]), torch.tensor([[[0, 1, 1, IGNORE]]])
+    metrics.update(F.one_hot(predicted, 3).permute(0, 3, 1, 2).float(), targets)
+    values = metrics.compute()
+    assert values["pixel_accuracy"] == pytest.approx(2 / 3)
+    assert values["iou_per_class"].tolist() == [0.5, 0.5, 0.0]
+    assert values["miou"] == 0.5, "a class that does not occur is no mistake"
+
+
+def test_the_auxiliary_head_adds_its_share() -> None:
+    task = make(auxiliary=0.5).eval()
+    images, targets = torch.randn(2, 3, 48, 48), torch.randint(0, 3, (2, 48, 48))
+    main = task.loss(task(images), targets)
+    aside = task.loss(
+        F.interpolate(task.auxiliary(task.pyramid(task.backbone, images)[-2]), size=(48, 48), mode="bilinear"), targets
+    )
+    torch.testing.assert_close(task.training_loss(images, targets), main + 0.5 * aside)
+    without = make(auxiliary=0)
+    assert without.auxiliary is None
+    assert torch.isfinite(without.training_loss(images, targets))
+
+
+class Threshold(nn.Module):
+    """Red pixels are class 0, others class 2."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        red = (images[:, :1] > 0).float()
+        return 9 * torch.cat([red, torch.zeros_like(red), 1 - red], 1)
+
+
+@pytest.mark.parametrize("inference", ["fit", "slide", "auto"])
+@pytest.mark.parametrize("size", [(48, 48), (30, 100), (200, 150), (9, 12)])
+def test_answers_lie_on_their_image(inference: str, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    task = make(inference=inference).eval()
+    monkeypatch.setattr(task, "forward", Threshold().forward)
+    image = torch.zeros(3, *size, dtype=torch.uint8)
+    image[0, : size[0] // 2] = 255
+    (answer,) = task.answer([image], Preprocessing(image_size=(48, 48)))
+    assert answer.labels.shape == size
+    truth = torch.full(size, 2).where(image[0] == 0, 0)
+    assert (answer.labels == truth).double().mean() > 0.93
+    assert [name for name, _, _ in sorted(answer.shares, key=lambda one: one[1])] == ["sky", "car"]
+    assert sum(share for _, _, share in answer.shares) == pytest.approx(1)
+
+
+def test_windows_cover_and_overlap() -> None:
+    assert list(windows((40, 48), (48, 48))) == [(0, 0)]
+    seen = torch.zeros(100, 130)
+    for top, left in windows((100, 130), (48, 64)):
+        assert 0 <= top <= 52
+        assert 0 <= left <= 66
+        seen[top : top + 48, left : left + 64] += 1
+    assert seen.min() >= 1
+    assert seen.max() > 1
+
+
+def test_pictures_show_classes_in_their_colours() -> None:
+    task = make()
+    image = torch.full((3, 2, 2), 100, dtype=torch.uint8)
+    drawn = task.draw(image, task.truth(torch.tensor([[0, 1], [2, IGNORE]], dtype=torch.uint8)))
+    assert drawn[:, 1, 1].tolist() == [100, 100, 100]
+    expected = (100 + class_colours(3)[1].int()) / 2
+    assert (drawn[:, 0, 1] - expected).abs().max() <= 1
+    assert len(class_colours(40).unique(dim=0)) == 40
+
+
+def test_options_are_checked() -> None:
+    description = {"classes": list(CLASSES), "training": {"options": {"head": "upernet", "width": "24"}}}
+    task = SegmentationTask.create(create_model("vit_nano_patch4", num_classes=0), description)
+    assert (task.options.head, task.options.width) == ("upernet", 24)
+    for options, words in (
+        ({"head": "unet"}, "option.head='unet' is not allowed"),
+        ({"size": 3}, "task 'segmentation' has no option 'size'; it has head, width"),
+        ({"width": 0}, "width=0"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            SegmentationTask.read_options({"training": {"options": options}})
+    with pytest.raises(ConfigError, match="at least 2"):
+        SegmentationTask(create_model("vit_nano_patch4", num_classes=0), ("one",))
