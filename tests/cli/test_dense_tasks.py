@@ -54,9 +54,38 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_segmentation_goes_the_whole_way(scenes: Path, tmp_path: Path, capsys: Capture) -> None:
+SEGMENTATION = ["--task", "segmentation", "--option.width", "16"]
+
+
+def test_segmentation_learns_and_shows_what_it_learnt(scenes: Path, tmp_path: Path, capsys: Capture) -> None:
     run = str(tmp_path / "run")
-    words = ["--task", "segmentation", "--option.width", "16", "--num-images", "8", "--data", str(scenes), "--run", run]
+    best = result(capsys, ["train", *SEGMENTATION, "--data", str(scenes), "--run", run, *TINY])
+    assert best["val_miou"] > 0.6
+    values = result(capsys, ["evaluate", run])
+    report = values["reports"]["torch-float"]
+    assert report["miou"] == pytest.approx(best["val_miou"], abs=1e-4)
+    assert [row["name"] for row in report["per_class"]] == ["sky", "ground", "box"]
+    assert main(["evaluate", run, "--data", str(scenes)]) == 0
+    assert "4 images: mIoU" in capsys.readouterr().out
+    assert main(["report", run]) == 0
+    page = (tmp_path / "run" / "report.html").read_text()
+    for text in ("mIoU", "pixel accuracy", "Class by class", "ground", "What is annotated in"):
+        assert text in page
+    assert "calibration error" not in page
+
+    words = ["predict", run, str(scenes / "val" / "images"), "--csv", "--out", str(tmp_path / "pictures")]
+    capsys.readouterr()
+    assert main(words) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert {row["class"] for row in rows} <= {"sky", "ground", "box"}
+    assert {path.name for path in (tmp_path / "pictures").iterdir()} == {f"{i}.png" for i in range(4)}
+    with Image.open(tmp_path / "pictures" / "0.png") as picture:
+        assert picture.size == (40, 30)
+
+
+@pytest.mark.slow
+def test_segmentation_goes_the_whole_way(scenes: Path, tmp_path: Path, capsys: Capture) -> None:
+    words = [*SEGMENTATION, "--num-images", "8", "--data", str(scenes), "--run", str(tmp_path / "run")]
     facts = result(capsys, ["run", *words, *TINY, *QUICK])
     assert facts["miou"] > 0.6
     files = {row["file"]: row["miou"] for row in facts["files"]}
@@ -64,26 +93,12 @@ def test_segmentation_goes_the_whole_way(scenes: Path, tmp_path: Path, capsys: C
     assert files["model.int8.onnx"] > 0.5
     evaluation = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert evaluation["reports"]["onnx-float"]["agreement"] > 0.999
-    assert [row["name"] for row in evaluation["reports"]["torch-float"]["per_class"]] == ["sky", "ground", "box"]
-    page = (tmp_path / "run" / "report.html").read_text()
-    for text in ("mIoU", "pixel accuracy", "Class by class", "ground", "What is annotated in"):
-        assert text in page
-    assert "calibration error" not in page
-
-    assert main(["predict", run, str(scenes / "val" / "images"), "--csv", "--out", str(tmp_path / "pictures")]) == 0
-    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
-    assert {row["class"] for row in rows} <= {"sky", "ground", "box"}
-    assert {path.name for path in (tmp_path / "pictures").iterdir()} == {f"{i}.png" for i in range(4)}
-    with Image.open(tmp_path / "pictures" / "0.png") as picture:
-        assert picture.size == (40, 30)
-    assert main(["evaluate", run, "--data", str(scenes)]) == 0
-    assert "4 images: mIoU" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("train --task cooking", "unknown task 'cooking'; known: classification, segmentation"),
+        ("train --task cooking", "unknown task 'cooking'; known: classification, segmentation, detection"),
         ("train --task segmentation --option.heads x", "has no option 'heads'; it has head, width"),
         ("train --task segmentation --data nowhere", "data folder nowhere does not exist; give images/ and masks/"),
         ("train --task segmentation --data DATA --mixup-alpha 0.2", "only images with one class each can be mixed"),

@@ -16,7 +16,8 @@ from torch import Tensor
 from vitrail.core.types import Preprocessing
 from vitrail.export import export_onnx
 from vitrail.models import FAMILIES, Backbone, create_model
-from vitrail.tasks import SegmentationTask, Task
+from vitrail.tasks import DetectionTask, SegmentationTask, Task
+from vitrail.tasks.detection import DetectionOptions
 from vitrail.tasks.segmentation import SegmentationOptions
 
 SMALL = {family.name: next(name for name in family.ours if "nano" in name) for family in FAMILIES.values()}
@@ -32,7 +33,17 @@ def segmentation(head: Any) -> Callable[[Backbone, Tensor], tuple[Task, Any]]:
     return make
 
 
-HEADS = {name: segmentation(name) for name in ("semantic_fpn", "upernet")}
+def detection(backbone: Backbone, images: Tensor) -> tuple[Task, Any]:
+    objects = {
+        "boxes": torch.tensor([[0.1, 0.2, 0.6, 0.7]]),
+        "labels": torch.tensor([1]),
+        "iscrowd": torch.zeros(1) > 0,
+    }
+    nothing = {name: value[:0] for name, value in objects.items()}
+    return DetectionTask(backbone, ("a", "b", "c"), DetectionOptions(width=16)), [objects, nothing]
+
+
+HEADS = {name: segmentation(name) for name in ("semantic_fpn", "upernet")} | {"detection": detection}
 
 EVERY = [
     pytest.param(family, head, marks=() if family in FAST else pytest.mark.slow, id=f"{family}-{head}")

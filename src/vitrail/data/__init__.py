@@ -1,5 +1,6 @@
 """Images: found, checked, decoded, split, augmented, batched."""
 
+from vitrail.data.boxes import BoxSet, load_boxes
 from vitrail.data.decode import IMAGE_SUFFIXES, MAX_PIXELS, decode_image
 from vitrail.data.image_set import ImageSet
 from vitrail.data.letterbox import Letterbox
@@ -16,6 +17,7 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "MAX_PIXELS",
     "AugmentConfig",
+    "BoxSet",
     "DataConfig",
     "DataSplits",
     "ImageSet",
@@ -28,6 +30,7 @@ __all__ = [
     "eval_loader",
     "find_images",
     "fit_image",
+    "load_boxes",
     "load_data",
     "load_masks",
     "train_loader",

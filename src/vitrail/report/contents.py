@@ -140,7 +140,8 @@ def read_speed(run: Run, accuracy: Accuracy | None) -> Speed | None:
     # A busy machine stretches wall time by what the others do; processor time is what the model costs.
     field = "cpu_ms_median" if contended else "latency_ms_median"
     known = [r for r in results if getattr(r, field) is not None and accuracy_key(r) in top1]
-    front = [known[i] for i in pareto_front([(getattr(r, field), top1[accuracy_key(r)]) for r in known])]
+    sign = 1 if main is None or main["higher_is_better"] else -1
+    front = [known[i] for i in pareto_front([(getattr(r, field), sign * top1[accuracy_key(r)]) for r in known])]
     slowest = max((getattr(r, field) or 0 for r in results), default=0) or 1
     rows: list[dict[str, Any]] = [
         {

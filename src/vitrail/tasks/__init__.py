@@ -3,12 +3,14 @@
 from vitrail.tasks.base import NoOptions, Score, Task
 from vitrail.tasks.classification import ClassificationTask, ClassScore
 from vitrail.tasks.create import TASKS, create_task, find_task, load_task, task_of
+from vitrail.tasks.detection import DetectionTask
 from vitrail.tasks.segmentation import SegmentationTask
 
 __all__ = [
     "TASKS",
     "ClassScore",
     "ClassificationTask",
+    "DetectionTask",
     "NoOptions",
     "Score",
     "SegmentationTask",

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Sequence
 
+import numpy as np
 import torch
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 GOLDEN = 0.618034
@@ -21,3 +24,16 @@ def blend(image: Tensor, colours: Tensor, strength: float = 0.5) -> Tensor:
     """uint8 (3, h, w) under colours of the same shape."""
     mixed = (1 - strength) * image.float() + strength * colours.float()
     return mixed.round().clamp(0, 255).to(torch.uint8)
+
+
+def draw_boxes(image: Tensor, boxes: Sequence[tuple[Sequence[float], str, tuple[int, ...]]]) -> Tensor:
+    """uint8 (3, h, w) with frames, labels and colours."""
+    picture = Image.fromarray(image.permute(1, 2, 0).numpy())
+    pen = ImageDraw.Draw(picture)
+    thick = max(round(max(picture.size) / 200), 1)
+    for box, label, colour in boxes:
+        pen.rectangle(tuple(box), outline=colour, width=thick)
+        place = (box[0] + thick, max(box[1] - 11, 0))
+        pen.rectangle(pen.textbbox(place, label), fill=colour)
+        pen.text(place, label, fill="white")
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)

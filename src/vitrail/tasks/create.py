@@ -13,9 +13,10 @@ from vitrail.core.run import Run
 from vitrail.models import create_model
 from vitrail.tasks.base import Task, entry
 from vitrail.tasks.classification import ClassificationTask
+from vitrail.tasks.detection import DetectionTask
 from vitrail.tasks.segmentation import SegmentationTask
 
-TASKS: dict[str, type[Task]] = {task.name: task for task in (ClassificationTask, SegmentationTask)}
+TASKS: dict[str, type[Task]] = {task.name: task for task in (ClassificationTask, SegmentationTask, DetectionTask)}
 
 
 def find_task(name: str) -> type[Task]:

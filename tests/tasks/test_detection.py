@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from vitrail.core.errors import ConfigError, ImageSizeError
+from vitrail.core.types import Preprocessing
+from vitrail.models import create_model
+from vitrail.tasks import DetectionTask
+from vitrail.tasks.detection import DetectedObject, DetectionOptions
+
+
+@pytest.fixture(scope="module")
+def task() -> DetectionTask:
+    torch.manual_seed(0)
+    backbone = create_model("edgevit_nano_stride2", num_classes=0)
+    return DetectionTask(backbone, ("cell", "plate"), DetectionOptions(width=16)).eval()
+
+
+def target(*objects: tuple[int, list[float]], crowd: bool = False) -> dict[str, Tensor]:
+    return {
+        "boxes": torch.tensor([box for _, box in objects]).reshape(-1, 4),
+        "labels": torch.tensor([label for label, _ in objects], dtype=torch.int64),
+        "iscrowd": torch.full((len(objects),), crowd),
+    }
+
+
+def perfect(task: DetectionTask, *targets: dict[str, Tensor]) -> Tensor:
+    """The raw output of a model that is right and sure."""
+    output = torch.full((len(targets), len(task.anchors), 6), -12.0)
+    output[..., :4] = torch.tensor([0.0, 0, 0.01, 0.01])
+    for image, one in enumerate(targets):
+        matched = task._match(one)
+        for anchor in (matched >= 0).nonzero().flatten().tolist():
+            output[image, anchor, :4] = one["boxes"][matched[anchor]]
+            output[image, anchor, 4 + one["labels"][matched[anchor]]] = 12.0
+    return output
+
+
+BOXES = target((0, [0.1, 0.1, 0.5, 0.6]), (1, [0.55, 0.5, 0.95, 0.9]))
+NOTHING = target()
+
+
+def test_output_has_one_row_an_anchor(task: DetectionTask) -> None:
+    # levels of stride 4, 8, 16 and one more, nine anchors a place
+    assert len(task.anchors) == 9 * (12 * 12 + 6 * 6 + 3 * 3 + 2 * 2)
+    assert task(torch.randn(2, 3, 48, 48)).shape == (2, len(task.anchors), 6)
+    with pytest.raises(ImageSizeError, match="set of anchors is for 48x48"):
+        task(torch.randn(1, 3, 64, 64))
+
+
+def test_anchors_lie_in_the_order_of_the_head(task: DetectionTask) -> None:
+    """The first place is the top left one of the finest level, its right neighbour comes next."""
+    first, second = task.anchors[:9], task.anchors[9:18]
+    torch.testing.assert_close(first[:, :2], torch.tensor([[0.5 / 12, 0.5 / 12]]).expand(9, 2))
+    torch.testing.assert_close(second[:, :2], torch.tensor([[1.5 / 12, 0.5 / 12]]).expand(9, 2))
+    areas = first[:, 2] * first[:, 3] * 48**2
+    assert areas[0] == pytest.approx((4 * 4) ** 2, rel=1e-4)
+
+
+def test_untrained_boxes_are_the_anchors(task: DetectionTask) -> None:
+    with torch.no_grad():
+        boxes = task(torch.zeros(1, 3, 48, 48))[0, :, :4]
+    sizes = boxes[:, 2:] - boxes[:, :2]
+    assert (sizes / task.anchors[:, 2:]).log().abs().max() < 0.5
+
+
+def test_a_right_answer_costs_nothing_and_scores_everything(task: DetectionTask) -> None:
+    right, wrong = perfect(task, BOXES, NOTHING), perfect(task, NOTHING, BOXES)
+    assert task.loss(right, [BOXES, NOTHING]) < 1e-3
+    assert task.loss(wrong, [BOXES, NOTHING]) > 1
+    metrics = task.metrics()
+    metrics.update(right, [BOXES, NOTHING])
+    values = metrics.compute()
+    assert values["map"] == pytest.approx(1)
+    assert values["ap_per_class"].tolist() == pytest.approx([1, 1])
+    metrics = task.metrics()
+    metrics.update(wrong, [BOXES, NOTHING])
+    assert metrics.compute()["map"] == 0
+
+
+def test_every_object_has_an_anchor(task: DetectionTask) -> None:
+    tiny = target((0, [0.5, 0.5, 0.51, 0.51]), (1, [0.0, 0.0, 1.0, 0.02]))
+    matched = task._match(tiny)
+    assert {0, 1} <= set(matched.tolist())
+    assert (task._match(NOTHING) == -1).all()
+
+
+def test_crowds_are_neither_learnt_nor_counted(task: DetectionTask) -> None:
+    crowd = target((0, [0.1, 0.1, 0.5, 0.6]), crowd=True)
+    assert set(task._match(crowd).tolist()) == {-1, -2}
+    metrics = task.metrics()
+    both = {name: torch.cat([crowd[name], BOXES[name][1:]]) for name in crowd}
+    metrics.update(perfect(task, BOXES), [both])
+    assert metrics.compute()["map"] == pytest.approx(1), "a find inside a crowd is no mistake"
+
+
+def test_duplicates_are_dropped_within_a_class_alone(task: DetectionTask) -> None:
+    output = torch.full((1, len(task.anchors), 6), -12.0)
+    for anchor, shift, label in ((0, 0.0, 4), (1, 0.01, 4), (2, 0.0, 5)):
+        output[0, anchor, :4] = torch.tensor([0.2, 0.2, 0.6, 0.6]) + shift
+        output[0, anchor, label] = 2.0 - anchor / 10
+    (found,) = task.decode(output)
+    assert found["labels"].tolist() == [0, 1]
+    assert found["scores"].tolist() == pytest.approx([0.8808, 0.8581], abs=1e-4)
+
+
+@pytest.mark.parametrize("size", [(48, 48), (30, 90), (200, 100)])
+def test_answers_are_in_pixels_of_their_image(
+    task: DetectionTask, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = (min(48, round(48 * size[0] / max(size))), min(48, round(48 * size[1] / max(size))))
+    share = torch.tensor([0.25 * inner[1], 0.5 * inner[0], 0.75 * inner[1], inner[0]]) / 48
+    output = torch.full((1, len(task.anchors), 6), -12.0)
+    output[0, 5, :4], output[0, 5, 5] = share, 3.0
+    monkeypatch.setattr(task, "forward", lambda _: output)
+    image = torch.zeros(3, *size, dtype=torch.uint8)
+    ((found,),) = task.answer([image], Preprocessing(image_size=(48, 48)))
+    assert found.label == "plate"
+    assert found.box == pytest.approx((0.25 * size[1], 0.5 * size[0], 0.75 * size[1], size[0]), abs=1e-3)
+    assert task.draw(image, (found,)).shape == image.shape
+    assert (task.draw(image, (found,)) != image).any()
+
+
+def test_answers_in_words(task: DetectionTask) -> None:
+    answer = (DetectedObject("cell", 0, 0.75, (1.0, 2.0, 3.0, 4.0)),)
+    assert task.rows(answer) == [("cell", 0.75, 1.0, 2.0, 3.0, 4.0)]
+    assert len(task.columns) == len(task.rows(answer)[0])
+    assert task.to_dict(answer)["objects"][0]["box"] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"width": 20}, "multiple of 8"),
+        ({"score_threshold": 1.5}, "score_threshold=1.5"),
+        ({"max_objects": 0}, "1 or more"),
+    ],
+)
+def test_options_are_checked(options: dict[str, float], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        DetectionTask.read_options({"training": {"options": options}})
