@@ -186,3 +186,17 @@ def test_tensorflow_variables_load_strictly() -> None:
     for name, tensor in source.state_dict().items():
         if not name.endswith("num_batches_tracked"):
             assert torch.equal(target.state_dict()[name], tensor), name
+
+
+def test_attentions_can_be_left_out_or_change_places() -> None:
+    """The same weights in another order are another function; what is left out has no weights."""
+    usual = create_model("maxvit_nano", num_classes=3).eval()
+    turned = create_model("maxvit_nano", num_classes=3, attentions=("grid", "block")).eval()
+    turned.load_state_dict(usual.state_dict())
+    images = torch.randn(2, 3, 48, 48)
+    assert not torch.allclose(usual(images), turned(images), atol=1e-5)
+    short = create_model("maxvit_nano", num_classes=3, attentions=("block",))
+    missing = usual.state_dict().keys() - short.state_dict().keys()
+    assert missing == {name for name in usual.state_dict() if "grid_attention" in name} != set()
+    with pytest.raises(ConfigError, match="some order"):
+        create_model("maxvit_nano", attentions=("grid", "grid"))

@@ -135,3 +135,16 @@ def test_the_plain_classifier_ignores_the_class_token() -> None:
 def test_impossible_configurations_are_refused(name: str, fields: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         create_model(name, **fields)
+
+
+def test_the_plain_vitae_without_its_convolutions_is_one_whose_convolutions_answer_zero() -> None:
+    usual = create_model("vitae_plain_nano_patch4", num_classes=3).eval()
+    bare = create_model("vitae_plain_nano_patch4", num_classes=3, parallel_conv=False).eval()
+    state = {name: value for name, value in usual.state_dict().items() if "parallel_conv" not in name}
+    bare.load_state_dict(state)
+    images = torch.randn(2, 3, 32, 32)
+    assert not torch.allclose(usual(images), bare(images), atol=1e-5)
+    for block in usual.blocks:
+        for parameter in [*block.parallel_conv.children()][-1].parameters():
+            torch.nn.init.zeros_(parameter)
+    assert torch.allclose(usual(images), bare(images), atol=1e-6)

@@ -77,3 +77,8 @@ def test_differing_fields_are_found_at_any_depth() -> None:
     assert differing_fields(old, json.loads(json.dumps(old))) == []
     changed = TrainConfig(image_size=(32, 32), epochs=3, data=DataConfig(seed=1)).to_dict()
     assert differing_fields(old, changed) == ["data.seed 0 -> 1", "epochs 100 -> 3"]
+
+
+def test_fields_of_the_model_that_have_options_of_their_own_are_refused() -> None:
+    with pytest.raises(ConfigError, match="model_fields has image_size"):
+        TrainConfig(model_fields={"image_size": 32})

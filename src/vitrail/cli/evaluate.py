@@ -10,16 +10,18 @@ import torch
 
 from vitrail.cli.display import Display, Output, OutputOptions, display, figure, number, percent
 from vitrail.cli.options import configured
+from vitrail.cli.robustness import evaluate_robustness
 from vitrail.cli.run_data import load_run_data
 from vitrail.core.errors import ConfigError
 from vitrail.core.files import atomic_path
 from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
 from vitrail.data import DataConfig, DataSplits, load_data
-from vitrail.evaluation import evaluate_task, figures_of
+from vitrail.evaluation import GROUPS, RobustnessConfig, evaluate_task, figures_of
 from vitrail.models import create_model
 from vitrail.report import evaluate_run
 from vitrail.tasks import ClassificationTask, Task, load_task, task_of
+from vitrail.training import typed
 
 WEIGHTS = "torch-float"
 """How the evaluation of a run calls that of its weights."""
@@ -45,6 +47,11 @@ class EvaluateConfig:
         interpolation: How images are resized, e.g. bicubic; the model's own by default.
         batch_size: Images at once; changes speed, never the result.
         max_bad_fraction: Share of images that may be undecodable; they are listed and skipped.
+        robustness: Instead of the accuracy alone, measure what is left of it under shifts, rotations, changes of scale,
+            corruptions and other resolutions; of one run, or of several side by side.
+        groups: Which of these; all by default.
+        num_images: At most so many images, for robustness.
+        robustness_seed: Of noise and of the choice of images.
     """
 
     model: str | None = None
@@ -57,6 +64,10 @@ class EvaluateConfig:
     interpolation: str | None = None
     batch_size: int = 64
     max_bad_fraction: float = 0.01
+    robustness: bool = False
+    groups: tuple[str, ...] = GROUPS
+    num_images: int = 1000
+    robustness_seed: int = 0
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -73,28 +84,42 @@ class EvaluateConfig:
     groups={
         "Weights without a run": ("model", "weights"),
         "Images": ("data", "max_bad_fraction", "batch_size"),
+        "Robustness": ("robustness", "groups", "num_images", "robustness_seed"),
         "Preprocessing": ("image_size", "mean", "std", "crop_fraction", "interpolation"),
     },
 )
-def evaluate(config: EvaluateConfig, run: Path | None = None, /, *, output: OutputOptions = Output()) -> None:
+def evaluate(config: EvaluateConfig, /, *runs: Path, output: OutputOptions = Output()) -> None:
     """Measure the accuracy of a run or of a weights file.
 
     For a run: the weights, and every exported file, on the held-out images (the test part, or the validation part
     where there is none); the result is kept in the run as `evaluation.json` and two figures. With `--data` all
     images of another folder are taken, and the run is not changed. For a weights file, ours or the authors' layout:
-    `--model`, `--weights` and `--data`.
+    `--model`, `--weights` and `--data`. With `--robustness`, several runs may be named; those that differ in their
+    seed alone become one row and one curve with a band.
 
     **Examples**
 
     ```sh
     vitrail evaluate runs/photos
     vitrail evaluate runs/photos --data other_photos/
+    vitrail evaluate runs/a runs/b --robustness --groups translation corruption
     vitrail evaluate --model vit_tiny_patch16 --weights vit.safetensors --data imagenet/ --mean 0.5 --std 0.5
     ```
 
     Args:
-        run: Run folder.
+        runs: Run folder; with `--robustness` perhaps several.
     """
+    if config.robustness:
+        if not runs or config.data is not None or config.model is not None:
+            raise ConfigError("--robustness takes run folders, and measures on their own held-out images")
+        settings = {"groups": config.groups, "num_images": config.num_images, "seed": config.robustness_seed}
+        settings |= {"batch_size": config.batch_size}
+        with display(output) as shown:
+            evaluate_robustness(shown, runs, typed(RobustnessConfig, settings))
+        return
+    if len(runs) > 1:
+        raise ConfigError(f"{len(runs)} runs given; several are only compared with --robustness")
+    run = runs[0] if runs else None
     if (run is None) == (config.model is None or config.weights is None or config.data is None):
         raise ConfigError("give either a run folder, or all of --model, --weights and --data")
     with display(output) as shown:

@@ -26,6 +26,7 @@ VERBS = {
     "train": "Train a model on a folder of images",
     "evaluate": "Measure the accuracy of a run or of a weights file",
     "predict": "Classify files, folders, or paths from standard input",
+    "compare": "Train several models under one recipe and compare them",
     "explain": "Show what a model looks at, and what its features are like",
     "quantize": "Calibrate a run's model for 8-bit integers",
     "export": "Write a run's model as verified ONNX files",

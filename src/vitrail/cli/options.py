@@ -124,6 +124,8 @@ def to_yaml(config: Any) -> str:
 def _options(defaults: Any, names: dict[str, str]) -> Iterator[Option]:
     taken: set[str] = set()
     for path, kind, default, text in sorted(_leaves(defaults), key=lambda leaf: len(leaf[0])):
+        if kind == dict[str, Any]:
+            continue  # values of any type have no place on a command line; the YAML file takes them
         name = names.get(".".join(path), path[-1])
         if name in taken:
             name = "_".join(path)

@@ -39,6 +39,16 @@ class Run:
         return self.folder / "evaluation.json"
 
     @property
+    def predictions(self) -> Path:
+        """What the weights say of every held-out image: arrays ``logits``, ``labels`` and ``names``."""
+        return self.folder / "predictions.npz"
+
+    @property
+    def robustness(self) -> Path:
+        """Accuracy and consistency under shifts, rotations, corruptions, ..."""
+        return self.folder / "robustness.json"
+
+    @property
     def quantization(self) -> Path:
         return self.folder / "quantization.json"
 

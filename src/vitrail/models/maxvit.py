@@ -16,6 +16,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import lcm
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -40,6 +41,7 @@ class MaxViTConfig(BackboneConfig):
         window_size: tokens a side (rows, columns) of a window; None means the last stage's map, image_size / 32, so
             that the number of windows of a stage does not depend on the image size.
         grid_size: tokens a side of the grid; None means window_size.
+        attentions: what follows the convolution of every block, in order; the paper's ablations change or shorten it.
         stem_stride: of the first convolution; every stage halves the map again.
         batch_norm_momentum: weight of the newest batch in the running statistics.
     """
@@ -50,6 +52,7 @@ class MaxViTConfig(BackboneConfig):
     head_dim: int = 32
     window_size: int | ImageSize | None = None
     grid_size: int | ImageSize | None = None
+    attentions: tuple[Literal["block", "grid"], ...] = ("block", "grid")
     mlp_ratio: float = 4.0
     expand_ratio: float = 4.0
     stem_stride: int = 2
@@ -63,6 +66,8 @@ class MaxViTConfig(BackboneConfig):
             raise ConfigError(f"embed_dims={self.embed_dims} are not all multiples of head_dim={self.head_dim}")
         if any(n < 1 for size in (self.window_size, self.grid_size) for n in _pair(size)):
             raise ConfigError(f"window_size={self.window_size}, grid_size={self.grid_size}: need at least 1")
+        if not set(self.attentions) <= {"block", "grid"} or len(set(self.attentions)) < len(self.attentions):
+            raise ConfigError(f"attentions={self.attentions} are not 'block' and 'grid' in some order, or one of them")
 
     @property
     def stride(self) -> int:
@@ -138,16 +143,18 @@ class Block(nn.Module):
             momentum=config.batch_norm_momentum,
             drop_path=drop_path,
         )
-        block, grid = (
-            BlockAttention(dim, config.window, config.head_dim),
-            GridAttention(dim, config.grid, config.head_dim),
-        )
-        self.block_attention = AttentionBlock(block, dim, config.mlp_ratio, drop_path)
-        self.grid_attention = AttentionBlock(grid, dim, config.mlp_ratio, drop_path)
+        mixers = {"block": (BlockAttention, config.window), "grid": (GridAttention, config.grid)}
+        self.order = [f"{name}_attention" for name in config.attentions]
+        for name, (mixer, size) in mixers.items():
+            if name in config.attentions:
+                block = AttentionBlock(mixer(dim, size, config.head_dim), dim, config.mlp_ratio, drop_path)
+                self.add_module(f"{name}_attention", block)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
         x = self.mbconv(x).permute(0, 2, 3, 1)
-        return self.grid_attention(self.block_attention(x)).permute(0, 3, 1, 2)
+        for name in self.order:
+            x = self.get_submodule(name)(x)
+        return x.permute(0, 3, 1, 2)
 
 
 class Stage(nn.Module):

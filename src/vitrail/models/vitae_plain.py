@@ -35,6 +35,7 @@ class ViTAEPlainConfig(BackboneConfig):
     Attributes:
         patch_size: pixels a side.
         conv_groups: groups of the two convolutions beside every attention.
+        parallel_conv: have these convolutions; without them it is a plain ViT, to see what they are good for.
     """
 
     patch_size: int = 16
@@ -43,6 +44,7 @@ class ViTAEPlainConfig(BackboneConfig):
     num_heads: int = 12
     mlp_ratio: float = 4.0
     conv_groups: int = 192
+    parallel_conv: bool = True
 
 
 class NormalCell(nn.Module):
@@ -52,7 +54,9 @@ class NormalCell(nn.Module):
         super().__init__()
         dim, hidden_dim = config.embed_dim, int(config.embed_dim * config.mlp_ratio)
         self.grid = grid
-        self.parallel_conv = parallel_conv((dim, hidden_dim, dim), BRANCH, groups=config.conv_groups)
+        self.parallel_conv: nn.Module | None = None
+        if config.parallel_conv:
+            self.parallel_conv = parallel_conv((dim, hidden_dim, dim), BRANCH, groups=config.conv_groups)
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)
         self.token_mixer = Attention(dim, config.num_heads)
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
@@ -60,10 +64,11 @@ class NormalCell(nn.Module):
         self.drop_path = StochasticDepth(drop_path, "row")
 
     def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        local = self.parallel_conv(x[:, 1:].transpose(1, 2).unflatten(2, self.grid)).flatten(2).transpose(1, 2)
-        x = x + self.drop_path(self.token_mixer(self.norm1(x)))
-        x = torch.cat([x[:, :1], x[:, 1:] + self.drop_path(local)], 1)
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        mixed = x + self.drop_path(self.token_mixer(self.norm1(x)))
+        if self.parallel_conv is not None:
+            local = self.parallel_conv(x[:, 1:].transpose(1, 2).unflatten(2, self.grid)).flatten(2).transpose(1, 2)
+            mixed = torch.cat([mixed[:, :1], mixed[:, 1:] + self.drop_path(local)], 1)
+        return mixed + self.drop_path(self.mlp(self.norm2(mixed)))
 
 
 class ViTAEPlain(Backbone):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Any, Literal, Self, get_args, get_type_hints
+from typing import Any, Literal, Self, TypeVar, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
 from vitrail.core.errors import ConfigError
 from vitrail.data import AugmentConfig, DataConfig
+
+T = TypeVar("T")
 
 Keep = Literal["best", "last"]
 
@@ -22,6 +24,7 @@ class TrainConfig:
         task: what is learnt: classification, or another name in ``vitrail.tasks.TASKS``.
         options: what only that task can be told, e.g. ``--option.head upernet``.
         model: a name that ``vitrail models`` lists.
+        model_fields: fields of that family's configuration that shall differ from the variant's, e.g. {alpha: 1.0}.
         weights: file, https URL or hf://owner/repository/file of weights to start from, or "pretrained" (or
             "pretrained:TAG") for the public ones; the classifier is trained anew where it does not fit.
         image_size: pixels a side, or (height, width); the model's own by default.
@@ -50,6 +53,7 @@ class TrainConfig:
     task: str = "classification"
     options: dict[str, str | int | float | bool] = field(default_factory=dict)
     model: str = "edgevit_xxs"
+    model_fields: dict[str, Any] = field(default_factory=dict)
     weights: str | None = None
     image_size: int | tuple[int, int] | None = None
     crop_fraction: float | None = None
@@ -85,6 +89,9 @@ class TrainConfig:
         self._need("learning_rate", self.learning_rate > 0, "more than 0")
         self._need("layer_decay", 0 < self.layer_decay <= 1, "more than 0 and at most 1")
         self._need("crop_fraction", self.crop_fraction is None or 0 < self.crop_fraction <= 1, "more than 0, at most 1")
+        taken = sorted({"num_classes", "image_size", "drop_path_rate"} & self.model_fields.keys())
+        if taken:
+            raise ConfigError(f"model_fields has {', '.join(taken)}; that follows from the data or has its own option")
         self._need("keep", self.keep in get_args(Keep), " or ".join(get_args(Keep)))
 
     def _need(self, name: str, fits: bool, limit: str) -> None:
@@ -102,17 +109,26 @@ class TrainConfig:
         Raises:
             ConfigError: an unknown field, or a value of the wrong type or out of range.
         """
-        _check_names(cls, values, "")
-        try:
-            return TypeAdapter(cls).validate_python(values)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "configuration"
-            raise ConfigError(
-                _without_prefix(first["msg"])
-                if first["type"] == "value_error"
-                else (f"{where}={first['input']!r} is not allowed: {first['msg']}")
-            ) from error
+        return typed(cls, values)
+
+
+def typed(config: type[T], values: dict[str, Any]) -> T:
+    """A configuration (any dataclass) from plain values, as JSON and YAML have them.
+
+    Raises:
+        ConfigError: an unknown field, or a value of the wrong type or out of range.
+    """
+    _check_names(config, values, "")
+    try:
+        return TypeAdapter(config).validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "configuration"
+        raise ConfigError(
+            _without_prefix(first["msg"])
+            if first["type"] == "value_error"
+            else (f"{where}={first['input']!r} is not allowed: {first['msg']}")
+        ) from error
 
 
 def _without_prefix(message: str) -> str:

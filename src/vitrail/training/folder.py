@@ -85,7 +85,8 @@ def clear(run: Run) -> None:
 
     The description goes last: until then the folder is recognised as a run.
     """
-    files = [run.weights, run.metrics, run.evaluation, run.quantization, run.bench, run.report]
+    files = [run.weights, run.metrics, run.evaluation, run.predictions, run.robustness, run.quantization]
+    files += [run.bench, run.report]
     for path in [*files, *run.folder.glob("model*.onnx*")]:
         path.unlink(missing_ok=True)
     for folder in (run.checkpoints, run.figures, logs_folder(run)):
@@ -122,7 +123,7 @@ def describe(
         "num_classes": task.backbone.num_classes,
         "image_size": list(preprocessing.image_size),
         "drop_path_rate": config.drop_path_rate,
-    }
+    } | config.model_fields
     run.update(
         model={"name": config.model, "fields": fields, "num_params": sum(p.numel() for p in task.parameters())},
         task=task.name,

@@ -146,6 +146,9 @@ def _fit(trainer: Trainer, module: TrainingModule, loaders: Loaders, run: Run, *
 
 def _make_task(kind: type[Task], config: TrainConfig, splits: DataSplits[Any]) -> Task:
     description = {"training": config.to_dict()} | kind.describe_data(splits)
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in config.model_fields.items()
+    }
     backbone = create_model(
         config.model,
         num_classes=kind.num_outputs(description),
@@ -153,6 +156,7 @@ def _make_task(kind: type[Task], config: TrainConfig, splits: DataSplits[Any]) -
         drop_path_rate=config.drop_path_rate,
         weights=config.weights,
         replace_head=True,
+        **fields,
     )
     return kind.create(backbone, description)
 

@@ -1,0 +1,49 @@
+"""``vitrail compare``: several models under one recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vitrail.cli.display import Output, OutputOptions, display
+from vitrail.compare import collect, job_list, read_plan, run_cell, shard_of, write_comparison
+from vitrail.compare.tables import columns, rows
+
+
+def compare(file: Path, /, *, out: Path | None = None, shard: str = "1/1", output: OutputOptions = Output()) -> None:
+    """Train several models under one recipe, and compare them.
+
+    The file names the models, the recipe and the seeds (see `examples/compare`). Every model is trained once with each
+    seed in a run folder of its own; finished ones are not trained again, interrupted ones go on. Then all are compared
+    on the same held-out images: mean and deviation, paired tests, parameters, MACs, latency, memory, Pareto fronts;
+    as JSON, CSV, LaTeX and a page.
+
+    On several machines, start the same command on each with its own `--shard`, bring the folders together, and start
+    it once without.
+
+    **Examples**
+
+    ```sh
+    vitrail compare examples/compare/mixers.yaml
+    vitrail compare mine.yaml --out runs/mine --shard 2/3
+    ```
+
+    Args:
+        file: The comparison, in YAML.
+        out: Folder for the runs and the result; `runs/compare/NAME` by default.
+        shard: Only train the i-th of n shares of the runs, and do not compare.
+    """
+    plan = read_plan(file)
+    folder = out or Path("runs/compare") / file.stem
+    with display(output) as shown:
+        jobs = shard_of(job_list(plan), shard)
+        for number, job in enumerate(jobs, 1):
+            done = run_cell(plan, folder, job, progress=shown.progress)
+            shown.say(f"{number}/{len(jobs)} {job[0].name}, seed {job[1]}: {'trained' if done else 'was there'}")
+        if shard != "1/1":
+            shown.result({"folder": str(folder), "jobs": len(jobs)})
+            return
+        comparison = collect(plan, folder, progress=shown.progress)
+        paths = write_comparison(comparison, folder)
+        shown.table(plan.question or file.stem, columns(comparison), rows(comparison))
+        shown.say(f"Written: {', '.join(map(str, paths))}")
+        shown.result(comparison.to_dict())

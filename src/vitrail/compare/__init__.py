@@ -1,0 +1,19 @@
+"""Several models, one recipe, one split, several seeds: trained, tested and measured against each other."""
+
+from vitrail.compare.collect import CellResult, Comparison, collect
+from vitrail.compare.execute import job_list, run_cell, shard_of
+from vitrail.compare.page import write_comparison
+from vitrail.compare.plan import Cell, ComparePlan, read_plan
+
+__all__ = [
+    "Cell",
+    "CellResult",
+    "ComparePlan",
+    "Comparison",
+    "collect",
+    "job_list",
+    "read_plan",
+    "run_cell",
+    "shard_of",
+    "write_comparison",
+]

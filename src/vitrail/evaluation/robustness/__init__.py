@@ -1,0 +1,22 @@
+"""What is left of a classifier's accuracy when the pictures are not as in training."""
+
+from vitrail.evaluation.robustness.config import GROUPS, RobustnessConfig
+from vitrail.evaluation.robustness.corruptions import CORRUPTIONS, corrupt
+from vitrail.evaluation.robustness.figures import robustness_figures, robustness_table
+from vitrail.evaluation.robustness.measure import measure_robustness, read_robustness, write_robustness
+from vitrail.evaluation.robustness.perturbations import rotate, shift, zoom
+
+__all__ = [
+    "CORRUPTIONS",
+    "GROUPS",
+    "RobustnessConfig",
+    "corrupt",
+    "measure_robustness",
+    "read_robustness",
+    "robustness_figures",
+    "robustness_table",
+    "rotate",
+    "shift",
+    "write_robustness",
+    "zoom",
+]

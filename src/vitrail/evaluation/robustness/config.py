@@ -1,0 +1,61 @@
+"""What is done to the pictures, and how strongly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from vitrail.core.errors import ConfigError
+
+Group = Literal["translation", "rotation", "scale", "corruption", "resolution"]
+GROUPS: tuple[Group, ...] = get_args(Group)
+
+Border = Literal["reflect", "circular"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RobustnessConfig:
+    """
+    Attributes:
+        groups: what is measured; see :data:`GROUPS`.
+        num_images: at most so many held-out images, chosen by seed.
+        shifts: of the picture, as shares of its side; each is taken in both directions along the rows, the columns and
+            the diagonal.
+        border: what moves in: the mirrored picture, or what moved out on the other side.
+        angles: degrees, each taken both ways.
+        zooms: factors; below 1 the picture shrinks, and its mirrored surroundings appear.
+        severities: of the corruptions, 1 to 5.
+        resolutions: factors of the image size; tables of positions are resized, and factors that the model cannot take
+            are left out.
+        seed: of noise and of the choice of images.
+        batch_size: images at once; changes speed, never what is done to a picture.
+    """
+
+    groups: tuple[Group, ...] = GROUPS
+    num_images: int = 1000
+    shifts: tuple[float, ...] = (1 / 16, 1 / 8, 3 / 16, 1 / 4)
+    border: Border = "reflect"
+    angles: tuple[float, ...] = (10, 20, 30)
+    zooms: tuple[float, ...] = (0.6, 0.8, 1.25, 1.5)
+    severities: tuple[int, ...] = (1, 2, 3, 4, 5)
+    resolutions: tuple[float, ...] = (0.5, 0.75, 1.25, 1.5, 2.0)
+    seed: int = 0
+    batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.groups) - set(GROUPS))
+        if unknown or not self.groups:
+            raise ConfigError(f"groups has {', '.join(unknown) or 'nothing'}; there are {', '.join(GROUPS)}")
+        for name in ("num_images", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}={getattr(self, name)} is below 1")
+        if not all(0 < value < 1 for value in self.shifts):
+            raise ConfigError(f"shifts={self.shifts} are not shares of a side between 0 and 1")
+        if self.border not in get_args(Border):
+            raise ConfigError(f"border='{self.border}' is unknown; there are {', '.join(get_args(Border))}")
+        if not all(0 < value <= 180 for value in self.angles):
+            raise ConfigError(f"angles={self.angles} are not degrees above 0 and up to 180")
+        if not all(1 / 8 <= value <= 8 for value in (*self.zooms, *self.resolutions)):
+            raise ConfigError(f"zooms={self.zooms}, resolutions={self.resolutions}: need factors from 1/8 to 8")
+        if not all(1 <= value <= 5 for value in self.severities):
+            raise ConfigError(f"severities={self.severities} are not between 1 and 5")
