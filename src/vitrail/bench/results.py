@@ -35,7 +35,7 @@ class BenchResult:
         latency_ratio, cpu_ratio: median over the baseline's median of the same measurement; below 1 is faster. A busy
             machine interrupts long runs more often than short ones: ``cpu_ratio`` is the one to trust there.
         contended: wall and processor time disagree, so other programs disturbed the measurement.
-        drift: processor time of the last quarter of runs over that of the first.
+        drift: processor time of the last quarter of runs over that of the first (wall time on other devices).
         warnings: what else disturbed it, in sentences.
         energy: see :class:`~vitrail.bench.energy.Energy`; None if no meter was asked.
         load_ms: from the file to the first answer, with compilation, without importing the library.

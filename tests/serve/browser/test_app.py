@@ -195,6 +195,13 @@ def test_a_wrong_answer_is_no_fast_model(device, offers):
     assert right["failure"] is None
 
 
+def test_what_disturbed_a_measurement_is_marked(device, offers):
+    steady, slower = [2.0] * 16, [2.0] * 12 + [2.3] * 4
+    for offer, values in zip(offers, [{}, {"hidden": True}, {"samples_ms": slower}], strict=False):
+        device.send(device.measurement(offer.id, **({"samples_ms": steady} | values)))
+    assert [row["contended"] for row in rows(device)] == [False, True, True]
+
+
 def test_a_failure_is_a_row(device, offers):
     failure = {"id": "0" * 32, "model": offers[0].id, "backend": "wasm", "threads": 1, "failure": "out of memory"}
     assert device.send(failure).status_code == 201

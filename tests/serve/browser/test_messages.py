@@ -23,11 +23,6 @@ def test_percentiles_rise_and_are_samples(samples):
     assert sum(sample <= p90 for sample in samples) >= 0.9 * len(samples)
 
 
-def test_drift_is_the_last_quarter_over_the_first():
-    assert Measurement(**(WHOLE | {"samples_ms": [1.0, 1.0, 5.0, 5.0, 9.0, 9.0, 3.0, 3.0]})).drift == 3
-    assert Measurement(**(WHOLE | {"samples_ms": [1.0, 2.0, 3.0]})).drift is None
-
-
 def test_runs_are_samples_times_runs_a_sample():
     assert Measurement(**(WHOLE | {"samples_ms": [1.0] * 5, "runs_per_sample": 20})).num_runs == 100
 

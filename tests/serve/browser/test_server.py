@@ -14,40 +14,12 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from serve.browser.running import LINK, Server
 
 from vitrail.bench import BenchConfig, latest_results, read_results
 from vitrail.cli.main import main
 from vitrail.core.errors import BenchError, MissingDependencyError
 from vitrail.serve.browser import BrowserConfig, bench_in_browsers, server
-
-LINK = re.compile(r"(https?://\S+)/#(\S+)")
-
-
-class Server:
-    """``bench_in_browsers`` in a thread; ends when as many devices are done as the configuration says."""
-
-    def __init__(self, runs, config: BrowserConfig, protocol: BenchConfig) -> None:
-        self.said: queue.Queue[str] = queue.Queue()
-        self.told: list[str] = []
-        self.results = None
-        self._thread = threading.Thread(target=self._run, args=(runs, config, protocol), daemon=True)
-        self._thread.start()
-
-    def _run(self, runs, config, protocol) -> None:
-        self.results = bench_in_browsers(runs, config, protocol, tell=self.said.put)
-
-    def link(self) -> tuple[str, str]:
-        """Address and invitation of the next link on the terminal."""
-        while True:
-            self.told.append(self.said.get(timeout=30))
-            if found := LINK.search(self.told[-1]):
-                return found[1], found[2]
-
-    def end(self) -> None:
-        self._thread.join(30)
-        assert not self._thread.is_alive()
-        while not self.said.empty():
-            self.told.append(self.said.get())
 
 
 @pytest.fixture
@@ -73,8 +45,8 @@ def join(client: httpx2.Client, invitation: str, number: int) -> dict[str, str]:
 
 def measurement(model: str, number: int) -> dict[str, object]:
     return {
-        "id": f"{number:032x}", "model": model, "backend": "wasm", "threads": 4, "samples_ms": [1.0, 2.0, 30.0, 40.0],
-        "runs_per_sample": 2, "warmup_runs": 3, "load_ms": 9.0, "max_relative_error": 1e-7,
+        "id": f"{number:032x}", "model": model, "backend": "wasm", "threads": 4, "runs_per_sample": 2,
+        "samples_ms": [1.0, 2.0] * 4 + [30.0, 40.0] * 4, "warmup_runs": 3, "load_ms": 9.0, "max_relative_error": 1e-7,
     }  # fmt: skip
 
 
@@ -94,17 +66,18 @@ def test_results_of_devices_stand_in_the_runs_beside_those_of_this_machine(serve
     assert read_results(runs[1].bench) == started.results[2:4] + started.results[6:8]
     assert latest_results(runs[0].bench) == []
     row = latest_results(runs[0].bench, device="Laptop 2")[0]
-    assert (row.name, row.runtime, row.variant) == ("onnxruntime-web float", "onnxruntime-web", "float")
-    assert (row.threads, row.num_runs, row.batch_size, row.image_size) == (4, 8, 1, (8, 8))
+    assert (row.run, row.name, row.runtime) == ("first", "onnxruntime-web float", "onnxruntime-web")
+    assert (row.threads, row.num_runs, row.batch_size, row.image_size) == (4, 32, 1, (8, 8))
     assert (row.latency_ms_median, row.latency_ms_p90, row.latency_ms_p99, row.latency_ms_min) == (
         16.0,
         40.0,
         40.0,
         1.0,
     )
-    assert row.contended  # forty times slower at the end
+    assert row.contended  # much slower at the end
     assert (row.file, row.size_bytes) == ("model.onnx", runs[0].onnx("float").stat().st_size)
-    assert row.options["drift"] == "40.0"
+    assert row.drift == 35 / 1.5
+    assert row.warnings == ("the last quarter of runs took 23.33 times as long as the first",)
     assert row.environment["browser"] == "Firefox 150"
     assert "id" not in row.environment
     text = "\n".join(started.told)

@@ -6,20 +6,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from vitrail.bench import BenchResult, pareto_front
+from vitrail.bench.conditions import DRIFTED, drift_of
 from vitrail.serve.browser.assets import VERSION
+from vitrail.serve.browser.messages import Measurement
 from vitrail.serve.browser.offer import Offer
 from vitrail.serve.browser.store import Stored
 
 RUNTIMES = {"wasm": "onnxruntime-web", "webgpu": "onnxruntime-web-webgpu"}
-
-DRIFT_LIMIT = 1.1
-"""Last quarter over first quarter of the samples: beyond, the device grew hot or had other things to do."""
 
 
 def bench_result(stored: Stored, offer: Offer) -> BenchResult:
     """A measurement as a row among those of other runtimes."""
     measured, device = stored.measurement, stored.description
     failure = _failure(stored, offer)
+    drift = drift_of(measured.samples_ms)
     timed: dict[str, Any] = {}
     if failure is None:
         timed = {
@@ -28,7 +28,9 @@ def bench_result(stored: Stored, offer: Offer) -> BenchResult:
             "latency_ms_p90": measured.latency_ms(0.9),
             "latency_ms_p99": measured.latency_ms(0.99),
             "latency_ms_min": measured.latency_ms(0),
-            "contended": measured.hidden or (measured.drift or 1) > DRIFT_LIMIT,
+            "contended": measured.hidden or (drift is not None and drift > 1 + DRIFTED),
+            "drift": drift,
+            "warnings": _warnings(measured, drift),
         }
     runtime = RUNTIMES[measured.backend]
     return BenchResult(
@@ -36,6 +38,7 @@ def bench_result(stored: Stored, offer: Offer) -> BenchResult:
         runtime=runtime,
         variant=offer.variant,
         device=stored.label,
+        run=offer.run_name,
         file=offer.path.name,
         file_hash=offer.id,
         threads=measured.threads,
@@ -59,11 +62,18 @@ def _options(stored: Stored) -> dict[str, str]:
         "simd": device.simd,
         "warmup_runs": measured.warmup_runs,
         "runs_per_sample": measured.runs_per_sample,
-        "hidden": measured.hidden,
-        "drift": None if measured.drift is None else round(measured.drift, 3),
         "max_relative_error": measured.max_relative_error,
     }
     return {name: str(value).lower() for name, value in values.items() if value is not None}
+
+
+def _warnings(measured: Measurement, drift: float | None) -> tuple[str, ...]:
+    found = []
+    if measured.hidden:
+        found.append("the page was in the background meanwhile, where browsers take time from it")
+    if drift is not None and abs(drift - 1) > DRIFTED:
+        found.append(f"the last quarter of runs took {drift:.2f} times as long as the first")
+    return tuple(found)
 
 
 def _failure(stored: Stored, offer: Offer) -> str | None:

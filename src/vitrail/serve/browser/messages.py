@@ -115,14 +115,6 @@ class Measurement(Message):
     def num_runs(self) -> int:
         return len(self.samples_ms) * self.runs_per_sample
 
-    @property
-    def drift(self) -> float | None:
-        """Median of the last quarter of the samples over that of the first: above 1 where a device grows hot."""
-        quarter = len(self.samples_ms) // 4
-        if quarter < 1:
-            return None
-        return statistics.median(self.samples_ms[-quarter:]) / statistics.median(self.samples_ms[:quarter])
-
     def latency_ms(self, share: float) -> float | None:
         """The percentile at ``share``, None without samples; the median as the rest of the bench takes it."""
         if not self.samples_ms:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 from vitrail.bench import onnx_variants, open_session
 from vitrail.bench.session import Images
 from vitrail.core.errors import BenchError
-from vitrail.core.files import read_json
+from vitrail.core.files import file_hash, read_json
 from vitrail.core.run import Run
 
 FLOAT_TOLERANCE, INTEGER_TOLERANCE = 1e-3, 0.1
@@ -28,6 +27,7 @@ class Offer:
     Attributes:
         id: from the hash of its bytes: measurements belong to contents, not to names.
         run: where it lies.
+        run_name: to tell several runs apart; empty if there is one.
         variant: "float", "int8", ...
         label: how plots call it.
         path: of the file.
@@ -39,6 +39,7 @@ class Offer:
 
     id: str
     run: Run
+    run_name: str
     variant: str
     label: str
     path: Path
@@ -73,7 +74,7 @@ def read_offers(runs: Sequence[Run], batch_size: int, seed: int) -> list[Offer]:
     for run, name in zip(runs, names, strict=True):
         label = name if names.count(name) == 1 else str(run.folder)
         found = [
-            _offer(run, variant, f"{label} {variant}", batch_size, seed)
+            _offer(run, label if len(runs) > 1 else "", variant, f"{label} {variant}", batch_size, seed)
             for variant in onnx_variants(run)
             if run.onnx(variant).is_file()
         ]
@@ -87,16 +88,15 @@ def read_offers(runs: Sequence[Run], batch_size: int, seed: int) -> list[Offer]:
     return offers
 
 
-def _offer(run: Run, variant: str, label: str, batch_size: int, seed: int) -> Offer:
+def _offer(run: Run, run_name: str, variant: str, label: str, batch_size: int, seed: int) -> Offer:
     path = run.onnx(variant)
     height, width = run.read()["preprocessing"]["image_size"]
     images: Images = np.random.default_rng(seed).standard_normal((batch_size, 3, height, width), dtype=np.float32)
     answer = open_session(path, "onnxruntime")(images)
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     return Offer(
-        id=digest[:16],
+        id=file_hash(path),
         run=run,
+        run_name=run_name,
         variant=variant,
         label=label,
         path=path,

@@ -9,9 +9,18 @@ import { drawWindow } from "/page/window.js";
 const SILENCE_MS = 180_000; // a worker that says nothing for so long has crashed
 const POLL_MS = 2000;
 const $ = (id) => document.getElementById(id);
-const store = {
-  get(key) { try { return JSON.parse(localStorage.getItem(`vitrail.${key}`)); } catch { return null; } },
-  set(key, value) { try { localStorage.setItem(`vitrail.${key}`, JSON.stringify(value)); return true; } catch { return false; } },
+const memory = new Map();
+const store = { // the browser's storage, and where it has none or no more, this page's memory
+  get(key) {
+    if (!memory.has(key)) {
+      try { memory.set(key, JSON.parse(localStorage.getItem(`vitrail.${key}`))); } catch { memory.set(key, null); }
+    }
+    return memory.get(key);
+  },
+  set(key, value) {
+    memory.set(key, value);
+    try { localStorage.setItem(`vitrail.${key}`, JSON.stringify(value)); } catch { /* full, or forbidden */ }
+  },
 };
 
 let token = null;
@@ -19,6 +28,7 @@ let state = null;
 let device = null;
 let revision = -1;
 let measuring = false;
+let told = false; // the server, that this device has measured everything and that it has it all
 
 function say(id, text) { $(id).textContent = text; $(id).hidden = !text; }
 
@@ -57,7 +67,7 @@ async function join() {
   }
   history.replaceState(null, "", location.pathname); // a used link is of no use in the history
   show();
-  await sendWaiting();
+  await settle();
   refresh();
   setInterval(refresh, POLL_MS);
 }
@@ -143,8 +153,10 @@ async function measureAll() {
         await refresh(true);
       }
     }
-    await call("/api/done", {});
-    say("finished", failed ? `Done; ${failed} of ${total} measurements failed, the table says why.` : "Done. You may close this page, or measure again.");
+    await settle();
+    say("finished", waiting().length ? "Done, but some results could not be sent yet; leave the page open."
+      : failed ? `Done; ${failed} of ${total} measurements failed, the table says why.`
+      : "Done. You may close this page, or measure again.");
   } catch (error) {
     say("trouble", `The measurement stopped: ${error.message}. What was measured is kept; start again for the rest.`);
   } finally {
@@ -194,18 +206,28 @@ function measureOne(model, mode, [file, images, answer], progress) {
 
 // ---- sending
 
+const waiting = () => store.get("waiting") ?? [];
+
 async function keepAndSend(result) {
-  if (store.set("waiting", [...(store.get("waiting") ?? []), result])) await sendWaiting();
-  else await call("/api/results", result); // no storage here: now or never
+  store.set("waiting", [...waiting(), result]);
+  await sendWaiting();
 }
 
 async function sendWaiting() {
-  for (const result of store.get("waiting") ?? []) {
+  for (const result of waiting()) {
     let response;
     try { response = await call("/api/results", result); } catch { return; } // no network: it waits
     if (response.status === 429 || response.status >= 500 || response.status === 401) return;
-    store.set("waiting", (store.get("waiting") ?? []).filter((other) => other.id !== result.id));
+    store.set("waiting", waiting().filter((other) => other.id !== result.id));
   }
+}
+
+// Sends what waits, and says so once everything that is to be measured was measured and sent.
+async function settle() {
+  await sendWaiting();
+  const known = new Set(measured());
+  const complete = state.models.every((model) => modes().every((mode) => known.has(keyOf(model, mode))));
+  if (complete && !waiting().length && !told) told = (await call("/api/done", {})).ok;
 }
 
 // ---- what all devices have
@@ -214,9 +236,10 @@ async function refresh(now = false) {
   if ((measuring && !now) || document.hidden) return; // the network would take time from the measurement
   let response;
   try {
+    if (!measuring && waiting().length) await settle();
     response = await call(`/api/board?since=${revision}`);
   } catch {
-    return say("trouble", store.get("waiting")?.length
+    return say("trouble", waiting().length
       ? "The machine that serves this page cannot be reached; results are kept here until it can."
       : "The machine that serves this page has stopped, or is out of reach. It has everything that was measured here.");
   }
@@ -239,6 +262,5 @@ $("start").addEventListener("submit", async (event) => {
   }
   measureAll();
 });
-addEventListener("online", sendWaiting);
 drawWindow($("window"));
 join().catch((error) => say("trouble", `Something went wrong: ${error.message}`));
