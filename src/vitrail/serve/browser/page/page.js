@@ -32,6 +32,11 @@ let told = false; // the server, that this device has measured everything and th
 
 function say(id, text) { $(id).textContent = text; $(id).hidden = !text; }
 
+function complain(text, look = "notice bad") {
+  $("trouble").className = look;
+  say("trouble", text);
+}
+
 async function call(path, body) {
   const headers = token ? { Authorization: `Bearer ${token}` } : {};
   const init = body === undefined ? { headers }
@@ -58,9 +63,9 @@ async function join() {
     state = await known.json();
   } else {
     token = null;
-    if (!invitation) return say("trouble", "Open the link, or scan the code, that the terminal shows.");
+    if (!invitation) return complain("Open the link, or scan the code, that the terminal shows.");
     const joined = await call("/api/join", { invitation, device });
-    if (!joined.ok) return say("trouble", `This device could not join: ${await reason(joined)}.`);
+    if (!joined.ok) return complain(`This device could not join: ${await reason(joined)}.`);
     state = await joined.json();
     token = state.session;
     store.set("session", token);
@@ -158,7 +163,7 @@ async function measureAll() {
       : failed ? `Done; ${failed} of ${total} measurements failed, the table says why.`
       : "Done. You may close this page, or measure again.");
   } catch (error) {
-    say("trouble", `The measurement stopped: ${error.message}. What was measured is kept; start again for the rest.`);
+    complain(`The measurement stopped: ${error.message}. What was measured is kept; start again for the rest.`);
   } finally {
     await lock?.release().catch(() => null);
     $("progress").hidden = true;
@@ -239,15 +244,15 @@ async function refresh(now = false) {
     if (!measuring && waiting().length) await settle();
     response = await call(`/api/board?since=${revision}`);
   } catch {
-    return say("trouble", waiting().length
-      ? "The machine that serves this page cannot be reached; results are kept here until it can."
-      : "The machine that serves this page has stopped, or is out of reach. It has everything that was measured here.");
+    return waiting().length
+      ? complain("The machine that serves this page cannot be reached; results are kept here until it can.")
+      : complain("The machine that serves this page has stopped, or is out of reach. It has everything that was measured here.", "notice");
   }
-  if (response.status === 401) return say("trouble", "This session is over. Scan the new code on the terminal to measure again.");
-  if (response.status !== 200) return response.ok && say("trouble", "");
+  if (response.status === 401) return complain("This session is over. Scan the new code on the terminal to measure again.");
+  if (response.status !== 200) return response.ok && complain("");
   const { rows, revision: newest } = await response.json();
   revision = newest;
-  say("trouble", "");
+  complain("");
   drawBoard(rows);
 }
 
@@ -263,4 +268,4 @@ $("start").addEventListener("submit", async (event) => {
   measureAll();
 });
 drawWindow($("window"));
-join().catch((error) => say("trouble", `Something went wrong: ${error.message}`));
+join().catch((error) => complain(`Something went wrong: ${error.message}`));
