@@ -16,8 +16,9 @@ from torch import Tensor
 from vitrail.core.types import Preprocessing
 from vitrail.export import export_onnx
 from vitrail.models import FAMILIES, Backbone, create_model
-from vitrail.tasks import DetectionTask, SegmentationTask, Task
+from vitrail.tasks import DetectionTask, PoseTask, SegmentationTask, Task
 from vitrail.tasks.detection import DetectionOptions
+from vitrail.tasks.pose import PoseOptions
 from vitrail.tasks.segmentation import SegmentationOptions
 
 SMALL = {family.name: next(name for name in family.ours if "nano" in name) for family in FAMILIES.values()}
@@ -43,7 +44,12 @@ def detection(backbone: Backbone, images: Tensor) -> tuple[Task, Any]:
     return DetectionTask(backbone, ("a", "b", "c"), DetectionOptions(width=16)), [objects, nothing]
 
 
-HEADS = {name: segmentation(name) for name in ("semantic_fpn", "upernet")} | {"detection": detection}
+def pose(backbone: Backbone, images: Tensor) -> tuple[Task, Any]:
+    keypoints = torch.tensor([[0.3, 0.4, 1], [0.7, 0.6, 1]]).expand(len(images), 2, 3)
+    return PoseTask(backbone, ("left", "right"), PoseOptions(width=16)), {"keypoints": keypoints}
+
+
+HEADS = {name: segmentation(name) for name in ("semantic_fpn", "upernet")} | {"detection": detection, "pose": pose}
 
 EVERY = [
     pytest.param(family, head, marks=() if family in FAST else pytest.mark.slow, id=f"{family}-{head}")

@@ -3,6 +3,7 @@
 from vitrail.data.boxes import BoxSet, load_boxes
 from vitrail.data.decode import IMAGE_SUFFIXES, MAX_PIXELS, decode_image
 from vitrail.data.image_set import ImageSet
+from vitrail.data.keypoints import KeypointSet, View, has_mirror, load_keypoints, mirror_order
 from vitrail.data.letterbox import Letterbox
 from vitrail.data.listing import find_images
 from vitrail.data.load import DataConfig, load_data
@@ -21,17 +22,22 @@ __all__ = [
     "DataConfig",
     "DataSplits",
     "ImageSet",
+    "KeypointSet",
     "Letterbox",
     "MaskSet",
     "Samples",
     "TrainLoader",
+    "View",
     "calibration_images",
     "decode_image",
     "eval_loader",
     "find_images",
     "fit_image",
+    "has_mirror",
     "load_boxes",
     "load_data",
+    "load_keypoints",
     "load_masks",
+    "mirror_order",
     "train_loader",
 ]

@@ -4,6 +4,7 @@ from vitrail.tasks.base import NoOptions, Score, Task
 from vitrail.tasks.classification import ClassificationTask, ClassScore
 from vitrail.tasks.create import TASKS, create_task, find_task, load_task, task_of
 from vitrail.tasks.detection import DetectionTask
+from vitrail.tasks.pose import PoseTask
 from vitrail.tasks.segmentation import SegmentationTask
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "ClassificationTask",
     "DetectionTask",
     "NoOptions",
+    "PoseTask",
     "Score",
     "SegmentationTask",
     "Task",

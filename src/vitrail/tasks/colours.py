@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -36,4 +36,20 @@ def draw_boxes(image: Tensor, boxes: Sequence[tuple[Sequence[float], str, tuple[
         place = (box[0] + thick, max(box[1] - 11, 0))
         pen.rectangle(pen.textbbox(place, label), fill=colour)
         pen.text(place, label, fill="white")
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+
+
+def draw_skeleton(
+    image: Tensor, places: Mapping[int, tuple[float, float]], skeleton: Sequence[tuple[int, int]], count: int
+) -> Tensor:
+    """uint8 (3, h, w) with a dot for each place, coloured by its number, and lines between pairs of them."""
+    picture = Image.fromarray(image.permute(1, 2, 0).numpy())
+    pen = ImageDraw.Draw(picture)
+    radius = max(round(max(picture.size) / 100), 2)
+    for start, stop in skeleton:
+        if start in places and stop in places:
+            pen.line([places[start], places[stop]], fill="white", width=max(radius // 2, 1))
+    for index, (x, y) in places.items():
+        colour = tuple(class_colours(count)[index].tolist())
+        pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1)

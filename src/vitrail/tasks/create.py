@@ -14,9 +14,12 @@ from vitrail.models import create_model
 from vitrail.tasks.base import Task, entry
 from vitrail.tasks.classification import ClassificationTask
 from vitrail.tasks.detection import DetectionTask
+from vitrail.tasks.pose import PoseTask
 from vitrail.tasks.segmentation import SegmentationTask
 
-TASKS: dict[str, type[Task]] = {task.name: task for task in (ClassificationTask, SegmentationTask, DetectionTask)}
+TASKS: dict[str, type[Task]] = {
+    task.name: task for task in (ClassificationTask, SegmentationTask, DetectionTask, PoseTask)
+}
 
 
 def find_task(name: str) -> type[Task]:
