@@ -219,6 +219,19 @@ def test_bench_tells_energy_its_source_and_its_baseline(run: Path, capsys: Captu
     assert "onnxruntime int8, threads 2" in printed
 
 
+def test_pareto_and_recommend(run: Path, tmp_path: Path, capsys: Capture) -> None:
+    files = result(capsys, ["pareto", str(run), "--to", str(tmp_path / "out"), "--device", "this machine"])["files"]
+    assert {Path(file).suffix for file in files} == {".html", ".csv", ".svg", ".png"}
+    assert all(Path(file).stat().st_size > 500 for file in files)
+    found = result(capsys, ["recommend", str(run), "--max-size-mb", "1000"])
+    assert found["best"]["run"] == "whole"
+    assert found["num_fitting"] == found["num_considered"] >= 3
+    line = error_line(capsys, ["recommend", str(run), "--max-latency-ms", "0.0001"])
+    assert "--max-latency-ms 0.0001 excludes all" in line
+    assert main(["recommend", str(run)]) == 0
+    assert "- next best is whole/" in capsys.readouterr().out
+
+
 def test_models_table_and_card(capsys: Capture) -> None:
     rows = {row["name"]: row for row in result(capsys, ["models", "edgevit_*s"])}
     assert rows["edgevit_xxs"]["params"] == 4_067_704
@@ -289,6 +302,9 @@ def test_printed_configuration_is_accepted_again(verb: str, tmp_path: Path, caps
         ("export runs/none --num-images 2.5", "not a whole number"),
         ("bench runs/none --energy wattmeter", "run folder runs/none does not exist"),
         ("bench runs/none --threads 0", "threads=0 is not allowed"),
+        ("recommend runs/none", "run folder runs/none does not exist"),
+        ("recommend runs/none --min-accuracy 90", "min_accuracy=90.0 is above 1"),
+        ("pareto runs/none", "run folder runs/none does not exist"),
         ("report a_file", "run folder a_file is a file"),
         ("report runs/none", "run folder runs/none does not exist"),
         ("run --quiet --data nowhere", "data folder nowhere does not exist"),

@@ -31,6 +31,8 @@ VERBS = {
     "quantize": "Calibrate a run's model for 8-bit integers",
     "export": "Write a run's model as verified ONNX files",
     "bench": "Measure latency, memory and energy of runs' files in every runtime",
+    "pareto": "Show accuracy over latency, energy and size, of several runs",
+    "recommend": "Name the best file that keeps to your limits, and say why",
     "report": "Write a run's HTML report",
 }
 

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from vitrail.compare.collect import Comparison
 from vitrail.compare.tables import columns, csv_table, latex_table, rows
 from vitrail.core.files import write_json, write_text
-from vitrail.report.charts import ParetoPoint, pareto_plot
+from vitrail.report.fronts import ParetoPoint, pareto_plot
 from vitrail.report.window import window
 
 

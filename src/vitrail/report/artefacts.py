@@ -5,7 +5,7 @@ Its contents::
 
     {"split": "test" | "val",
      "scores": [{"name", "title", "higher_is_better", "percent"}, ...], the task's, the one that decides first,
-     "reports": {"torch-float": {...ClassificationReport.to_dict(), "agreement": 1.0},
+     "reports": {"torch-float": {...ClassificationReport.to_dict(), "agreement": 1.0, "file_hash": "..."},
                  "onnx-float": {...}, "onnx-int8": {...}},
      "examples": [{"name", "label", "predicted", "probability", "jpeg_base64"}, ...],
      "data": {"source", "fingerprint", "classes", "counts": {"train": [one a class], ...}, "skipped",
@@ -13,7 +13,8 @@ Its contents::
 
 Other tasks than classification have in ``reports`` what :func:`vitrail.evaluation.measure` gives, in ``examples`` the
 held-out images with their answers drawn over them (``truth_base64`` beside it where the task can draw the truth), and
-no ``counts``. ``agreement`` is the share of images to which the file and the PyTorch model give the same class.
+no ``counts``. ``agreement`` is the share of images to which the file and the PyTorch model give the same class;
+``file_hash`` tells which file it was, so that nobody takes the accuracy for that of a file that was made later.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from vitrail.bench import Session, onnx_variants, open_session
-from vitrail.core.files import write_json
+from vitrail.core.files import file_hash, write_json
 from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
 from vitrail.data import DataSplits, ImageSet
@@ -90,8 +91,14 @@ def evaluate_run(
         num_samples=num_samples,
         progress=progress,
     )
-    values = {"split": "val" if data.test is None else "test", "scores": [asdict(score) for score in kind.scores]}
+    values: dict[str, Any] = {
+        "split": "val" if data.test is None else "test",
+        "scores": [asdict(score) for score in kind.scores],
+    }
     values |= DETAILED.get(kind.name, look_at_task)(look)
+    for name, report in values["reports"].items():
+        file = run.weights if name == "torch-float" else run.onnx(name.removeprefix("onnx-"))
+        report["file_hash"] = file_hash(file) if file.exists() else ""
     write_json(run.evaluation, values)
     return values
 

@@ -12,7 +12,9 @@ from markupsafe import Markup
 from vitrail.bench import BenchResult, latest_results, onnx_variants, pareto_front
 from vitrail.core.files import read_json
 from vitrail.core.run import Run
-from vitrail.report.charts import ParetoPoint, curves, pareto_plot, reliability_diagram
+from vitrail.report.charts import curves, reliability_diagram
+from vitrail.report.entries import own_accuracy
+from vitrail.report.fronts import ParetoPoint, pareto_plot
 from vitrail.tasks import ClassificationTask, task_of
 
 NAMES = {"torch-float": "PyTorch, float"}
@@ -99,11 +101,6 @@ def candidate_name(result: BenchResult) -> str:
     return runtime if result.runtime.startswith("torch") else f"{runtime}, {result.variant}"
 
 
-def accuracy_key(result: BenchResult) -> str:
-    """The report in ``evaluation.json`` that tells the accuracy of what was measured."""
-    return "torch-float" if result.runtime.startswith("torch") else f"onnx-{result.variant}"
-
-
 @dataclass(frozen=True, kw_only=True)
 class Speed:
     """The size-and-latency section.
@@ -134,25 +131,30 @@ def read_speed(run: Run, accuracy: Accuracy | None) -> Speed | None:
     results = latest_results(run.bench)
     if not results:
         return None
-    top1 = {row["key"]: row["value"] for row in accuracy.rows} if accuracy else {}  # or the task's main score
+    reports = {row["key"]: row for row in accuracy.rows} if accuracy else {}
     main = accuracy.scores[0] if accuracy else None
+    top1 = [own_accuracy(result, reports, main["name"] if main else "top1")[0] for result in results]
     contended = any(result.contended for result in results)
     # A busy machine stretches wall time by what the others do; processor time is what the model costs.
     field = "cpu_ms_median" if contended else "latency_ms_median"
-    known = [r for r in results if getattr(r, field) is not None and accuracy_key(r) in top1]
     sign = 1 if main is None or main["higher_is_better"] else -1
-    front = [known[i] for i in pareto_front([(getattr(r, field), sign * top1[accuracy_key(r)]) for r in known])]
+    known = [
+        (result, (getattr(result, field), sign * value))
+        for result, value in zip(results, top1, strict=True)
+        if getattr(result, field) is not None and value is not None
+    ]
+    front = [known[i][0] for i in pareto_front([place for _, place in known])]
     slowest = max((getattr(r, field) or 0 for r in results), default=0) or 1
     rows: list[dict[str, Any]] = [
         {
             "result": result,
             "name": candidate_name(result) + setting,
-            "top1": top1.get(accuracy_key(result)),
+            "top1": share,
             "width": 100 * (getattr(result, field) or 0) / slowest,
             "on_front": result in front,
             "ratio": result.cpu_ratio if contended else result.latency_ratio,
         }
-        for result, setting in zip(results, _different_settings(results), strict=True)
+        for result, share, setting in zip(results, top1, _different_settings(results), strict=True)
     ]
     cost = "processor time" if contended else "latency"
     return Speed(

@@ -1,0 +1,68 @@
+"""``vitrail pareto``: accuracy over latency, energy and size, of several runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vitrail.cli.display import Output, OutputOptions, display, megabytes, number, number_text, percent
+from vitrail.core.run import Run
+from vitrail.report.entries import read_entries
+from vitrail.report.pareto import best_first, write_pareto
+from vitrail.report.references import read_references
+
+
+def pareto(
+    run: Path,
+    /,
+    *more: Path,
+    to: Path = Path("pareto"),
+    device: str | None = None,
+    references: Path | None = None,
+    output: OutputOptions = Output(),
+) -> None:
+    """Show accuracy over latency, energy and size, of everything that was measured of several runs.
+
+    Float and quantised files in every runtime and on every device; what another beats is grey. Written are
+    `pareto.html`, `pareto.csv`, and each plot as SVG and PNG. Nothing is measured: `vitrail bench` and
+    `vitrail evaluate` come first.
+
+    **Examples**
+
+    ```sh
+    vitrail pareto runs/photos
+    vitrail pareto runs/small runs/large --to pareto --device pixel
+    vitrail pareto runs/photos --references published.csv
+    ```
+
+    Args:
+        run: Run folder.
+        more: More run folders.
+        to: Folder to write to.
+        device: Only devices with this in their name; "this machine" is where the runs were measured.
+        references: CSV or YAML of published values to draw beside: label, accuracy, latency_ms, energy_mj, size_mb,
+            source.
+    """
+    with display(output) as shown:
+        runs = [Run.open(folder, needs=("description", "bench")) for folder in (run, *more)]
+        published = read_references(references) if references else []
+        files = write_pareto(runs, to, device=device, references=published)
+        entries = read_entries(runs, device=device)
+        shown.table(
+            "Most accurate first",
+            ("candidate", "device", entries[0].score.title, "latency", "energy an image", "size"),
+            [
+                (
+                    e.name,
+                    e.device,
+                    percent(e.accuracy) if e.score.percent else number(e.accuracy, 4),
+                    number(e.latency_ms, 2, " ms"),
+                    number_text(e.result.energy.text()) if e.result.energy else None,
+                    megabytes(e.result.size_bytes),
+                )
+                for e in sorted(entries, key=best_first)
+            ],
+        )
+        for note in dict.fromkeys(f"{e.name}: {e.note}" for e in entries if e.note and not e.result.failure):
+            shown.say(note)
+        shown.say(f"Written: {files[0]}, its table and {len(files) - 2} pictures")
+        shown.result({"files": [str(path) for path in files]})

@@ -1,0 +1,156 @@
+"""What is known of every file that was measured: how accurate it is, how fast, how large, how much energy it takes.
+
+An accuracy counts only if it is the measured file's own: that of the int8 file for the int8 file, never the float
+model's, and of the file as it is now, never of one that lay there before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vitrail.bench import BenchResult, latest_results
+from vitrail.core.errors import RunError
+from vitrail.core.files import read_json
+from vitrail.core.run import Run
+from vitrail.tasks import ClassificationTask, Score
+
+THIS_MACHINE = "this machine"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A file in a runtime on a device.
+
+    Attributes:
+        run: name of the run folder.
+        model: name of the model.
+        result: its newest measurement.
+        score: what accuracy means for its task: top-1 for classification, or the task's main score.
+        accuracy: that score of this very file; None if it is not known.
+        num_images: that the accuracy was measured on.
+        note: why there is no accuracy.
+    """
+
+    run: str
+    model: str
+    result: BenchResult
+    score: Score = ClassificationTask.scores[0]
+    accuracy: float | None = None
+    num_images: int = 0
+    note: str = ""
+
+    @property
+    def name(self) -> str:
+        """Run, runtime and variant, with threads where they are more than one, and the batch size likewise."""
+        threads = f", {self.result.threads} threads" if self.result.threads > 1 else ""
+        batch = f", batch {self.result.batch_size}" if self.result.batch_size > 1 else ""
+        return f"{self.run}/{self.result.name}{threads}{batch}"
+
+    @property
+    def quality(self) -> float | None:
+        """The accuracy so that more is better, in percent where it is a share."""
+        return None if self.accuracy is None else self.score.rank(self.accuracy) * (100 if self.score.percent else 1)
+
+    @property
+    def device(self) -> str:
+        return self.result.device or THIS_MACHINE
+
+    @property
+    def uses_processor_time(self) -> bool:
+        """Whether processor time stands for latency: other programs stretched the wall time of a single thread."""
+        return self.result.contended and self.result.threads == 1 and self.result.cpu_ms_median is not None
+
+    @property
+    def latency_ms(self) -> float | None:
+        return self.result.cpu_ms_median if self.uses_processor_time else self.result.latency_ms_median
+
+    @property
+    def size_mb(self) -> float | None:
+        return None if self.result.size_bytes is None else self.result.size_bytes / 1e6
+
+    @property
+    def energy_mj(self) -> float | None:
+        return self.result.energy.energy_mj if self.result.energy else None
+
+    @property
+    def energy_estimated(self) -> bool:
+        """Whether the energy was not measured."""
+        return self.result.energy is not None and self.result.energy.estimated
+
+    @property
+    def memory_mb(self) -> float | None:
+        return self.result.peak_memory_mb
+
+
+def read_entries(runs: Sequence[Run], *, device: str | None = None) -> list[Entry]:
+    """Everything that was measured of the runs, this machine's rows and other devices'.
+
+    Args:
+        runs: with a ``bench.jsonl``.
+        device: only devices with this in their name, whatever its case; "this machine", or a part of the name of its
+            processor, is the machine that the runs were measured on.
+
+    Raises:
+        RunError: nothing was measured, or not on such a device, or the runs are of tasks that cannot be compared.
+    """
+    entries = [entry for run in runs for entry in _entries_of(run)]
+    titles = list(dict.fromkeys(entry.score.title for entry in entries))
+    if len(titles) > 1:
+        raise RunError(f"the runs' tasks are judged by different scores ({', '.join(titles)}); name runs of one task")
+    if not entries:
+        folders = " ".join(str(run.folder) for run in runs)
+        raise RunError(f"nothing was measured of {folders}; measure with: vitrail bench {folders}")
+    if device is None:
+        return entries
+    wanted = device.casefold()
+    kept = [entry for entry in entries if wanted in _device_words(entry).casefold()]
+    if not kept:
+        devices = ", ".join(dict.fromkeys(entry.device for entry in entries))
+        raise RunError(f"nothing was measured on '{device}'; there are measurements on {devices}")
+    return kept
+
+
+def accuracy_key(result: BenchResult) -> str:
+    """The report in ``evaluation.json`` that tells the accuracy of what was measured."""
+    return "torch-float" if result.runtime.startswith("torch") else f"onnx-{result.variant}"
+
+
+def own_accuracy(
+    result: BenchResult, reports: Mapping[str, Mapping[str, Any]], score: str = "top1"
+) -> tuple[float | None, str]:
+    """A score of the very file that was measured, and why it is not known where it is not.
+
+    Args:
+        result: the measurement.
+        reports: ``reports`` of ``evaluation.json``.
+        score: its name in the reports.
+    """
+    report = reports.get(accuracy_key(result))
+    if report is None or report.get(score) is None:
+        return None, "this file was not evaluated; repeat vitrail evaluate"
+    evaluated = report.get("file_hash", "")
+    if evaluated and result.file_hash and evaluated != result.file_hash:
+        return None, "the evaluation is of another file than the measurement; repeat vitrail evaluate and vitrail bench"
+    return float(report[score]), ""
+
+
+def _entries_of(run: Run) -> list[Entry]:
+    evaluation = read_json(run.evaluation) if run.evaluation.exists() else {}
+    reports, scores = evaluation.get("reports", {}), evaluation.get("scores")
+    score = Score(**scores[0]) if scores else ClassificationTask.scores[0]
+    model = run.read()["model"]["name"]
+    entries = []
+    for result in latest_results(run.bench, device=None):
+        accuracy, note = own_accuracy(result, reports, score.name)
+        images = int(reports.get(accuracy_key(result), {}).get("num_images", 0)) if accuracy is not None else 0
+        name = run.folder.resolve().name
+        entries.append(
+            Entry(run=name, model=model, result=result, score=score, accuracy=accuracy, num_images=images, note=note)
+        )
+    return entries
+
+
+def _device_words(entry: Entry) -> str:
+    return entry.device if entry.result.device else f"{THIS_MACHINE} {entry.result.environment.get('cpu', '')}"

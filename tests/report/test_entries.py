@@ -1,0 +1,89 @@
+"""The accuracy of an entry is the measured file's own, or none at all."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from report.pretend import report, row
+
+from vitrail.bench import append_results
+from vitrail.core.errors import RunError
+from vitrail.core.files import write_json
+from vitrail.core.run import Run
+from vitrail.report.entries import own_accuracy, read_entries
+
+REPORTS = {"torch-float": report(0.9, 1.0), "onnx-float": report(0.89, 1.0), "onnx-int8": report(0.5, 0.6)}
+
+
+@pytest.mark.parametrize(
+    ("name", "top1"),
+    [
+        ("torch float", 0.9),
+        ("torch-compile float", 0.9),
+        ("onnxruntime float", 0.89),
+        ("openvino int8", 0.5),
+        ("onnxruntime-web int8", 0.5),
+        ("onnxruntime w4a8", None),  # never the float model's
+    ],
+)
+def test_every_file_has_its_own_accuracy(name, top1):
+    accuracy, note = own_accuracy(row(name, 3.0), REPORTS)
+    assert accuracy == top1
+    assert bool(note) == (top1 is None)
+
+
+def test_the_accuracy_of_a_file_that_was_there_before_does_not_count():
+    reports = {"onnx-int8": report(0.5, 0.6) | {"file_hash": "aaaa"}}
+    assert own_accuracy(row("openvino int8", 3.0, file_hash="aaaa"), reports)[0] == 0.5
+    assert own_accuracy(row("openvino int8", 3.0), reports)[0] == 0.5  # an old row that does not tell
+    accuracy, note = own_accuracy(row("openvino int8", 3.0, file_hash="bbbb"), reports)
+    assert accuracy is None
+    assert "of another file" in note
+
+
+def test_contended_single_threads_are_compared_by_processor_time(full_run):
+    busy = row("onnxruntime int8", 9.0, contended=True)
+    append_results(full_run.bench, [busy, row("onnxruntime float", 8.0, contended=True, threads=2)])
+    entries = {entry.name: entry for entry in read_entries([full_run])}
+    one = entries["signs/onnxruntime int8"]
+    assert one.uses_processor_time
+    assert one.latency_ms == busy.cpu_ms_median
+    assert not entries["signs/onnxruntime float, 2 threads"].uses_processor_time
+
+
+def test_devices_are_chosen_by_a_part_of_their_name(full_run):
+    append_results(full_run.bench, [row("onnxruntime-web int8", 30.0, device="Pixel 8, Chrome 156")])
+    assert {e.device for e in read_entries([full_run])} == {"this machine", "Pixel 8, Chrome 156"}
+    assert {e.device for e in read_entries([full_run], device="pixel")} == {"Pixel 8, Chrome 156"}
+    assert {e.device for e in read_entries([full_run], device="this machine")} == {"this machine"}
+    assert {e.device for e in read_entries([full_run], device="quiet processor")} == {"this machine"}
+    with pytest.raises(
+        RunError, match="nothing was measured on 'iphone'; there are measurements on this machine, Pixel"
+    ):
+        read_entries([full_run], device="iphone")
+
+
+def test_nothing_measured(bare_run):
+    with pytest.raises(RunError, match="measure with: vitrail bench"):
+        read_entries([bare_run])
+
+
+def test_a_run_without_an_evaluation_has_entries_without_accuracy(full_run):
+    full_run.evaluation.unlink()
+    entries = read_entries([full_run])
+    assert entries
+    assert all(e.accuracy is None and "evaluate" in e.note for e in entries)
+    assert json.loads(full_run.description.read_text())["model"]["name"] == entries[0].model
+
+
+def test_other_tasks_are_judged_by_their_own_score(full_run, tmp_path):
+    other = Run(tmp_path / "streets")
+    other.update(**full_run.read())
+    score = {"name": "miou", "title": "mean IoU", "higher_is_better": True, "percent": True}
+    write_json(other.evaluation, {"scores": [score], "reports": {"onnx-int8": {"miou": 0.61}}})
+    append_results(other.bench, [row("onnxruntime int8", 9.0)])
+    (entry,) = read_entries([other])
+    assert (entry.accuracy, entry.quality, entry.score.title) == (0.61, 61.0, "mean IoU")
+    with pytest.raises(RunError, match=r"judged by different scores \(top-1, mean IoU\)"):
+        read_entries([full_run, other])
