@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 
 import numpy as np
 import onnxruntime
@@ -16,7 +17,8 @@ def test_every_file_of_every_run_is_offered(runs, offers):
         assert one.id == hashlib.sha256(one.path.read_bytes()).hexdigest()[:16]
         assert one.size_bytes == one.path.stat().st_size
         assert one.is_unchanged
-    assert [one.top1 for one in offers] == [0.91, 0.88, 0.91, 0.88]
+    assert [one.quality.value for one in offers] == [91, 88, 91, 88]
+    assert {one.quality.title for one in offers} == {"top-1 (%)"}
 
 
 def test_the_answer_is_that_of_onnx_runtime(runs):
@@ -29,12 +31,22 @@ def test_the_answer_is_that_of_onnx_runtime(runs):
 
 def test_without_an_evaluation_there_is_no_accuracy(runs):
     runs[0].evaluation.unlink()
-    assert [one.top1 for one in read_offers(runs, 1, 0)] == [None, None, 0.91, 0.88]
+    assert [one.quality is None for one in read_offers(runs, 1, 0)] == [True, True, False, False]
 
 
 def test_a_float_file_has_the_accuracy_of_the_weights_that_it_was_verified_against(runs):
     runs[0].evaluation.write_text('{"reports": {"torch-float": {"top1": 0.9}}}')
-    assert [one.top1 for one in read_offers(runs[:1], 1, 0)] == [0.9, None]
+    float_, int8 = read_offers(runs[:1], 1, 0)
+    assert float_.quality.value == 90
+    assert int8.quality is None
+
+
+def test_the_main_score_of_any_task_counts(runs):
+    scores = [{"name": "error", "title": "error", "percent": False, "higher_is_better": False}, {"name": "top1"}]
+    reports = {"torch-float": {"error": 3.5, "top1": 0.9}}
+    runs[0].evaluation.write_text(json.dumps({"scores": scores, "reports": reports}))
+    found = read_offers(runs[:1], 1, 0)[0].quality
+    assert (found.title, found.value, found.higher_is_better) == ("error", 3.5, False)
 
 
 def test_a_run_without_files_says_how_to_make_them(runs):

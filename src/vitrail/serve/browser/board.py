@@ -111,7 +111,9 @@ def board(stored: Sequence[Stored], offers: Mapping[str, Offer]) -> list[dict[st
                 "model": offer.label,
                 "mode": mode_name(one.measurement.backend, one.measurement.threads),
                 "backend": one.measurement.backend,
-                "top1": offer.top1,
+                "quality": offer.quality.value if offer.quality else None,
+                "score": offer.quality.title if offer.quality else "",
+                "higher_is_better": offer.quality is None or offer.quality.higher_is_better,
                 "latency_ms_median": result.latency_ms_median,
                 "latency_ms_p90": result.latency_ms_p90,
                 "latency_ms_p99": result.latency_ms_p99,
@@ -123,11 +125,20 @@ def board(stored: Sequence[Stored], offers: Mapping[str, Offer]) -> list[dict[st
                 "on_front": False,
             }
         )
-    for device in {row["device"] for row in rows}:
-        rivals = [r for r in rows if r["device"] == device and r["latency_ms_median"] and r["top1"] is not None]
-        for index in pareto_front([(row["latency_ms_median"], row["top1"]) for row in rivals]):
+    for rivals in _rivals(rows):
+        sign = 1 if rivals[0]["higher_is_better"] else -1
+        for index in pareto_front([(row["latency_ms_median"], sign * row["quality"]) for row in rivals]):
             rivals[index]["on_front"] = True
     return rows
+
+
+def _rivals(rows: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Rows that can be compared: of one device, by one score."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        if row["latency_ms_median"] is not None and row["quality"] is not None:
+            groups.setdefault((row["device"], row["score"]), []).append(row)
+    return list(groups.values())
 
 
 def mode_name(backend: str, threads: int) -> str:

@@ -19,6 +19,24 @@ FLOAT_TOLERANCE, INTEGER_TOLERANCE = 1e-3, 0.1
 """Largest relative error of a device's answer. The processors of devices add in another order and graphics processors
 round more; at the edge between two 8-bit codes the last bit decides, as in :mod:`vitrail.export.file`."""
 
+TOP1 = {"name": "top1", "title": "top-1", "percent": True, "higher_is_better": True}
+"""The score of evaluations that do not name theirs: they are from the time when there were classifiers alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quality:
+    """How good the answers of a file are.
+
+    Attributes:
+        title: of the task's main score, with its unit, e.g. "top-1 (%)".
+        value: in that unit.
+        higher_is_better: which of two files wins.
+    """
+
+    title: str
+    value: float
+    higher_is_better: bool
+
 
 @dataclass(frozen=True, kw_only=True)
 class Offer:
@@ -34,7 +52,7 @@ class Offer:
         stamp: size and time of change, to notice when the file is replaced.
         shape: of the input (b, c, h, w).
         images, answer: float32 bytes of an input, and of what ONNX Runtime answers here.
-        top1: accuracy if the run was evaluated.
+        quality: None if the run was not evaluated.
     """
 
     id: str
@@ -47,7 +65,7 @@ class Offer:
     shape: tuple[int, int, int, int]
     images: bytes
     answer: bytes
-    top1: float | None
+    quality: Quality | None
 
     @property
     def size_bytes(self) -> int:
@@ -104,17 +122,26 @@ def _offer(run: Run, run_name: str, variant: str, label: str, batch_size: int, s
         shape=(batch_size, 3, height, width),
         images=images.astype("<f4").tobytes(),
         answer=answer.astype("<f4").tobytes(),
-        top1=_top1(run, variant),
+        quality=_quality(run, variant),
     )
 
 
-def _top1(run: Run, variant: str) -> float | None:
+def _quality(run: Run, variant: str) -> Quality | None:
     """From ``evaluation.json``: of the file itself, or of the weights that a float file was verified against."""
     if not run.evaluation.exists():
         return None
-    reports: dict[str, Any] = read_json(run.evaluation).get("reports", {})
+    evaluation: dict[str, Any] = read_json(run.evaluation)
+    main = (evaluation.get("scores") or [TOP1])[0]
+    reports = evaluation.get("reports", {})
     report = reports.get(f"onnx-{variant}") or (reports.get("torch-float") if variant == "float" else None)
-    return report.get("top1") if report else None
+    if report is None or report.get(main["name"]) is None:
+        return None
+    percent = main["percent"]
+    return Quality(
+        title=f"{main['title']} (%)" if percent else main["title"],
+        value=(100 if percent else 1) * report[main["name"]],
+        higher_is_better=main["higher_is_better"],
+    )
 
 
 def _stamp(path: Path) -> tuple[int, int]:
