@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 
@@ -61,6 +62,14 @@ def full_run(bare_run: Run) -> Run:
             },
         },
     )
+    run.explanation.mkdir()
+    run.figures.mkdir()
+    for path in (run.explanation / "attention.png", run.figures / "robustness-translation.png"):
+        path.write_bytes(base64.b64decode(PIXEL))
+    (run.explanation / "collapse.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    robustness = {"clean_top1": 0.75, "num_images": 12, "skipped": {"resolution 0.5": HOSTILE}, "curves": []}
+    robustness |= {"diagonal_consistency": 0.625, "summary": {"translation": {"top1": 0.5, "consistency": 0.875}}}
+    write_json(run.robustness, robustness)
     operands = [{"name": f"blocks.{i}.fc:{role}"} for i in range(5) for role in ("input", "weight")]
     config = {"weight_bits": 8, "activation_bits": 8, "observer": "min_max"}
     plan = {"config": config, "num_images": 64, "operands": operands, "skipped": ["stem.0: depthwise"], "notes": []}

@@ -13,7 +13,8 @@ from vitrail.core.run import Run
 from vitrail.report import write_report
 from vitrail.report.page import commands, megabytes, number, percent, points
 
-SECTIONS = ("data", "training", "accuracy", "examples", "quantisation", "speed", "environment", "reproduce")
+SECTIONS = ("data", "training", "accuracy", "examples", "explanation", "robustness", "quantisation", "speed")
+SECTIONS = (*SECTIONS, "environment", "reproduce")
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 
 
@@ -64,7 +65,8 @@ def test_a_full_run_has_every_section_and_no_reminder(full_run):
 def test_a_bare_run_says_which_verb_makes_what(bare_run):
     texts = page(bare_run).texts
     expected = {"data": "evaluate", "training": "train --run", "accuracy": "evaluate", "examples": "evaluate"}
-    expected |= {"quantisation": "quantize", "speed": "export"}
+    expected |= {"quantisation": "quantize", "speed": "export", "explanation": "explain"}
+    expected |= {"robustness": "evaluate --robustness"}
     for section, verb in expected.items():
         assert f"vitrail {verb} signs" in texts[section]
     assert "vitrail bench signs" in texts["speed"]
@@ -77,6 +79,7 @@ def test_a_bare_run_says_which_verb_makes_what(bare_run):
         ("evaluation", {"data", "accuracy", "examples"}),
         ("metrics", {"training"}),
         ("quantization", {"quantisation"}),
+        ("robustness", {"robustness"}),
         ("bench", {"speed"}),
     ],
 )
@@ -105,7 +108,7 @@ def test_the_page_loads_nothing(full_run):
         for name, value in attributes.items():
             assert not name.startswith("on")
             if name in {"src", "href", "xlink:href", "data", "poster", "srcset", "action"}:
-                assert value.startswith(("data:image/jpeg;base64,", "#"))
+                assert value.startswith((*(f"data:image/{kind};base64," for kind in ("jpeg", "png", "svg+xml")), "#"))
     assert not re.search(r"url\((?!#)|@import", html)
     assert "http://" not in html
     assert "https://" not in html
@@ -214,3 +217,12 @@ def test_numbers():
         "±0.0 points", "±0.0 points", "+1.2 points", "\u22125.0 points",
     ]  # fmt: skip
     assert (percent(0.8734), megabytes(1_234_567), megabytes(None)) == ("87.3 %", "1.23 MB", "–")
+
+
+def test_pictures_of_other_verbs_are_in_the_page(full_run):
+    parsed = page(full_run)
+    drawings = {image["alt"]: image["src"] for image in parsed.all("img") if image.get("class") == "drawing"}
+    assert len(drawings) == 3
+    assert any(source.startswith("data:image/svg+xml;base64,") for source in drawings.values())
+    assert "87.5" in parsed.texts["robustness"]
+    assert "62.5" in parsed.texts["robustness"]

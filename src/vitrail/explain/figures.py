@@ -102,7 +102,8 @@ def collapse_figure(explanation: Explanation) -> Figure:
     upper, lower = figure.subplots(2, 1, sharex=True)
     levels = np.arange(len(explanation.token_similarity))
     upper.plot(levels, explanation.token_similarity, "o-", label="tokens of a level")
-    upper.plot(levels[1:], explanation.level_similarity, "s--", label="a token and itself a level before")
+    if not np.isnan(explanation.level_similarity).all():  # levels of a pyramid have other widths than the one before
+        upper.plot(levels[1:], explanation.level_similarity, "s--", label="a token and itself a level before")
     upper.set(ylabel="cosine similarity", title="Feature collapse")
     upper.legend()
     lower.plot(levels, explanation.effective_rank, "o-", color="tab:green")

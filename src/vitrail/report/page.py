@@ -20,6 +20,7 @@ from vitrail.report.contents import (
     read_quantization,
     read_speed,
 )
+from vitrail.report.pictures import read_explanation, read_robustness_section
 from vitrail.report.window import window
 
 MISSING = "–"
@@ -64,6 +65,8 @@ def write_report(run: Run) -> Path:
         exports=exports,
         quantization=read_quantization(run),
         speed=speed,
+        explanation=read_explanation(run),
+        robustness=read_robustness_section(run),
         figures=key_figures(accuracy, speed, exports, run),
         place=speed.rows[0]["result"].environment if speed else None,
         commands=commands(run, description),
