@@ -196,6 +196,20 @@ def test_quantize_and_export_can_be_repeated(run: Path, tmp_path: Path, capsys: 
     assert [record["variant"] for record in records] == ["float", "int8"]
 
 
+def test_export_takes_formats_with_commas_or_spaces(run: Path, capsys: Capture) -> None:
+    for words in (["--format", "openvino,torch-export"], ["--formats", "openvino", "torch-export"]):
+        records = result(capsys, ["export", str(run), "--num-images", "4", *words])
+        assert [(record["path"], record["variant"]) for record in records] == [
+            ("model.xml", "float"),
+            ("model.int8.xml", "int8"),
+            ("model.pt2", "float"),
+        ]
+    assert all((run / record["path"]).exists() for record in records)
+    assert main(["export", str(run), "--num-images", "4", "--dynamic-size"]) == 0
+    assert "ONNX Runtime" in capsys.readouterr().out
+    assert json.loads((run / "model.onnx.json").read_text())["record"]["dynamic_size"] is True
+
+
 def test_bench_and_report(run: Path, capsys: Capture) -> None:
     words = ["--min-runs", "2", "--min-seconds", "0", "--warmup-runs", "1", "--no-memory", "--runtimes", "onnxruntime"]
     rows = result(capsys, ["bench", str(run), *words])
@@ -305,6 +319,8 @@ def test_printed_configuration_is_accepted_again(verb: str, tmp_path: Path, caps
         ("recommend runs/none", "run folder runs/none does not exist"),
         ("recommend runs/none --min-accuracy 90", "min_accuracy=90.0 is above 1"),
         ("pareto runs/none", "run folder runs/none does not exist"),
+        ("export runs/none --format onnx,openvina", "unknown format 'openvina'; did you mean openvino"),
+        ("export runs/none --format openvino --dynamic-size", "dynamic_size is for ONNX files"),
         ("report a_file", "run folder a_file is a file"),
         ("report runs/none", "run folder runs/none does not exist"),
         ("run --quiet --data nowhere", "data folder nowhere does not exist"),

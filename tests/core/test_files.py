@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vitrail.core.errors import RunError, VitrailError
-from vitrail.core.files import atomic_path, read_json, write_json, write_text
+from vitrail.core.files import atomic_folder, atomic_path, read_json, write_json, write_text
 from vitrail.core.run import Run
 
 
@@ -32,6 +32,24 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
         raise RuntimeError
     assert read_json(path) == {"kept": True}
     assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_several_files_and_folders_take_their_places_together(tmp_path: Path) -> None:
+    for text in ("old", "new"):
+        with atomic_folder(tmp_path / "model.mlpackage") as draft:
+            draft.mkdir()
+            (draft / text).write_text(text)
+            draft.with_name("model.json").write_text(text)
+            assert (tmp_path / "model.json").exists() is (text == "new")
+        assert sorted(os.listdir(tmp_path)) == ["model.json", "model.mlpackage"]
+        assert os.listdir(tmp_path / "model.mlpackage") == [text]
+        assert (tmp_path / "model.json").read_text() == text
+    with pytest.raises(RuntimeError), atomic_folder(tmp_path / "model.mlpackage") as draft:
+        draft.write_text("half")
+        raise RuntimeError
+    assert os.listdir(tmp_path / "model.mlpackage") == ["new"]
+    with pytest.raises(VitrailError, match="cannot write"), atomic_folder(tmp_path / "model.json" / "x"):
+        pass
 
 
 def test_a_full_disk_is_one_line(tmp_path: Path) -> None:

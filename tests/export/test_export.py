@@ -88,7 +88,7 @@ def test_file_describes_itself_inside_and_beside(float_record: ExportRecord) -> 
     assert inside["vitrail.classes"] == beside["classes"] == ABOUT["classes"]
     assert Preprocessing.from_dict(inside["vitrail.preprocessing"]) == ABOUT["preprocessing"]
     assert Preprocessing.from_dict(beside["preprocessing"]) == ABOUT["preprocessing"]
-    assert inside["vitrail.record"]["num_images"] == 24
+    assert beside["record"]["num_images"] == 24
     assert beside["record"] == float_record.to_dict()
     assert float_record.size_bytes == float_record.path.stat().st_size
     assert [value.name for value in [*model.graph.input, *model.graph.output]] == ["image", "logits"]

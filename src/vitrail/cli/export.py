@@ -4,72 +4,94 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 from vitrail.cli.display import Display, Output, OutputOptions, display, megabytes, number, percent
-from vitrail.cli.options import WholeNumber
+from vitrail.cli.options import WholeNumber, split_words
 from vitrail.cli.run_data import load_run_data
 from vitrail.core.errors import ConfigError
 from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
 from vitrail.data import calibration_images
-from vitrail.export import ExportRecord, export_onnx
+from vitrail.export import FORMATS, ExportRecord, check_formats
 from vitrail.quantization import QuantizationPlan, quantize
 from vitrail.tasks import load_task
 
 VERIFICATION_IMAGES = 64
 
+FORMAT_WORDS = Parameter(name=("--format", "--formats"), consume_multiple=True, negative=(), converter=split_words)
 
-def export(run: Path, /, *, num_images: WholeNumber = VERIFICATION_IMAGES, output: OutputOptions = Output()) -> None:
-    """Write a run's model as verified ONNX files.
+
+def export(
+    run: Path,
+    /,
+    *,
+    formats: Annotated[tuple[str, ...], FORMAT_WORDS] = ("onnx",),
+    dynamic_size: Annotated[bool, Parameter(negative=())] = False,
+    num_images: WholeNumber = VERIFICATION_IMAGES,
+    output: OutputOptions = Output(),
+) -> None:
+    """Write a run's model as verified files: ONNX, OpenVINO, torch.export, AOTInductor, ExecuTorch, LiteRT, Core ML.
 
     `model.onnx` is the float model; `model.int8.onnx`, written where the run has a plan from `vitrail quantize`,
-    computes with 8-bit integers. Each file is run on real images and compared with the model before it gets its name;
-    it takes any batch size, and carries preprocessing and class names in its metadata and in a JSON file beside it.
+    computes with 8-bit integers. Each file is run on real images and compared with the model before it gets its name.
+    Preprocessing and class names are in its metadata and in a JSON file beside it. ONNX, OpenVINO and torch.export
+    files take any batch size, those for phones one image at a time.
 
     **Examples**
 
     ```sh
     vitrail export runs/photos
-    vitrail quantize runs/photos && vitrail export runs/photos
-    vitrail export runs/photos --json
+    vitrail quantize runs/photos && vitrail export runs/photos --format onnx,openvino
+    vitrail export runs/photos --format executorch --format litert --json
+    vitrail export runs/photos --dynamic-size
     ```
 
     Args:
         run: Run folder.
+        formats: One or more of onnx, openvino, torch-export, aoti, executorch, litert, coreml.
+        dynamic_size: Let the float ONNX file take images of any height and width that the architecture can.
         num_images: Held-out images that every file is verified on.
     """
     if num_images < 2:
         raise ConfigError(f"num_images={num_images} is below 2; {VERIFICATION_IMAGES} is usual")
+    check_formats(formats)
+    if dynamic_size and "onnx" not in formats:
+        raise ConfigError("dynamic_size is for ONNX files; add onnx to the formats")
     with display(output) as shown:
         opened = Run.open(run)
-        records = export_run(opened, num_images)
+        records = export_run(opened, num_images, formats=formats, dynamic_size=dynamic_size)
         show_export(shown, records)
-        if not opened.quantization.exists():
+        if not opened.quantization.exists() and any(FORMATS[name].takes_quantized for name in formats):
             shown.say(f"For an 8-bit file too: vitrail quantize {run} && vitrail export {run}")
         shown.result([record.to_dict() for record in records])
 
 
-def export_run(run: Run, num_images: int = VERIFICATION_IMAGES) -> list[ExportRecord]:
-    """The float file, and the 8-bit one where the run has a plan."""
+def export_run(
+    run: Run,
+    num_images: int = VERIFICATION_IMAGES,
+    *,
+    formats: Sequence[str] = ("onnx",),
+    dynamic_size: bool = False,
+) -> list[ExportRecord]:
+    """The float file of every format, and the 8-bit one where the run has a plan and the format takes it."""
     description = run.read()
     preprocessing = Preprocessing.from_dict(description["preprocessing"])
-    classes = description["classes"]
     task = load_task(run)
     images = calibration_images(load_run_data(run).held_out, preprocessing, num_images, 0)
-    records = [export_onnx(task, run.onnx("float"), preprocessing=preprocessing, classes=classes, images=images)]
-    if run.quantization.exists():
+    given: dict[str, Any] = {"preprocessing": preprocessing, "classes": description["classes"], "images": images}
+    quantized = None
+    if run.quantization.exists() and any(FORMATS[name].takes_quantized for name in formats):
         quantized = quantize(task, images, plan=QuantizationPlan.load(run.quantization))
-        records.append(
-            export_onnx(
-                task,
-                run.onnx("int8"),
-                preprocessing=preprocessing,
-                classes=classes,
-                images=images,
-                variant="int8",
-                quantized=quantized,
-            )
-        )
+    records = []
+    for name in dict.fromkeys(formats):
+        write = FORMATS[name].exporter()
+        more = {"dynamic_size": True} if dynamic_size and name == "onnx" else {}
+        records.append(write(task, run.exported(name), **given, **more))
+        if quantized is not None and FORMATS[name].takes_quantized:
+            records.append(write(task, run.exported(name, "int8"), **given, variant="int8", quantized=quantized))
     return records
 
 
@@ -77,14 +99,18 @@ def show_export(shown: Display, records: Sequence[ExportRecord]) -> None:
     """The files, and how well they agree with the model."""
     shown.table(
         "Exported files",
-        ("file", "size", "largest error", "same top-1"),
+        ("file", "size", "largest error", "same top-1", "run by"),
         [
             (
                 record.path.name,
                 megabytes(record.size_bytes),
                 number(record.max_relative_error, 6),
                 percent(record.top1_agreement),
+                record.runtime,
             )
             for record in records
         ],
     )
+    for record in records:
+        if not record.verified:
+            shown.say(f"{record.path.name} was converted and not verified: nothing on this machine can run it.")

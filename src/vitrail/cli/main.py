@@ -29,7 +29,7 @@ VERBS = {
     "compare": "Train several models under one recipe and compare them",
     "explain": "Show what a model looks at, and what its features are like",
     "quantize": "Calibrate a run's model for 8-bit integers",
-    "export": "Write a run's model as verified ONNX files",
+    "export": "Write a run's model as verified files: ONNX, OpenVINO, ExecuTorch, LiteRT, ...",
     "bench": "Measure latency, memory and energy of runs' files in every runtime",
     "pareto": "Show accuracy over latency, energy and size, of several runs",
     "recommend": "Name the best file that keeps to your limits, and say why",

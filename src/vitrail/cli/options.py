@@ -38,6 +38,11 @@ def _whole_number(kind: type[int], tokens: Sequence[Token]) -> int:
         raise ValueError(f'"{tokens[0].value}" is not a whole number') from None
 
 
+def split_words(_kind: Any, tokens: Sequence[Token]) -> tuple[str, ...]:
+    """``a,b`` and ``a b`` alike."""
+    return tuple(word for token in tokens for word in token.value.split(",") if word)
+
+
 WholeNumber = Annotated[int, Parameter(converter=_whole_number)]
 """An option of a verb that has no configuration."""
 

@@ -54,5 +54,7 @@ class BenchError(VitrailError):
 class MissingDependencyError(VitrailError):
     """An optional extra is needed and not installed."""
 
-    def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"{package} is not installed; install it with: pip install 'vitrail[{extra}]'")
+    def __init__(self, package: str, extra: str, then: str = "") -> None:
+        """``then`` is a second command, for what pip cannot resolve as an extra."""
+        command = f"pip install 'vitrail[{extra}]'" + (f" && {then}" if then else "")
+        super().__init__(f"{package} is not installed; install it with: {command}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,6 +43,43 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         raise VitrailError(f"cannot write {path}: {reason}; free space or choose another folder") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """The name of ``path`` in a temporary folder beside it, for what is a folder itself or several files.
+
+    Everything that lies in the temporary folder when the block ends without an error takes its place beside ``path``,
+    ``path`` itself last; what had its name before is replaced.
+
+    Raises:
+        VitrailError: the folder is not writable or the disk is full.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent) as name:
+            draft = Path(name) / path.name
+            yield draft
+            for part in sorted(draft.parent.iterdir(), key=lambda part: part == draft):
+                _replace(part, path.parent / part.name)
+    except OSError as error:
+        reason = error.strerror or error
+        raise VitrailError(f"cannot write {path}: {reason}; free space or choose another folder") from error
+
+
+def _replace(part: Path, target: Path) -> None:
+    """Rename, also over a folder, which the system would refuse while it has contents."""
+    if part.is_file():
+        with open(part, "rb") as file:
+            os.fsync(file.fileno())
+        os.chmod(part, 0o666 & ~_umask())
+    if part.is_dir() and target.is_dir():
+        old = target.rename(part.with_name(f".{target.name}-old"))
+        part.rename(target)
+        shutil.rmtree(old)
+    else:
+        os.replace(part, target)
 
 
 def _umask() -> int:

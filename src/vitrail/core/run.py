@@ -9,6 +9,17 @@ from typing import Any
 from vitrail.core.errors import RunError
 from vitrail.core.files import read_json, write_json
 
+SUFFIXES = {
+    "onnx": ".onnx",
+    "openvino": ".xml",
+    "torch-export": ".pt2",
+    "aoti": ".aoti.pt2",
+    "executorch": ".pte",
+    "litert": ".tflite",
+    "coreml": ".mlpackage",
+}
+"""Format of an exported file -> how its name ends."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -76,7 +87,12 @@ class Run:
 
     def onnx(self, variant: str) -> Path:
         """``model.onnx`` for "float", ``model.int8.onnx`` for "int8", ..."""
-        return self.folder / ("model.onnx" if variant == "float" else f"model.{variant}.onnx")
+        return self.exported("onnx", variant)
+
+    def exported(self, format: str, variant: str = "float") -> Path:
+        """The file of a format in :data:`SUFFIXES`, e.g. ``model.xml``, ``model.int8.xml``, ``model.pte``."""
+        stem = "model" if variant == "float" else f"model.{variant}"
+        return self.folder / f"{stem}{SUFFIXES[format]}"
 
     @classmethod
     def open(cls, folder: str | Path, *, needs: tuple[str, ...] = ("description", "weights")) -> Run:

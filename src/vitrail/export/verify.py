@@ -1,21 +1,26 @@
-"""A file is believed only after it was run: its outputs against the model's, on real images, at two batch sizes."""
+"""A file is believed only after it was run: its outputs against the model's, on real images, at every batch size."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vitrail.core.errors import ExportError
 
+Predictor = Callable[[NDArray[np.float32]], NDArray[Any]]
+"""Normalised images (b, c, h, w) to outputs (b, ...)."""
+
 BATCH_SIZE = 16
-"""Images that go through the file at once; a second pass takes them one by one."""
+"""Images that go through the file at once, where it takes any number of them."""
 
 SINGLES = 4
-"""Images of the second pass: enough to meet a batch size that was frozen into the file."""
+"""Images that go through such a file one by one too: enough to meet a batch size that was frozen into it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,39 +53,55 @@ def model_outputs(model: nn.Module, images: Tensor) -> np.ndarray:
         model.train(training)
 
 
-def file_outputs(model_bytes: bytes, images: Tensor, batch_size: int) -> np.ndarray:
-    """Outputs (n, ...) of an ONNX model in ONNX Runtime on the CPU.
+def file_outputs(predict: Predictor, images: Tensor, batch_size: int, runtime: str) -> np.ndarray:
+    """Outputs (n, ...) of a loaded file.
 
     Raises:
-        ExportError: ONNX Runtime cannot load it, or cannot run it at that batch size.
+        ExportError: ``runtime`` cannot run it at that batch size.
     """
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
     try:
-        session = onnxruntime.InferenceSession(model_bytes, options, providers=["CPUExecutionProvider"])
-        name = session.get_inputs()[0].name
-        arrays = [batch.cpu().numpy() for batch in images.split(batch_size)]
-        return np.concatenate([session.run(None, {name: array})[0] for array in arrays])
-    except Exception as failure:  # ONNX Runtime's exception classes have no public common base
+        return np.concatenate([predict(batch.cpu().numpy()) for batch in images.split(batch_size)])
+    except Exception as failure:  # the runtimes' exception classes have no common base
+        reason = (str(failure).strip() or type(failure).__name__).splitlines()[0]
+        size = "x".join(map(str, images.shape[-2:]))
         raise ExportError(
-            f"ONNX Runtime cannot run the exported model at batch size {batch_size}: {str(failure).splitlines()[0]}; "
+            f"{runtime} cannot run the exported model at batch size {batch_size}, {size} pixels: {reason}; "
             f"nothing was written"
         ) from failure
 
 
-def verify(model_bytes: bytes, model: nn.Module, images: Tensor, tolerance: float) -> Agreement:
-    """Run the file on all images in batches and on a few one by one, and compare with the model.
+def verify(
+    predict: Predictor, model: nn.Module, images: Tensor, *, tolerance: float, batch_size: int | None, runtime: str
+) -> Agreement:
+    """Run the file on all images, and compare with the model.
+
+    Args:
+        predict: the loaded file.
+        model: what it was made from.
+        images: normalised images (n, c, h, w).
+        tolerance: largest relative error.
+        batch_size: the only one that the file takes; None if any: then batches are tried, and a few single images.
+        runtime: what runs the file, for messages.
 
     Raises:
-        ExportError: it does not run, or disagrees by more than ``tolerance`` (relative).
+        ExportError: it does not run, or disagrees by more than ``tolerance``.
     """
     reference = model_outputs(model, images)
-    agreement = compare(file_outputs(model_bytes, images, BATCH_SIZE), reference)
-    singles = compare(file_outputs(model_bytes, images[:SINGLES], 1), reference[:SINGLES])
-    worst = max(agreement.max_relative_error, singles.max_relative_error)
+    passes: Sequence[tuple[int, int]] = (
+        [(BATCH_SIZE, len(images)), (1, SINGLES)] if batch_size is None else [(batch_size, _whole(images, batch_size))]
+    )
+    agreements = [
+        compare(file_outputs(predict, images[:count], size, runtime), reference[:count]) for size, count in passes
+    ]
+    worst = max(agreement.max_relative_error for agreement in agreements)
     if worst > tolerance:
         raise ExportError(
             f"the exported model disagrees with the PyTorch model: relative error {worst:.2g} on {len(images)} images, "
             f"allowed {tolerance:.2g}; nothing was written. Report the model, or raise tolerance if you accept it"
         )
-    return Agreement(max_relative_error=worst, top1_agreement=agreement.top1_agreement)
+    return Agreement(max_relative_error=worst, top1_agreement=agreements[0].top1_agreement)
+
+
+def _whole(images: Tensor, batch_size: int) -> int:
+    """As many of the images as fill whole batches."""
+    return len(images) // batch_size * batch_size

@@ -16,30 +16,37 @@ from torch import Tensor, fx, nn
 from vitrail.core.errors import VitrailError
 
 
-def capture(model: nn.Module, images: Tensor, error: type[VitrailError]) -> torch.export.ExportedProgram:
+def capture(
+    model: nn.Module, images: Tensor, error: type[VitrailError], *, size_step: int | None = None
+) -> torch.export.ExportedProgram:
     """The ``torch.export`` graph of a model in eval mode, with a free batch size.
 
     Args:
         model: takes normalised images (b, c, h, w) and returns one tensor; its training mode is restored.
         images: an example; only its shape, dtype and device count.
         error: what to raise, e.g. ``ExportError``.
+        size_step: leave height and width free too, in multiples of it.
 
     Raises:
         error: the model cannot be captured, or only for a fixed batch size.
     """
     example = torch.zeros(2, *images.shape[1:], dtype=images.dtype, device=images.device)
+    free: dict[int, Any] = {0: torch.export.Dim("batch")}
+    free_sizes = "batch size" if size_step is None else "batch and image size"
+    if size_step is not None:
+        free |= {2: size_step * torch.export.Dim("rows"), 3: size_step * torch.export.Dim("columns")}
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         with quiet(), torch.no_grad():
-            return torch.export.export(model, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+            return torch.export.export(model, (example,), dynamic_shapes=(free,))
     except VitrailError:
         raise
     except Exception as failure:  # torch.export raises all kinds; each means the same to the user
         reason = str(failure).strip().splitlines()[0] if str(failure).strip() else type(failure).__name__
         raise error(
-            f"{type(model).__name__} cannot be captured by torch.export with a free batch size: {reason}; "
-            f"replace control flow that depends on tensor values or on the batch size"
+            f"{type(model).__name__} cannot be captured by torch.export with a free {free_sizes}: {reason}; "
+            f"replace control flow that depends on tensor values or on the {free_sizes}"
         ) from failure
     finally:
         for module, training in modes:
