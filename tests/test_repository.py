@@ -134,7 +134,7 @@ def test_every_import_is_a_declared_dependency() -> None:
         f"{path.name}: {name}"
         for path in SOURCES
         for name in _imports(path) - sys.stdlib_module_names - {"vitrail"}
-        if not declared & {canonicalize_name(distribution) for distribution in distributions.get(name, ())}
+        if not declared & {canonicalize_name(distribution) for distribution in distributions.get(name, [name])}
     }
     assert not undeclared
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from vitrail.bench import RUNTIMES, open_session
+from vitrail.bench import open_session
+from vitrail.bench.session import USUAL_RUNTIMES
 from vitrail.core.errors import BenchError, UnknownNameError
 
 IMAGES = np.random.default_rng(0).standard_normal((2, 3, 4, 5), dtype=np.float32)
@@ -19,7 +20,7 @@ class MeanThenMatrix(nn.Module):
         return x.mean((2, 3)) @ torch.arange(9.0).reshape(3, 3)
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("runtime", USUAL_RUNTIMES)
 def test_all_runtimes_give_the_same_answer(runtime, onnx_file):
     source = MeanThenMatrix() if runtime.startswith("torch") else onnx_file
     session = open_session(source, runtime, threads=1)

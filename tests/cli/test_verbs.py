@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -196,18 +197,28 @@ def test_quantize_and_export_can_be_repeated(run: Path, tmp_path: Path, capsys: 
     assert [record["variant"] for record in records] == ["float", "int8"]
 
 
-def test_export_takes_formats_with_commas_or_spaces(run: Path, capsys: Capture) -> None:
-    for words in (["--format", "openvino,torch-export"], ["--formats", "openvino", "torch-export"]):
-        records = result(capsys, ["export", str(run), "--num-images", "4", *words])
-        assert [(record["path"], record["variant"]) for record in records] == [
-            ("model.xml", "float"),
-            ("model.int8.xml", "int8"),
-            ("model.pt2", "float"),
-        ]
-    assert all((run / record["path"]).exists() for record in records)
-    assert main(["export", str(run), "--num-images", "4", "--dynamic-size"]) == 0
-    assert "ONNX Runtime" in capsys.readouterr().out
-    assert json.loads((run / "model.onnx.json").read_text())["record"]["dynamic_size"] is True
+def test_export_takes_formats_with_commas_or_spaces(
+    run: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr("vitrail.cli.export.export_run", lambda *_, **options: asked.append(options) or [])
+    for words in (["--format", "onnx,litert"], ["--formats", "onnx", "litert"], ["--dynamic-size"]):
+        assert result(capsys, ["export", str(run), *words]) == []
+    both = {"formats": ("onnx", "litert"), "dynamic_size": False}
+    assert asked == [both, both, {"formats": ("onnx",), "dynamic_size": True}]
+
+
+def test_export_writes_the_formats_it_was_asked_for(run: Path, tmp_path: Path, capsys: Capture) -> None:
+    copy = shutil.copytree(run, tmp_path / "run")
+    for name in ("quantization.json", "model.onnx"):
+        (copy / name).unlink()
+    records = result(capsys, ["export", str(copy), "--num-images", "4", "--format", "torch-export,openvino"])
+    assert [(record["path"], record["variant"]) for record in records] == [
+        ("model.pt2", "float"),
+        ("model.xml", "float"),
+    ]
+    assert all(record["verified"] and (copy / record["path"]).exists() for record in records)
+    assert not (copy / "model.onnx").exists()
 
 
 def test_bench_and_report(run: Path, capsys: Capture) -> None:

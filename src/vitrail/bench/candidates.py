@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from vitrail.bench.session import FILE_FORMATS
 from vitrail.core.run import Run
-
-ONNX_RUNTIMES = ("onnxruntime", "openvino")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,11 +45,11 @@ def run_candidates(run: Run, runtimes: Sequence[str]) -> list[Candidate]:
     """The candidates of a run: runtimes times the files that each of them takes."""
     candidates = []
     for runtime in runtimes:
-        if runtime in ONNX_RUNTIMES:
-            candidates += [
-                Candidate(runtime=runtime, variant=variant, source=run.onnx(variant), file=run.onnx(variant))
-                for variant in onnx_variants(run)
-            ]
+        if runtime in FILE_FORMATS:
+            format = FILE_FORMATS[runtime]
+            variants = onnx_variants(run) if format == "onnx" else ["float"]
+            files = {variant: run.exported(format, variant) for variant in variants}
+            candidates += [Candidate(runtime=runtime, variant=v, source=file, file=file) for v, file in files.items()]
         else:
             candidates.append(Candidate(runtime=runtime, variant="float", source=run.folder, file=run.weights))
     height, width = run.read()["preprocessing"]["image_size"]

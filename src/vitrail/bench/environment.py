@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-PACKAGES = ("vitrail", "torch", "onnxruntime", "openvino", "numpy")
+PACKAGES = ("vitrail", "torch", "onnxruntime", "openvino", "executorch", "ai-edge-litert", "numpy")
 FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16", "asimddp", "i8mm")
 """Processor features that decide how fast float and int8 arithmetic are."""
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from vitrail.bench.session import RUNTIMES
+from vitrail.bench.session import RUNTIMES, USUAL_RUNTIMES
 from vitrail.core.errors import BenchError, ConfigError
 
 CONTENTION_RATIO = 1.2
@@ -41,7 +41,8 @@ class BenchConfig:
         warmup_runs: at most this many untimed runs of every candidate.
         warmup_seconds: at most this long for the warm-up of a candidate, its first run not counted.
         memory: measure peak memory too, in a fresh process for every candidate.
-        runtimes: which runtimes to measure.
+        runtimes: which runtimes to measure; beside the usual ones there are executorch, litert and aoti, for files of
+            these formats.
         baseline: the candidate that ratios are taken to, e.g. "onnxruntime float", or "photos/onnxruntime float" where
             there are several runs; PyTorch by default.
         cores: numbers of the cores that the measurement is held to; the system chooses by default.
@@ -60,7 +61,7 @@ class BenchConfig:
     warmup_runs: int = 50
     warmup_seconds: float = 2.0
     memory: bool = True
-    runtimes: tuple[str, ...] = tuple(RUNTIMES)
+    runtimes: tuple[str, ...] = USUAL_RUNTIMES
     baseline: str = ""
     cores: tuple[int, ...] = ()
     energy: str = ""

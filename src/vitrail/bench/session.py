@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.metadata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,8 +26,26 @@ RUNTIMES: dict[str, str] = {
     "torch-compile": "vitrail.bench.runtimes.torch_compile",
     "onnxruntime": "vitrail.bench.runtimes.onnx_runtime",
     "openvino": "vitrail.bench.runtimes.openvino_cpu",
+    "executorch": "vitrail.bench.runtimes.executorch_cpu",
+    "litert": "vitrail.bench.runtimes.litert_cpu",
+    "aoti": "vitrail.bench.runtimes.aot_inductor",
 }
 """Runtime -> the module whose ``load(source, *, threads)`` gives a :class:`Session`."""
+
+USUAL_RUNTIMES = ("torch", "torch-compile", "onnxruntime", "openvino")
+"""Those that are measured unasked: they need no extra, nor files that ``vitrail export`` writes only when asked."""
+
+FILE_FORMATS = {
+    "onnxruntime": "onnx",
+    "openvino": "onnx",
+    "executorch": "executorch",
+    "litert": "litert",
+    "aoti": "aoti",
+}
+"""Runtime -> format of the files that it takes (``vitrail.core.run.SUFFIXES``); the others take a run's folder."""
+
+EXTRAS = ("executorch", "litert")
+"""Runtimes that come with an optional extra of the same name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +70,11 @@ class Session:
         return self.run(images)
 
 
+def package_version(package: str) -> str:
+    """Of an installed distribution, for libraries that do not say theirs."""
+    return importlib.metadata.version(package)
+
+
 def import_runtime(runtime: str) -> Any:
     """The module of a runtime, with its library; importing is kept apart from loading so that it can be timed apart.
 
@@ -65,15 +89,16 @@ def import_runtime(runtime: str) -> Any:
     try:
         return importlib.import_module(RUNTIMES[runtime])
     except ImportError as error:
-        raise BenchError(f"runtime {runtime} cannot be used here: {error}; install it or leave it out") from error
+        install = f"install it with: pip install 'vitrail[{runtime}]'" if runtime in EXTRAS else "install it"
+        raise BenchError(f"runtime {runtime} cannot be used here: {error}; {install}, or leave it out") from error
 
 
 def open_session(source: str | Path | Any, runtime: str, threads: int = 1) -> Session:
     """Load a model into a runtime.
 
     Args:
-        source: an ONNX file for ``onnxruntime`` and ``openvino``; a run folder or an ``nn.Module`` for ``torch`` and
-            ``torch-compile``.
+        source: a file of the runtime's format in :data:`FILE_FORMATS` (for ``openvino`` its own ``.xml`` too); a run
+            folder or an ``nn.Module`` for ``torch`` and ``torch-compile``.
         runtime: a name in :data:`RUNTIMES`.
         threads: how many threads one call may use.
 
@@ -87,6 +112,8 @@ def open_session(source: str | Path | Any, runtime: str, threads: int = 1) -> Se
     if isinstance(source, str | Path):
         source = Path(source)
         if not source.exists():
-            raise BenchError(f"{source} does not exist; make it with: vitrail export {source.parent}")
+            format = FILE_FORMATS.get(runtime, "onnx")
+            options = "" if format == "onnx" else f" --format {format}"
+            raise BenchError(f"{source} does not exist; make it with: vitrail export {source.parent}{options}")
     session: Session = module.load(source, threads=threads)
     return session

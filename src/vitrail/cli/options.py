@@ -32,16 +32,31 @@ PAIR = tuple[int, int]
 
 def _whole_number(kind: type[int], tokens: Sequence[Token]) -> int:
     """The command-line library on its own would round 1.5 to 2 and say nothing."""
+    return _as_int(kind, tokens[0].value)
+
+
+def _as_int(kind: Callable[[str], int], word: str) -> int:
     try:
-        return kind(tokens[0].value)
+        return kind(word)
     except ValueError:
-        raise ValueError(f'"{tokens[0].value}" is not a whole number') from None
+        raise ValueError(f'"{word}" is not a whole number') from None
 
 
 def split_words(_kind: Any, tokens: Sequence[Token]) -> tuple[str, ...]:
     """``a,b`` and ``a b`` alike."""
     return tuple(word for token in tokens for word in token.value.split(",") if word)
 
+
+def _split_numbers(kind: Any, tokens: Sequence[Token]) -> tuple[int, ...]:
+    return tuple(_as_int(int, word) for word in split_words(kind, tokens))
+
+
+CONVERTERS: dict[Any, Callable[[Any, Sequence[Token]], Any]] = {
+    int: _whole_number,
+    tuple[int, ...]: _split_numbers,
+    tuple[str, ...]: split_words,
+}
+"""Type of an option -> what reads its words, where the command-line library would be too lenient or too strict."""
 
 WholeNumber = Annotated[int, Parameter(converter=_whole_number)]
 """An option of a verb that has no configuration."""
@@ -171,11 +186,11 @@ def _signature(verb: Callable[..., None], options: list[Option], groups: Groups)
         heading = next((h for h, members in groups.items() if any(dotted.startswith(f"{m}.") for m in members)), None)
         kind: Any = tuple[int, ...] | None if _takes_pair(option) else option.kind
         shown = Parameter(
-            name=f"--{option.name.replace('_', '-')}",
+            name=_names(option),
             help=option.help,
             group=order[heading] if heading else None,
             negative_iterable=(),
-            converter=_whole_number if option.kind is int else None,
+            converter=CONVERTERS.get(option.kind),
             show_default=_default_words,
             consume_multiple=(_takes_pair(option) or bool({kind, *get_args(kind)} & {*LISTS})) or None,
         )
@@ -186,6 +201,12 @@ def _signature(verb: Callable[..., None], options: list[Option], groups: Groups)
     added.append(inspect.Parameter("config", keyword, default=None, annotation=Annotated[Path | None, file]))
     added.append(inspect.Parameter("print_config", keyword, default=False, annotation=Annotated[bool, show]))
     return inspect.Signature([*own, *added])
+
+
+def _names(option: Option) -> tuple[str, ...]:
+    """``--runtimes``, and ``--runtime`` too, since one may be meant."""
+    name = f"--{option.name.replace('_', '-')}"
+    return (name, name.removesuffix("s")) if option.kind == tuple[str, ...] and name.endswith("s") else (name,)
 
 
 def _takes_pair(option: Option) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -50,8 +51,8 @@ def export_litert(
 
 
 def _write(model: nn.Module, images: Tensor, facts: dict[str, Any], file: Path) -> None:
-    import litert_torch
-
+    # Not an import statement, because it is no requirement of ours: see CONVERTER.
+    litert_torch = importlib.import_module("litert_torch")
     module = one_image_program(model, images).module(check_guards=False)
     litert_torch.convert(module, (torch.zeros(1, *images.shape[1:]),)).export(str(file))
     file.write_bytes(_with_metadata(file.read_bytes(), as_json(facts)))

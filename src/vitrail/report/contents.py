@@ -23,6 +23,9 @@ RUNTIME_NAMES = {
     "torch-compile": "torch.compile",
     "onnxruntime": "ONNX Runtime",
     "openvino": "OpenVINO",
+    "executorch": "ExecuTorch",
+    "litert": "LiteRT",
+    "aoti": "AOTInductor",
 }
 MAX_MATRIX = 20
 """Up to so many classes the confusion matrix is shown whole; above, the most frequent confusions."""

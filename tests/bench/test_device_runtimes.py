@@ -1,0 +1,124 @@
+"""Runtimes of phones and of C++ programs: they need extras or a compiler, and take files of their own formats."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from export.installed import missing, where_installed
+from torch import nn
+
+from vitrail.bench import BenchConfig, Candidate, bench, open_session
+from vitrail.bench.candidates import run_candidates
+from vitrail.bench.session import USUAL_RUNTIMES
+from vitrail.core.errors import BenchError
+from vitrail.core.run import Run
+from vitrail.core.types import Preprocessing
+from vitrail.export import FORMATS
+
+IMAGE = np.random.default_rng(0).standard_normal((1, 3, 4, 5), dtype=np.float32)
+ANSWER = IMAGE.mean((2, 3)) @ np.arange(9.0).reshape(3, 3)
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of the converters
+
+
+class MeanThenMatrix(nn.Module):
+    def forward(self, x):
+        return x.mean((2, 3)) @ torch.arange(9.0).reshape(3, 3)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return Run(tmp_path_factory.mktemp("run"))
+
+
+def exported(folder: Run, format: str) -> Path:
+    path = folder.exported(format)
+    if not path.exists():
+        about = {"preprocessing": Preprocessing(image_size=(4, 5)), "classes": ["a", "b", "c"]}
+        FORMATS[format].exporter()(MeanThenMatrix(), path, images=torch.from_numpy(IMAGE).repeat(2, 1, 1, 1), **about)
+    return path
+
+
+@pytest.mark.parametrize(
+    "runtime", [where_installed("executorch"), where_installed("litert"), where_installed("aoti", slow=True)]
+)
+def test_a_file_is_run_and_measured(runtime, folder):
+    path = exported(folder, runtime)
+    sessions = [open_session(path, runtime, threads=threads) for threads in (1, 2)]
+    for session in [*sessions, sessions[0]]:
+        np.testing.assert_allclose(session(IMAGE), ANSWER, rtol=1e-5, atol=1e-5)
+    kept = sessions[0](IMAGE)
+    sessions[0](-IMAGE)
+    np.testing.assert_allclose(kept, ANSWER, rtol=1e-5, atol=1e-5)  # answers do not change under the caller
+    assert (sessions[1].runtime, sessions[1].threads) == (runtime, 2)
+    assert sessions[0].version[0].isdigit()
+    quick = BenchConfig(min_runs=2, min_seconds=0, warmup_runs=1, warmup_seconds=0)
+    (row,) = bench([Candidate(runtime=runtime, variant="float", source=path, file=path)], quick, (3, 4, 5))
+    assert row.failure is None
+    assert row.peak_memory_mb is not None
+    assert row.latency_ms_median is not None
+
+
+@pytest.mark.parametrize("runtime", [where_installed("executorch"), where_installed("litert")])
+def test_one_image_at_a_time(runtime, folder):
+    session = open_session(exported(folder, runtime), runtime)
+    with pytest.raises(BenchError, match="takes one image at a time, not 2; set batch_size to 1"):
+        session(np.concatenate([IMAGE, IMAGE]))
+
+
+@pytest.mark.parametrize("runtime", [where_installed("executorch"), where_installed("litert"), where_installed("aoti")])
+def test_a_file_that_is_no_model(runtime, tmp_path):
+    path = Run(tmp_path).exported(runtime)
+    path.write_bytes(b"not a model")
+    with pytest.raises(BenchError, match=f"cannot load {path.name}"):
+        open_session(path, runtime)
+
+
+@pytest.mark.skipif(bool(missing("executorch")), reason=missing("executorch"))
+def test_threads_are_held_for_executorch(folder):
+    from executorch.extension.pybindings import portable_lib
+
+    one, two = (open_session(exported(folder, "executorch"), "executorch", threads) for threads in (1, 2))
+    seen = []
+    for session in (two, one, two):
+        session(IMAGE)
+        seen.append(portable_lib._threadpool_get_thread_count())
+    assert seen == [2, 1, 2]
+
+
+def test_openvino_takes_its_own_format(folder):
+    np.testing.assert_allclose(
+        open_session(exported(folder, "openvino"), "openvino")(IMAGE), ANSWER, rtol=1e-5, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("runtime", ["executorch", "litert"])
+def test_a_missing_extra_is_a_row_with_the_command(runtime, tmp_path, monkeypatch):
+    library = {"executorch": "executorch.runtime", "litert": "ai_edge_litert.interpreter"}[runtime]
+    monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.delitem(sys.modules, f"vitrail.bench.runtimes.{runtime}_cpu", raising=False)
+    with pytest.raises(BenchError, match=rf"install it with: pip install 'vitrail\[{runtime}\]', or leave it out"):
+        open_session(tmp_path / "model.pte", runtime)
+
+
+def test_a_missing_file_is_told_with_the_format_that_makes_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("vitrail.bench.session.import_runtime", lambda _: None)
+    with pytest.raises(BenchError, match=rf"make it with: vitrail export {tmp_path} --format executorch"):
+        open_session(tmp_path / "model.pte", "executorch")
+
+
+def test_they_take_the_files_of_a_run_when_asked(tmp_path):
+    run = Run(tmp_path)
+    run.description.write_text(json.dumps({"model": {"name": "m"}, "preprocessing": {"image_size": [6, 4]}}))
+    candidates = run_candidates(run, ("executorch", "litert", "aoti"))
+    assert [(c.name, c.source.name, c.image_shape) for c in candidates] == [
+        ("executorch float", "model.pte", (3, 6, 4)),
+        ("litert float", "model.tflite", (3, 6, 4)),
+        ("aoti float", "model.aoti.pt2", (3, 6, 4)),
+    ]
+    assert not {"executorch", "litert", "aoti"} & {*USUAL_RUNTIMES}
