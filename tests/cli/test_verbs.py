@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from vitrail.cli.main import main
+from vitrail.tasks import TASKS
 
 Capture = pytest.CaptureFixture[str]
 
@@ -278,7 +279,7 @@ def test_the_list_of_models_counts_nothing(monkeypatch: pytest.MonkeyPatch, caps
 
 def test_models_tell_where_weights_are(capsys: Capture) -> None:
     card = result(capsys, ["models", "mobilevit_xxs"])
-    assert card["tasks"] == ["classification"]
+    assert card["tasks"] == list(TASKS)
     assert [(w["tag"], w["top1"], w["repository"]) for w in card["weights"]] == [
         ("cvnets_in1k", 69.0, "timm/mobilevit_xxs.cvnets_in1k")
     ]

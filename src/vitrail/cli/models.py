@@ -17,7 +17,7 @@ def models(pattern: str = "*", /, *, output: OutputOptions = Output()) -> None:
     """List the models, or show the card of one.
 
     A pattern such as `'edgevit*'` lists what fits it: name, parameters, multiply-accumulates (MACs) for one image of
-    the native size, tasks, public weights, and paper. An exact name shows the model's card: its stages, paper, code,
+    the native size, public weights, and paper. An exact name shows the model's card: its tasks, stages, paper, code,
     licence, the layouts of checkpoints that load into it, and the weights that `--weights pretrained` downloads.
 
     **Examples**
@@ -45,14 +45,13 @@ def _list(shown: Display, names: list[str]) -> None:
     facts = [model_facts(name) for name in names]
     shown.table(
         f"{len(names)} models",
-        ("name", "parameters", "MACs", "image size", "tasks", "weights", "paper"),
+        ("name", "parameters", "MACs", "image size", "weights", "paper"),
         [
             (
                 f["name"],
                 number(f["params"] / 1e6, 2, " M"),
                 number(f["macs"] / 1e9, 3, " G"),
                 f["size"],
-                ", ".join(f["tasks"]),
                 len(f["weights"]) or "",
                 f["paper"],
             )
