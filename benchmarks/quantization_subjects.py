@@ -1,6 +1,6 @@
 """The models that quantisers are compared on, each with its calibration and test images.
 
-Run it once to train the four small ones (two to eight minutes each on an idle core; a finished one is kept):
+Run it once to train the four small ones (one to eight minutes each on an idle core; a finished one is kept):
 
     python benchmarks/quantization_subjects.py --data DATA --runs runs/quantization
 
@@ -46,8 +46,8 @@ def _config(model: str, image_size: int, epochs: int, data: Path) -> TrainConfig
 TRAININGS: dict[str, Callable[[Path], TrainConfig]] = {
     "revit": partial(_config, "revit_nano_patch4", 32, 60),
     "mobilevit": partial(_config, "mobilevit_nano", 64, 20),
-    "edgevit": partial(_config, "edgevit_xxs", 64, 12),
-    "maxvit": partial(_config, "maxvit_nano", 48, 12),
+    "edgevit": partial(_config, "edgevit_xxs", 64, 7),
+    "maxvit": partial(_config, "maxvit_nano", 48, 5),
 }
 IMAGENET = "vit_tiny"
 SUBJECTS = (IMAGENET, *TRAININGS)
