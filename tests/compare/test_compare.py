@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,41 @@ import yaml
 
 from vitrail.bench import BenchConfig
 from vitrail.cli.main import main
-from vitrail.compare import collect, job_list, read_plan, run_cell, write_comparison
+from vitrail.compare import CellResult, Comparison, collect, job_list, read_plan, run_cell, write_comparison
 from vitrail.compare.execute import cell_run
+from vitrail.compare.figures import comparison_figure
 from vitrail.compare.tables import spread
 from vitrail.core.errors import RunError
 from vitrail.core.files import read_json
+from vitrail.evaluation import Interval
+
+
+@pytest.fixture
+def comparison_of_three() -> Comparison:
+    """Made up: the second and third are 5 points better than the first."""
+    first = CellResult(
+        name="a",
+        model="m",
+        fields={},
+        params=10,
+        macs=20,
+        top1=(0.5, 0.6),
+        interval=Interval(mean=0.55, low=0.5, high=0.6),
+        train_seconds=1.0,
+    )
+    difference = Interval(mean=0.05, low=-0.05, high=0.15)
+    return Comparison(
+        question="",
+        baseline="a",
+        training={},
+        seeds=(0, 1),
+        missing=0,
+        num_images=10,
+        cells=(first, *(replace(first, name=name, difference=difference) for name in "bc")),
+        fronts={},
+        place={},
+    )
+
 
 FAST = BenchConfig(runtimes=("torch",), min_runs=2, min_seconds=0, warmup_runs=1, memory=False)
 
@@ -53,11 +84,11 @@ def test_from_file_to_tables(plan_file: Path, values: dict[str, Any], tmp_path: 
     assert narrow.name in comparison.fronts["params"]
 
     paths = write_comparison(comparison, folder)
-    assert [path.suffix for path in paths] == [".json", ".csv", ".tex", ".html"]
+    assert [path.suffix for path in paths] == [".json", ".csv", ".tex", ".html", ".png"]
     rows = list(csv.DictReader(io.StringIO(paths[1].read_text(encoding="utf-8"))))
     assert [(row["cell"], row["seed"]) for row in rows] == [(c.name, str(s)) for c in plan.cells for s in plan.seeds]
     assert float(rows[2]["top1"]) == pytest.approx(wide.top1[0])
-    tex, html = (path.read_text(encoding="utf-8") for path in paths[2:])
+    tex, html = (path.read_text(encoding="utf-8") for path in paths[2:4])
     assert r"narrow\_1 & " in tex
     assert "Is wider &lt;better&gt; &amp; 100 % so?" in html
     assert "<better>" not in html
@@ -68,6 +99,17 @@ def test_from_file_to_tables(plan_file: Path, values: dict[str, Any], tmp_path: 
     changed.write_text(yaml.safe_dump(values), encoding="utf-8")
     with pytest.raises(RunError, match="epochs 1 -> 2"):
         run_cell(read_plan(changed), folder, jobs[0])
+
+
+def test_the_figure_shows_every_seed(comparison_of_three: Comparison) -> None:
+    left, right = comparison_figure(comparison_of_three).axes
+    assert [label.get_text() for label in left.get_yticklabels()] == ["a", "b", "c"]
+    dots = [line.get_xdata() for line in left.lines if len(line.get_xdata()) == 2]
+    assert [list(values) for values in dots] == [[50.0, 60.0]] * 3
+    ends = [
+        tuple(line.get_xdata()) for line in right.lines if len(line.get_xdata()) == 2 and line.get_linestyle() == "-"
+    ]
+    assert ends == [(-5.0, 15.0)] * 2
 
 
 def test_a_share_trains_and_does_not_compare(plan_file: Path, tmp_path: Path, capsys: Any) -> None:

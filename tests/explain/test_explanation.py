@@ -45,7 +45,7 @@ def explained(name: str, count: int = 3, batch_size: int = 8) -> Explanation:
 
 def test_a_vit_has_everything_but_mixing() -> None:
     found = explained("vit_nano_patch4")
-    assert list(found.skipped) == ["own_distances"]
+    assert list(found.skipped) == ["own_distances", "class_activation"]
     shapes = {name: array.shape for name, array in found.arrays().items()}
     assert shapes["rollout"] == shapes["last_attention"] == shapes["rollout_without_identity"] == (3, 8, 8)
     assert shapes["distances"] == (6, 4)
@@ -80,6 +80,9 @@ def test_a_pyramid_says_why_it_has_no_rollout() -> None:
     assert found.rollout is None
     assert "ViT and ReViT" in found.skipped["rollout"]
     assert found.last_attention is not None
+    assert found.class_activation is not None
+    assert found.class_activation.shape[0] == 3
+    assert (found.class_activation >= 0).all()
     assert found.distances is not None
     assert np.isnan(found.level_similarity).any()  # levels of different sizes are not compared
     assert "rollout" not in found.arrays()

@@ -14,6 +14,7 @@ from vitrail.explain.measures import (
     effective_rank,
     field_share,
     filter_components,
+    grad_cam,
     input_gradient,
     level_similarity,
     mean_attention_distance,
@@ -121,3 +122,14 @@ def test_the_receptive_field_of_a_box_filter_is_the_box() -> None:
 
 def test_a_uniform_field_is_global() -> None:
     assert field_share(torch.full((10, 10), 0.01), 0.9) == pytest.approx(0.9)
+
+
+def test_grad_cam_of_a_mean_and_a_linear_layer_is_the_class_activation_map() -> None:
+    """Zhou et al. 2016: there, every pixel's share in the logit is known."""
+    level = torch.randn(2, 5, 3, 4, requires_grad=True)
+    weight = torch.randn(5)
+    found = grad_cam(level, (level.mean((2, 3)) @ weight).sum())
+    assert found is not None
+    expected = torch.einsum("c,bchw->bhw", weight, level.detach()).relu()
+    torch.testing.assert_close(found, expected / expected.sum((1, 2), keepdim=True))
+    assert grad_cam(level, (torch.ones(1, requires_grad=True) * 2).sum()) is None

@@ -1,4 +1,4 @@
-"""A comparison's files: ``comparison.json``, ``.csv``, ``.tex`` and ``.html``."""
+"""A comparison's files: ``comparison.json``, ``.csv``, ``.tex``, ``.html`` and ``.png``."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from vitrail.compare.collect import Comparison
+from vitrail.compare.figures import comparison_figure
 from vitrail.compare.tables import columns, csv_table, latex_table, rows
-from vitrail.core.files import write_json, write_text
+from vitrail.core.files import atomic_path, write_json, write_text
 from vitrail.report.fronts import ParetoPoint, pareto_plot
 from vitrail.report.window import window
 
@@ -21,11 +22,13 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
     Raises:
         VitrailError: a file cannot be written.
     """
-    paths = [folder / f"comparison.{suffix}" for suffix in ("json", "csv", "tex", "html")]
+    paths = [folder / f"comparison.{suffix}" for suffix in ("json", "csv", "tex", "html", "png")]
     write_json(paths[0], comparison.to_dict())
     write_text(paths[1], csv_table(comparison))
     write_text(paths[2], latex_table(comparison))
     write_text(paths[3], _page(comparison, folder.name))
+    with atomic_path(paths[4]) as temporary:
+        comparison_figure(comparison).savefig(temporary, dpi=110)
     return paths
 
 

@@ -18,6 +18,7 @@ from vitrail.explain.measures import (
     attention_rollout,
     effective_rank,
     filter_components,
+    grad_cam,
     input_gradient,
     level_similarity,
     mean_attention_distance,
@@ -41,6 +42,7 @@ class Explanation:
         images: (b, h, w, 3) uint8, as the model saw them.
         rollout, rollout_without_identity: (b, rows, columns), what reaches the class token, or the mean token.
         last_attention: (b, rows, columns), what the last attention of the class token, or of the mean token, takes.
+        class_activation: (b, rows, columns), Grad-CAM of the predicted class on the last level, where that is a map.
         layers: names of the modules that attend, in order.
         distances: (layers, heads), pixels; NaN where a layer has fewer heads or its tokens no known place.
         own_distances: the same before residual attention mixes.
@@ -59,6 +61,7 @@ class Explanation:
     rollout: np.ndarray | None = None
     rollout_without_identity: np.ndarray | None = None
     last_attention: np.ndarray | None = None
+    class_activation: np.ndarray | None = None
     layers: tuple[str, ...] = ()
     distances: np.ndarray | None = None
     own_distances: np.ndarray | None = None
@@ -114,6 +117,7 @@ def explain_images(
         for name in values.keys() - {"rollout", "rollout_without_identity", "last_attention"}:
             values[name] = values[name].double().mean(0)
         values |= _of_weights(backbone, skipped) | _fields(backbone, batches)
+        values |= _activation(backbone, batches, skipped)
     finally:
         backbone.train(was_training)
     values = {name: value.cpu().numpy() if isinstance(value, Tensor) else value for name, value in values.items()}
@@ -225,6 +229,24 @@ def _positions(backbone: Backbone) -> tuple[Tensor, tuple[int, int]] | None:
     if isinstance(embed, nn.Parameter) and embed.ndim == 3 and embed.shape[1] >= cells:
         return embed[0, -cells:], grid
     return None
+
+
+def _activation(backbone: Backbone, batches: Sequence[Tensor], skipped: dict[str, str]) -> dict[str, Tensor]:
+    """Grad-CAM, which is sound where the classifier reads a map; tokens have rollout."""
+    if backbone.num_classes == 0:
+        skipped["class_activation"] = "the backbone has no classifier"
+        return {}
+    found = []
+    for batch in batches:
+        with torch.enable_grad():
+            final, (level,) = backbone.forward_intermediates(batch.clone().requires_grad_(), [-1])
+            logits = backbone.forward_head(final)
+        cam = grad_cam(level, logits.max(1).values.sum())
+        if cam is None:
+            skipped["class_activation"] = "the classifier reads tokens and no map; see rollout"
+            return {}
+        found.append(cam)
+    return {"class_activation": torch.cat(found)}
 
 
 def _fields(backbone: Backbone, batches: Sequence[Tensor]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ PictureFormat = Literal["png", "svg"]
 def explanation_figures(explanation: Explanation) -> dict[str, Figure]:
     """A picture of everything that there is, by name."""
     figures = {"collapse": collapse_figure(explanation), "receptive_fields": field_figure(explanation)}
-    if explanation.last_attention is not None:
+    if explanation.last_attention is not None or explanation.class_activation is not None:
         figures["attention"] = attention_figure(explanation)
     if explanation.distances is not None:
         figures["distances"] = distance_figure(explanation)
@@ -61,6 +61,7 @@ def attention_figure(explanation: Explanation) -> Figure:
         "attention rollout": explanation.rollout,
         "rollout without identity": explanation.rollout_without_identity,
         "last layer's attention": explanation.last_attention,
+        "Grad-CAM of the prediction": explanation.class_activation,
     }
     shown = {title: heat for title, heat in columns.items() if heat is not None}
     images = explanation.images[:MOST_IMAGES]

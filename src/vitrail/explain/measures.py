@@ -116,6 +116,26 @@ def position_similarity(table: Tensor, grid: tuple[int, int]) -> Tensor:
     return (directions @ directions.T).unflatten(1, grid).unflatten(0, grid)
 
 
+def grad_cam(level: Tensor, score: Tensor) -> Tensor | None:
+    """Where a map speaks for a score: its channels weighted by the mean of the score's gradient, what speaks against it
+    left out (Selvaraju et al. 2017, Grad-CAM).
+
+    Args:
+        level: (b, c, h, w), that ``score`` was computed from.
+        score: one number, such as the sum over images of the predicted class's logit.
+
+    Returns:
+        (b, h, w), with a sum of 1 an image (all zero where everything speaks against it); None if the score does not
+        depend on the map.
+    """
+    gradient: Tensor | None = torch.autograd.grad(score, level, allow_unused=True)[0]
+    if gradient is None:
+        return None
+    weights = gradient.mean((2, 3), keepdim=True)
+    cam = (weights * level).sum(1).relu().detach().float()
+    return cam / cam.sum((1, 2), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+
+
 def input_gradient(images: Tensor, level: Tensor, *, retain_graph: bool = False) -> Tensor:
     """Effective receptive field: size of the gradient of a map's centre by the pixels (Luo et al. 2016,
     arXiv:1701.04128).
