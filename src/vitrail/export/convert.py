@@ -7,10 +7,12 @@ import torch
 
 from vitrail.core.errors import ExportError
 from vitrail.export.failure import explained
+from vitrail.export.integer_form import to_integer_form
 from vitrail.export.lowering import TRANSLATIONS
+from vitrail.export.packing import pack_weights
 
 OPSET = 20
-"""The newest one that every runtime of ours reads; at 21 ONNX Runtime 1.31 refuses signed 8-bit activations."""
+"""Of float files, so that older runtimes read them; integer ones get another in their last pass."""
 
 
 def to_onnx(program: torch.export.ExportedProgram, input_name: str, output_name: str) -> onnx.ModelProto:
@@ -19,6 +21,7 @@ def to_onnx(program: torch.export.ExportedProgram, input_name: str, output_name:
     Raises:
         ExportError: an operation has no ONNX counterpart; the message names it.
     """
+    integers = any(node.target in TRANSLATIONS for node in program.graph.nodes)
     with explained("ONNX"):
         result = torch.onnx.export(
             program,
@@ -31,7 +34,11 @@ def to_onnx(program: torch.export.ExportedProgram, input_name: str, output_name:
             custom_translation_table=TRANSLATIONS,
         )
         assert result is not None
-        return _with_names(result.model_proto)
+        model = _with_names(result.model_proto)
+        if integers:
+            to_integer_form(model)
+            pack_weights(model)
+        return model
 
 
 def _with_names(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -1,0 +1,248 @@
+"""What runtimes make of a quantised file: which operations compute with integers, and whether they compute the same."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import openvino
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vitrail.core.types import Preprocessing
+from vitrail.export import export_onnx
+from vitrail.models import create_model
+from vitrail.quantization import QuantizationConfig, QuantizedModel, quantize
+
+KEEP_FLOAT = ("depthwise", "conv_transpose")
+SMALL: dict[str, tuple[str, dict[str, Any]]] = {
+    "vit": ("vit_nano_patch4", {"depth": 2, "embed_dim": 32, "num_heads": 2, "image_size": 16}),
+    "edgevit": (
+        "edgevit_nano_stride2",
+        {"image_size": 16, "embed_dims": (24, 48), "depths": (1, 1), "sr_ratios": (2, 1), "strides": (2, 2)},
+    ),
+    "mobilevit": ("mobilevit_nano", {"depths": (1, 1, 1, 1, 1), "transformer_depths": (1, 1, 1)}),
+    "maxvit": ("maxvit_nano", {"depths": (1,), "embed_dims": (32,)}),
+    "poolformer": ("poolformer_nano", {"depths": (1, 1, 1, 1)}),
+}
+WIDTHS: dict[str, tuple[int, ...]] = {"8": (8,), "4": (4,), "mixed": (8, 4, 6, 5, 3, 7, 2)}
+QUICK = [(family, "mixed") for family in SMALL]
+THOROUGH = [(family, widths) for family in SMALL for widths in WIDTHS if (family, widths) not in QUICK]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    model: nn.Module
+    quantized: QuantizedModel
+    images: Tensor
+    path: Path
+
+    @property
+    def weights(self) -> set[tuple[int, ...]]:
+        """Shapes of all quantised weights."""
+        return {shape(t.shape) for name, t in self.quantized.state_dict().items() if name.endswith("_codes")}
+
+
+def shape(dims: Any) -> tuple[int, ...]:
+    """Comparable whatever a runtime did to the layout."""
+    return tuple(sorted(d for d in dims if d > 1))
+
+
+def narrowed(quantized: QuantizedModel, model: nn.Module, images: Tensor, widths: tuple[int, ...]) -> QuantizedModel:
+    """The same plan with weights of other widths, one after the other."""
+    operands, count = dict(quantized.plan.operands), 0
+    for name, quantizer in operands.items():
+        if quantizer.axis is not None:
+            bits = widths[count % len(widths)]
+            count += 1
+            scale = tuple(float(np.float32(s * 127 / (2 ** (bits - 1) - 1))) for s in quantizer.scale)
+            operands[name] = replace(quantizer, bit_width=bits, scale=scale)
+    return quantize(model, images, plan=replace(quantized.plan, operands=operands))
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Case]:
+    made: dict[tuple[str, str], Case] = {}
+
+    def make(family: str, widths: str) -> Case:
+        if (family, widths) not in made:
+            name, fields = SMALL[family]
+            model = excited(create_model(name, num_classes=10, **fields))
+            size = model.config.image_size
+            images = torch.randn(16, 3, *size, generator=torch.Generator().manual_seed(1))
+            eight = quantize(model, images, config=QuantizationConfig(keep_float=KEEP_FLOAT))
+            quantized = narrowed(eight, model, images, WIDTHS[widths])
+            path = tmp_path_factory.mktemp(family) / "model.int8.onnx"
+            about: dict[str, Any] = {"preprocessing": Preprocessing(image_size=size), "classes": ["a"] * 10}
+            export_onnx(model, path, images=images, quantized=quantized, **about)
+            made[family, widths] = Case(model=model, quantized=quantized, images=images, path=path)
+        return made[family, widths]
+
+    return make
+
+
+def excited(model: Any) -> Any:
+    """Weights that keep the size of activations; fresh ones of some papers let hardly anything through."""
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            parameter.data = torch.randn(parameter.shape, generator=generator) * parameter[0].numel() ** -0.5
+    return model.eval()
+
+
+def onnx_runtime(path: Path, images: Tensor, optimised: Path) -> tuple[np.ndarray, onnx.GraphProto]:
+    """Outputs, and the graph that ONNX Runtime really runs."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.optimized_model_filepath = str(optimised)
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(None, {"image": images.numpy()})[0]), onnx.load(optimised).graph
+
+
+def open_vino(path: Path) -> openvino.CompiledModel:
+    return openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+
+def decibels(reference: np.ndarray, output: np.ndarray) -> float:
+    return float(10 * np.log10(np.square(reference).sum() / np.square(reference - output).sum()))
+
+
+def products(path: Path) -> Counter[str]:
+    """What the file asks for: convolutions and matrix products, by whether they multiply codes and by a weight."""
+    graph = onnx.load(path).graph
+    makers = {name: node for node in graph.node for name in node.output}
+    weights = {tensor.name for tensor in graph.initializer} | {n for n, m in makers.items() if m.op_type == "Cast"}
+    found: Counter[str] = Counter()
+    for node in graph.node:
+        if node.op_type in ("Conv", "ConvTranspose", "MatMul", "Gemm"):
+            maker = makers.get(node.input[1])
+            codes = maker is not None and maker.op_type == "DequantizeLinear"
+            weighted = codes and maker.input[0] in weights
+            attention = makers.get(node.input[1]) is not None and not weighted and node.op_type == "MatMul"
+            found["attention" if attention else f"{'integer' if codes else 'float'} {node.op_type}"] += 1
+    return found
+
+
+def check_onnx_runtime(case: Case, optimised: Path) -> None:
+    asked = products(case.path)
+    output, graph = onnx_runtime(case.path, case.images, optimised)
+    ran = Counter(node.op_type for node in graph.node)
+    assert ran["QLinearConv"] == asked["integer Conv"]
+    assert ran["Conv"] + ran["FusedConv"] == asked["float Conv"]
+    assert ran["MatMulIntegerToFloat"] + ran["QLinearMatMul"] == asked["integer MatMul"] + asked["attention"]
+    assert ran["MatMul"] + ran["Gemm"] + ran["FusedMatMul"] + asked["integer Gemm"] + asked["float MatMul"] == 0
+    floats = {shape(t.dims) for t in graph.initializer if t.data_type == onnx.TensorProto.FLOAT}
+    assert not floats & case.weights
+    check_output(case, output)
+
+
+def check_openvino(case: Case) -> None:
+    asked = products(case.path)
+    compiled = open_vino(case.path)
+    ran: Counter[str] = Counter()
+    for operation in compiled.get_runtime_model().get_ordered_ops():
+        about = operation.get_rt_info()
+        kind, precision = about["layerType"].astype(str), about["runtimePrecision"].astype(str)
+        ran[f"{kind} {'integer' if precision in ('i8', 'u8') else precision}"] += 1
+        if kind == "Const" and precision == "f32":
+            assert shape(operation.output(0).get_shape()) not in case.weights
+    assert ran["Convolution integer"] == asked["integer Conv"]
+    assert ran["Convolution f32"] == asked["float Conv"]
+    assert ran["FullyConnected integer"] == asked["integer MatMul"]
+    assert ran["FullyConnected f32"] + ran["MatMul f32"] == 0
+    # both products of an attention and the softmax between them are one kernel
+    assert 2 * ran["Subgraph integer"] + ran["MatMul integer"] == asked["attention"]
+    check_output(case, np.asarray(compiled(case.images.numpy())[0]))
+
+
+def check_output(case: Case, output: np.ndarray) -> None:
+    """A runtime differs from the simulation less than half as much as the simulation from the float model.
+
+    Both differ only where the order of float additions moves a value across the edge of two codes.
+    """
+    with torch.inference_mode():
+        reference, simulated = case.model(case.images).numpy(), case.quantized(case.images).numpy()
+    assert decibels(simulated, output) > max(decibels(reference, simulated) + 6, 20)
+
+
+@pytest.mark.parametrize(("family", "widths"), QUICK)
+def test_onnx_runtime_multiplies_integers(
+    family: str, widths: str, case: Callable[[str, str], Case], tmp_path: Path
+) -> None:
+    check_onnx_runtime(case(family, widths), tmp_path / "optimised.onnx")
+
+
+@pytest.mark.parametrize(("family", "widths"), QUICK)
+def test_openvino_multiplies_integers(family: str, widths: str, case: Callable[[str, str], Case]) -> None:
+    check_openvino(case(family, widths))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("family", "widths"), THOROUGH)
+def test_both_runtimes_multiply_integers(
+    family: str, widths: str, case: Callable[[str, str], Case], tmp_path: Path
+) -> None:
+    check_onnx_runtime(case(family, widths), tmp_path / "optimised.onnx")
+    check_openvino(case(family, widths))
+
+
+def test_signed_right_factors_stay_signed_in_onnx_runtime(case: Callable[[str, str], Case], tmp_path: Path) -> None:
+    """Its kernel for two unsigned factors takes twice as long."""
+    vit = case("vit", "mixed")
+    graph = onnx_runtime(vit.path, vit.images, tmp_path / "optimised.onnx")[1]
+    makers = {name: node for node in graph.node for name in node.output}
+    keys = [n for n in graph.node if n.op_type == "MatMulIntegerToFloat" and n.input[1] in makers]
+    assert len(keys) == 2
+    for node in keys:
+        source = makers[node.input[1]]
+        while source.op_type != "QuantizeLinear":
+            source = makers[source.input[0]]
+        assert len(source.input) == 2
+        assert next(a.i for a in source.attribute if a.name == "output_dtype") == onnx.TensorProto.INT8
+
+
+class OneLayer(nn.Module):
+    """One product alone: nothing amplifies a difference."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x.flatten(2) if isinstance(self.layer, nn.Linear) else x)
+
+
+@pytest.mark.parametrize("bits", [8, 6, 4])
+def test_one_linear_layer_is_the_same_to_the_last_bits(bits: int, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, images = OneLayer(nn.Linear(64, 24)).eval(), torch.randn(8, 3, 8, 8)
+    quantized = quantize(model, images, config=QuantizationConfig(weight_bits=bits, keep_float=()))
+    about: dict[str, Any] = {"preprocessing": Preprocessing(image_size=(8, 8)), "classes": ["a"] * 24}
+    export_onnx(model, tmp_path / "model.onnx", images=images, quantized=quantized, tolerance=1e-6, **about)
+    with torch.inference_mode():
+        simulated = quantized(images).numpy()
+    output = np.asarray(open_vino(tmp_path / "model.onnx")(images.numpy())[0])
+    assert np.abs(output - simulated).max() < 1e-5 * np.abs(simulated).max()
+
+
+def test_one_convolution_is_the_same_but_for_ties(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, images = OneLayer(nn.Conv2d(3, 16, 3, padding=1)).eval(), torch.randn(8, 3, 8, 8)
+    quantized = quantize(model, images, config=QuantizationConfig(keep_float=()))
+    step = quantized.plan.operands["layer:output"].scale[0]
+    about: dict[str, Any] = {"preprocessing": Preprocessing(image_size=(8, 8)), "classes": ["a"] * 16}
+    export_onnx(model, tmp_path / "model.onnx", images=images, quantized=quantized, **about)
+    with torch.inference_mode():
+        simulated = quantized(images).numpy()
+    runtime = onnx_runtime(tmp_path / "model.onnx", images, tmp_path / "optimised.onnx")[0]
+    for output in (runtime, np.asarray(open_vino(tmp_path / "model.onnx")(images.numpy())[0])):
+        difference = np.abs(output - simulated)
+        assert difference.max() < 1.01 * step
+        assert (difference > 0.01 * step).mean() < 0.002
