@@ -35,7 +35,7 @@ docs: $(INSTALLED)  ## execute the documentation and check its links
 	$(PYTEST) $(PARALLEL) tests/docs $(PYTEST_ARGS)
 
 web: $(INSTALLED)  ## onnxruntime-web, with npm, into the package: a wheel that is built then carries it
-	$(BIN)/python -m vitrail.serve.browser.assets
+	$(BIN)/python -m vitrail.serve.browser.fetch
 
 clean:  ## everything that can be made again, runs excepted
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -42,7 +42,7 @@ def test_the_code_fits_a_terminal():
     code = qr_code("https://192.168.100.200:8765/#" + "A" * 24)
     lines = code.splitlines()
     assert len(lines) <= 24
-    assert set("".join(lines)) <= set("▀▄█ \x1b[0;7m")  # half blocks, on a background that is light in dark terminals
+    assert set("".join(lines)) <= set("▀▄█ ")
 
 
 def test_the_certificate_is_for_these_addresses_and_its_key_is_private(tmp_path):

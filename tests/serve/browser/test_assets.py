@@ -9,7 +9,7 @@ import tarfile
 import pytest
 
 from vitrail.core.errors import BenchError
-from vitrail.serve.browser import assets
+from vitrail.serve.browser import assets, fetch
 from vitrail.serve.browser.assets import FILES, fetch_assets, find_assets
 
 
@@ -58,6 +58,15 @@ def test_the_package_is_looked_at_before_the_cache(registry, tmp_path):
     fetch_assets()
     fetch_assets(tmp_path / "inside")
     assert find_assets().folder == tmp_path / "inside"
+
+
+def test_make_web_fetches_into_the_package(registry, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(fetch, "asset_folders", assets.asset_folders)
+    assert fetch.main() == 0
+    assert find_assets().folder == tmp_path / "inside"
+    registry.unlink()
+    assert fetch.main() == 2
+    assert capsys.readouterr().err.startswith("vitrail: npm could not fetch")
 
 
 def test_an_archive_that_was_not_pinned_is_not_unpacked(registry, tmp_path, monkeypatch):

@@ -36,9 +36,7 @@ DONE_MS = 60_000
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; install the package chromium"),
-    pytest.mark.skipif(
-        find_assets() is None, reason="no onnxruntime-web here; run: python -m vitrail.serve.browser.assets"
-    ),
+    pytest.mark.skipif(find_assets() is None, reason="no onnxruntime-web here; run: make web"),
 ]
 
 

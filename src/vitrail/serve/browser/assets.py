@@ -13,7 +13,6 @@ import importlib.util
 import os
 import shutil
 import subprocess
-import sys
 import tarfile
 import tempfile
 from dataclasses import dataclass
@@ -146,17 +145,3 @@ def _sha256(path: Path) -> str | None:
         return None
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def main() -> int:
-    """``python -m vitrail.serve.browser.assets``: fetch into the package, for a wheel that carries the files."""
-    try:
-        fetch_assets(asset_folders()[0])
-    except BenchError as error:
-        sys.stderr.write(f"vitrail: {error}\n")
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
