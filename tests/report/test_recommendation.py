@@ -25,7 +25,7 @@ ALL = [SMALL, LARGE, MIDDLE]
 def test_without_limits_the_most_accurate_and_then_the_next():
     found = recommend(ALL, Limits())
     assert (found.best, found.next_best) == (LARGE, MIDDLE)
-    assert "the most accurate of the 3 (out of 3)" in found.reasons[0]
+    assert "the most accurate of 3 candidates: 95.0 %" in found.reasons[0]
     assert "2.0 points less accurate, 0.40 times its latency, 0.40 times its size" in found.reasons[-1]
 
 
@@ -37,7 +37,7 @@ def test_limits_exclude_and_the_reasons_say_by_how_much():
     assert "8 MB, where 10 MB are allowed" in found.reasons
     only = recommend(ALL, Limits(max_latency_ms=5))
     assert (only.best, only.next_best) == (SMALL, None)
-    assert "the only one of the 1 (out of 3)" in only.reasons[0]
+    assert "the only one of 3 candidates within --max-latency-ms 5: 80.0 %" in only.reasons[0]
 
 
 def test_among_equals_the_faster_then_the_smaller():

@@ -123,10 +123,14 @@ def _option(name: str, limit: float) -> str:
 
 
 def _why(best: Entry, num_fitting: int, num_known: int, limited: Mapping[str, float]) -> list[str]:
-    kept = f"keep to {' '.join(_option(n, v) for n, v in limited.items())}" if limited else "are measured and evaluated"
+    options = " ".join(_option(name, limit) for name, limit in limited.items())
     accuracy = QUANTITIES["min_accuracy"].text(best.accuracy or 0.0)
-    superlative = "the most accurate" if num_fitting > 1 else "the only one"
-    reasons = [f"{superlative} of the {num_fitting} (out of {num_known}) that {kept}: {accuracy}"]
+    if not limited:
+        reasons = [f"the most accurate of {num_known} candidates: {accuracy}"]
+    elif num_fitting == 1:
+        reasons = [f"the only one of {num_known} candidates within {options}: {accuracy}"]
+    else:
+        reasons = [f"the most accurate of {num_fitting} (of {num_known}) candidates within {options}: {accuracy}"]
     for name, limit in limited.items():
         quantity = QUANTITIES[name]
         value = quantity.read(best)
