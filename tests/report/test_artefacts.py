@@ -13,6 +13,9 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from torch import nn
 
+from vitrail.bench import Session
+from vitrail.core.errors import BenchError
+from vitrail.core.files import file_hash
 from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
 from vitrail.data import DataConfig, DataSplits, load_data
@@ -125,3 +128,33 @@ def test_every_file_of_a_run_is_evaluated_on_the_held_out_images(run, splits):
     assert len(values["data"]["samples"]) == 12
     assert len({sample["label"] for sample in values["data"]["samples"]}) == len(set(splits.train.labels.tolist()))
     assert "data:image/jpeg;base64," in write_report(run).read_text(encoding="utf-8")
+
+
+def test_files_for_one_image_at_a_time_are_evaluated_as_themselves(run, splits, monkeypatch):
+    """The pretended program is upside down, so that nobody can take another file's accuracy for its own."""
+    run.exported("executorch").write_bytes(b"program")
+    run.exported("litert").write_bytes(b"cannot be run here")
+    weight = -MeanColour().weight.numpy()
+    really_open = artefacts.open_session
+
+    def open_session(source, runtime, threads):
+        if runtime != "executorch":
+            return really_open(source, runtime, threads)
+
+        def answer(images):
+            assert len(images) == 1
+            return (images.mean((2, 3)) @ weight).astype(np.float32)
+
+        return Session(runtime=runtime, version="1", threads=threads, run=answer)
+
+    def import_runtime(runtime):
+        if runtime == "litert":
+            raise BenchError("runtime litert cannot be used here")
+
+    monkeypatch.setattr(artefacts, "open_session", open_session)
+    monkeypatch.setattr(artefacts, "import_runtime", import_runtime)
+    reports = evaluate_run(run, data=splits, batch_size=16)["reports"]
+    assert list(reports) == ["torch-float", "onnx-float", "onnx-int8", "executorch-float"]
+    assert reports["executorch-float"]["num_images"] == 30
+    assert reports["executorch-float"]["agreement"] == 0.0
+    assert reports["executorch-float"]["file_hash"] == file_hash(run.exported("executorch"))

@@ -14,6 +14,7 @@ from vitrail.core.run import Run
 from vitrail.report.entries import own_accuracy, read_entries
 
 REPORTS = {"torch-float": report(0.9, 1.0), "onnx-float": report(0.89, 1.0), "onnx-int8": report(0.5, 0.6)}
+REPORTS["litert-float"] = report(0.87, 0.99)
 
 
 @pytest.mark.parametrize(
@@ -24,6 +25,8 @@ REPORTS = {"torch-float": report(0.9, 1.0), "onnx-float": report(0.89, 1.0), "on
         ("onnxruntime float", 0.89),
         ("openvino int8", 0.5),
         ("onnxruntime-web int8", 0.5),
+        ("litert float", 0.87),
+        ("executorch float", None),  # nor that of another float file
         ("onnxruntime w4a8", None),  # never the float model's
     ],
 )

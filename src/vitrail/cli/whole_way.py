@@ -20,6 +20,7 @@ from vitrail.core.errors import RunError
 from vitrail.core.files import read_json
 from vitrail.core.run import Run
 from vitrail.report import write_report
+from vitrail.report.entries import accuracy_key
 from vitrail.tasks import task_of
 from vitrail.training import TrainConfig, train
 
@@ -120,7 +121,7 @@ def _summary_row(result: BenchResult, score: str, values: dict[str, float]) -> d
         "file": result.file,
         "runtime": result.runtime,
         "variant": result.variant,
-        score: values.get(f"onnx-{result.variant}" if result.file.endswith(".onnx") else WEIGHTS),
+        score: values.get(accuracy_key(result)),
         "size_bytes": result.size_bytes,
         "latency_ms": result.latency_ms_median,
         "latency_ratio": result.latency_ratio,

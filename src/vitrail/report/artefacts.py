@@ -6,7 +6,7 @@ Its contents::
     {"split": "test" | "val",
      "scores": [{"name", "title", "higher_is_better", "percent"}, ...], the task's, the one that decides first,
      "reports": {"torch-float": {...ClassificationReport.to_dict(), "agreement": 1.0, "file_hash": "..."},
-                 "onnx-float": {...}, "onnx-int8": {...}},
+                 "onnx-float": {...}, "onnx-int8": {...}, "litert-float": {...}, ...},
      "examples": [{"name", "label", "predicted", "probability", "jpeg_base64"}, ...],
      "data": {"source", "fingerprint", "classes", "counts": {"train": [one a class], ...}, "skipped",
               "samples": [{"name", "label", "jpeg_base64"}, ...]}}
@@ -23,6 +23,7 @@ import base64
 import io
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from vitrail.bench import Session, onnx_variants, open_session
+from vitrail.bench.session import FILE_FORMATS, import_runtime
+from vitrail.core.errors import BenchError
 from vitrail.core.files import file_hash, write_json
 from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
@@ -45,6 +48,9 @@ PICTURE_SIDE = 112
 DRAWN_SIDE = 320
 """The same for answers that are drawn: a box or a border has to be seen."""
 
+SINGLE_IMAGE = ("executorch", "litert")
+"""Runtimes whose files take one image at a time."""
+
 Answers = Callable[[Tensor], Tensor]
 
 
@@ -58,7 +64,7 @@ def evaluate_run(
     num_samples: int = 20,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Evaluate a run's PyTorch model and every ONNX file it has on the held-out images, and write ``run.evaluation``.
+    """Evaluate a run's PyTorch model and every exported file on the held-out images, and write ``run.evaluation``.
 
     Args:
         run: with weights.
@@ -97,7 +103,7 @@ def evaluate_run(
     }
     values |= DETAILED.get(kind.name, look_at_task)(look)
     for name, report in values["reports"].items():
-        file = run.weights if name == "torch-float" else run.onnx(name.removeprefix("onnx-"))
+        file = run.weights if name == "torch-float" else exported_files(run)[name][1]
         report["file_hash"] = file_hash(file) if file.exists() else ""
     write_json(run.evaluation, values)
     return values
@@ -196,15 +202,29 @@ def _predictors(task: nn.Module, look: Look) -> dict[str, Answers]:
             return task(images)
 
     predictors: dict[str, Answers] = {"torch-float": eager}
-    for variant in onnx_variants(run):
-        if run.onnx(variant).exists():
-            predictors[f"onnx-{variant}"] = _from_session(open_session(run.onnx(variant), "onnxruntime", look.threads))
+    for name, (runtime, file) in exported_files(run).items():
+        try:
+            import_runtime(runtime)
+        except BenchError:  # an optional extra; on this machine the file cannot be evaluated
+            continue
+        predictors[name] = _from_session(open_session(file, runtime, look.threads))
     return predictors
 
 
+def exported_files(run: Run) -> dict[str, tuple[str, Path]]:
+    """Name in ``reports`` -> (runtime, file), for every file of the run that a runtime of the bench takes."""
+    files = {f"onnx-{variant}": ("onnxruntime", run.onnx(variant)) for variant in onnx_variants(run)}
+    others = {runtime: kind for runtime, kind in FILE_FORMATS.items() if kind != "onnx"}
+    files |= {f"{runtime}-float": (runtime, run.exported(kind)) for runtime, kind in others.items()}
+    return {name: (runtime, file) for name, (runtime, file) in files.items() if file.exists()}
+
+
 def _from_session(session: Session) -> Answers:
+    single = session.runtime in SINGLE_IMAGE
+
     def answers(images: Tensor) -> Tensor:
-        return torch.from_numpy(session(images.numpy()))
+        parts = images.split(1) if single else [images]
+        return torch.cat([torch.from_numpy(session(part.numpy())) for part in parts])
 
     return answers
 

@@ -17,7 +17,6 @@ from vitrail.report.entries import own_accuracy
 from vitrail.report.fronts import ParetoPoint, pareto_plot
 from vitrail.tasks import ClassificationTask, task_of
 
-NAMES = {"torch-float": "PyTorch, float"}
 RUNTIME_NAMES = {
     "torch": "PyTorch",
     "torch-compile": "torch.compile",
@@ -94,8 +93,9 @@ def read_accuracy(evaluation: Mapping[str, Any] | None) -> Accuracy | None:
 
 
 def report_name(key: str) -> str:
-    """ "onnx-int8" as "ONNX, int8"."""
-    return NAMES.get(key, "ONNX, " + key.removeprefix("onnx-"))
+    """ "onnx-int8" as "ONNX, int8", "litert-float" as "LiteRT, float"."""
+    kind, _, variant = key.partition("-")
+    return f"{'ONNX' if kind == 'onnx' else RUNTIME_NAMES.get(kind, kind)}, {variant}"
 
 
 def candidate_name(result: BenchResult) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vitrail.bench import BenchResult, latest_results
+from vitrail.bench.session import FILE_FORMATS
 from vitrail.core.errors import RunError
 from vitrail.core.files import read_json
 from vitrail.core.run import Run
@@ -114,7 +115,11 @@ def read_entries(runs: Sequence[Run], *, device: str | None = None) -> list[Entr
 
 def accuracy_key(result: BenchResult) -> str:
     """The report in ``evaluation.json`` that tells the accuracy of what was measured."""
-    return "torch-float" if result.runtime.startswith("torch") else f"onnx-{result.variant}"
+    if result.runtime in ("torch", "torch-compile"):
+        return "torch-float"
+    # Whatever reads ONNX, here or in a browser, shares the accuracy of the file.
+    own_format = FILE_FORMATS.get(result.runtime, "onnx") != "onnx"
+    return f"{result.runtime if own_format else 'onnx'}-{result.variant}"
 
 
 def own_accuracy(
