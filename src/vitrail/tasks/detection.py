@@ -186,13 +186,12 @@ class DetectionTask(Task):
     @torch.no_grad()
     def _match(self, target: dict[str, Tensor]) -> Tensor:
         """For each anchor: the object it stands for, -1 for nothing, -2 where that is unclear."""
-        anchors = torch.cat(
-            [self.anchors[:, :2] - self.anchors[:, 2:] / 2, self.anchors[:, :2] + self.anchors[:, 2:] / 2], 1
-        )
+        own = self.anchors.to(target["boxes"].device)  # files are judged on the CPU, whatever the model is on
+        anchors = torch.cat([own[:, :2] - own[:, 2:] / 2, own[:, :2] + own[:, 2:] / 2], 1)
         matched = torch.full((len(anchors),), -1, device=anchors.device)
         if len(target["boxes"]) == 0:
             return matched
-        overlap = box_iou(target["boxes"].to(anchors.device), anchors)
+        overlap = box_iou(target["boxes"], anchors)
         best, which = overlap.max(0)
         matched[best >= BACKGROUND] = -2
         matched[best >= FOREGROUND] = which[best >= FOREGROUND]
@@ -200,7 +199,7 @@ class DetectionTask(Task):
         top = overlap.max(1, keepdim=True).values
         objects, places = ((overlap == top) & (top > 0)).nonzero(as_tuple=True)
         matched[places] = objects
-        crowd = target["iscrowd"].to(anchors.device)
+        crowd = target["iscrowd"]
         matched[(matched >= 0) & crowd[matched.clamp(min=0)]] = -2
         return matched
 

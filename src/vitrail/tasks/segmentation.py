@@ -119,8 +119,10 @@ class SegmentationTask(Task):
     def loss(self, output: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy of logits (b, num_classes, h, w) with class indices (b, h, w), without the ignored."""
         smoothing = self.label_smoothing if self.training else 0.0
+        # one row a pixel: GPUs have no reproducible kernel for maps
+        logits = output.float().permute(0, 2, 3, 1).reshape(-1, output.shape[1])
         total = F.cross_entropy(
-            output.float(), targets, ignore_index=IGNORE, label_smoothing=smoothing, reduction="sum"
+            logits, targets.reshape(-1), ignore_index=IGNORE, label_smoothing=smoothing, reduction="sum"
         )
         return total / (targets != IGNORE).sum().clamp(min=1)
 
