@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from PIL import Image
 
@@ -11,12 +12,15 @@ from vitrail.core.errors import DataError
 from vitrail.core.types import ImageSize
 from vitrail.data.check import FileCheck
 from vitrail.data.load import DataConfig
-from vitrail.data.samples import draw_order
+from vitrail.data.samples import Samples, draw_order
+from vitrail.data.splits import DataSplits
 
 TRANSPOSED = frozenset({5, 6, 7, 8})
 """EXIF orientations that swap height and width."""
 
 MOST_SHOWN = 3
+
+AnySamples = TypeVar("AnySamples", bound=Samples)
 
 
 class Problems:
@@ -91,6 +95,28 @@ def divide(names: Sequence[str], parts: Sequence[str], config: DataConfig) -> di
         chosen = {to_cut[i] for i in draw_order([names[i] for i in to_cut], config.seed)[:count]}
         found["train"], found["val"] = [i for i in to_cut if i not in chosen], sorted(chosen)
     return found
+
+
+def as_splits(
+    samples: AnySamples,
+    parts: Sequence[str],
+    config: DataConfig,
+    *,
+    classes: Sequence[str],
+    fingerprint: str,
+    skipped: Sequence[str],
+) -> DataSplits[AnySamples]:
+    """Samples, each with the name of its part (or ""), as a data set."""
+    found = divide(samples.names, parts, config)
+    return DataSplits(
+        classes=tuple(classes),
+        train=samples.subset(found["train"]),
+        val=samples.subset(found["val"]),
+        test=samples.subset(found["test"]) if found["test"] else None,
+        fingerprint=fingerprint,
+        skipped=tuple(skipped),
+        source=config.path,
+    )
 
 
 def image_size_of(path: Path) -> ImageSize | None:

@@ -22,7 +22,7 @@ from torchvision.transforms import v2
 
 from vitrail.core.errors import DataError
 from vitrail.core.types import Preprocessing
-from vitrail.data.annotations import Problems, divide, image_size_of
+from vitrail.data.annotations import Problems, as_splits, image_size_of
 from vitrail.data.check import check_files
 from vitrail.data.coco import checked_box, has_coco, read_coco
 from vitrail.data.letterbox import Letterbox
@@ -170,18 +170,16 @@ def load_boxes(config: DataConfig, *, progress: bool = False) -> DataSplits[BoxS
         [row.objects for row, _ in good],
         max_pixels=config.max_pixels,
     )
-    parts = divide(everything.names, [row.part for row, _ in good], config)
     total = hashlib.sha256(repr(classes).encode())
     for row, check in sorted(good, key=lambda one: one[0].name):
         total.update(f"{row.name}\0{check.digest}\0{row.objects}\n".encode())
-    return DataSplits(
+    return as_splits(
+        everything,
+        [row.part for row, _ in good],
+        config,
         classes=classes,
-        train=everything.subset(parts["train"]),
-        val=everything.subset(parts["val"]),
-        test=everything.subset(parts["test"]) if parts["test"] else None,
         fingerprint=total.hexdigest(),
         skipped=problems.listed(),
-        source=config.path,
     )
 
 

@@ -17,7 +17,7 @@ from torchvision.transforms.v2 import functional as V
 
 from vitrail.core.errors import DataError
 from vitrail.core.types import ImageSize, Preprocessing
-from vitrail.data.annotations import Problems, divide
+from vitrail.data.annotations import Problems, as_splits
 from vitrail.data.check import check_files
 from vitrail.data.coco import SLACK, CocoImage, is_numbers, read_coco
 from vitrail.data.load import DataConfig
@@ -218,17 +218,7 @@ def load_keypoints(config: DataConfig, *, progress: bool = False) -> DataSplits[
     names, skeleton = _skeleton(root, list(files.categories.values()))
     checks = check_files(root, [one.name for one in files.images], max_pixels=config.max_pixels, progress=progress)
     problems.check_images([one.name for one in files.images], checks)
-    rows: list[tuple[str, CocoImage, Instance, str]] = []
-    unlabelled = 0
-    for image, check in zip(files.images, checks, strict=True):
-        if image.name in problems.names:
-            continue
-        for number, annotation in enumerate(image.objects):
-            instance = _instance(image, number, annotation, len(names), problems)
-            if instance is None or not any(point[2] for point in instance.keypoints):
-                unlabelled += instance is not None
-            else:
-                rows.append((f"{image.name}#{annotation.get('id')}", image, instance, check.digest))
+    rows, unlabelled = _rows(files.images, [check.digest for check in checks], len(names), problems)
     problems.settle(len(files.images))
     if not rows:
         raise DataError(f"{root} has no objects with labelled keypoints")
@@ -241,20 +231,35 @@ def load_keypoints(config: DataConfig, *, progress: bool = False) -> DataSplits[
         max_pixels=config.max_pixels,
         mirrored_alike=has_mirror(names),
     )
-    parts = divide(everything.names, [image.part for _, image, *_ in rows], config)
     total = hashlib.sha256(repr(names).encode())
     for name, _, instance, digest in sorted(rows, key=lambda row: row[0]):
         total.update(f"{name}\0{digest}\0{instance}\n".encode())
     note = (f"{unlabelled} objects without labelled keypoints",) if unlabelled else ()
-    return DataSplits(
+    return as_splits(
+        everything,
+        [image.part for _, image, *_ in rows],
+        config,
         classes=names,
-        train=everything.subset(parts["train"]),
-        val=everything.subset(parts["val"]),
-        test=everything.subset(parts["test"]) if parts["test"] else None,
         fingerprint=total.hexdigest(),
         skipped=problems.listed() + note,
-        source=config.path,
     )
+
+
+def _rows(
+    images: Sequence[CocoImage], digests: Sequence[str], count: int, problems: Problems
+) -> tuple[list[tuple[str, CocoImage, Instance, str]], int]:
+    """(name, image, object, digest of the file) of every object with a labelled keypoint, and how many have none."""
+    rows, unlabelled = [], 0
+    for image, digest in zip(images, digests, strict=True):
+        if image.name in problems.names:
+            continue
+        for number, annotation in enumerate(image.objects):
+            instance = _instance(image, number, annotation, count, problems)
+            if instance is None or not any(point[2] for point in instance.keypoints):
+                unlabelled += instance is not None
+            else:
+                rows.append((f"{image.name}#{annotation.get('id')}", image, instance, digest))
+    return rows, unlabelled
 
 
 def _skeleton(root: Path, categories: Sequence[dict[str, Any]]) -> tuple[tuple[str, ...], tuple[tuple[int, int], ...]]:

@@ -24,7 +24,7 @@ from torchvision.transforms import v2
 
 from vitrail.core.errors import DataError
 from vitrail.core.types import Preprocessing
-from vitrail.data.annotations import Problems, divide, image_size_of
+from vitrail.data.annotations import Problems, as_splits, image_size_of
 from vitrail.data.check import check_files
 from vitrail.data.letterbox import Letterbox
 from vitrail.data.listing import PART_NAMES, image_files, is_visible_folder
@@ -155,14 +155,7 @@ def load_masks(config: DataConfig, *, progress: bool = False) -> DataSplits[Mask
         looks = dict(zip((pair.name for pair in pairs), pool.map(_look, pairs), strict=True))
     names = _class_names(root, [look for look in looks.values() if not isinstance(look, str)])
     classes, table = _number(root, names, config.ignore_classes)
-    for pair in pairs:
-        look = looks[pair.name]
-        if isinstance(look, str):
-            problems.add(pair.name, look)
-        elif unknown := sorted(look.values - names.keys() - {IGNORE}):
-            problems.add(
-                pair.name, f"{pair.mask.name} has values that are no class: {', '.join(map(str, unknown[:5]))}"
-            )
+    _check_values(pairs, looks, names, problems)
     good = [pair for pair in pairs if pair.name not in problems.names]
     problems.settle(len(pairs))
     everything = MaskSet(
@@ -172,19 +165,17 @@ def load_masks(config: DataConfig, *, progress: bool = False) -> DataSplits[Mask
         table,
         max_pixels=config.max_pixels,
     )
-    parts = divide(everything.names, [pair.part for pair in good], config)
     digests = {pair.name: check.digest for pair, check in zip(pairs, checks, strict=True)}
     total = hashlib.sha256(repr([names, classes]).encode())
     for pair in sorted(good, key=lambda one: one.name):
         total.update(f"{pair.name}\0{digests[pair.name]}\0{looks[pair.name].digest}\n".encode())  # type: ignore[union-attr]
-    return DataSplits(
+    return as_splits(
+        everything,
+        [pair.part for pair in good],
+        config,
         classes=classes,
-        train=everything.subset(parts["train"]),
-        val=everything.subset(parts["val"]),
-        test=everything.subset(parts["test"]) if parts["test"] else None,
         fingerprint=total.hexdigest(),
         skipped=problems.listed(),
-        source=config.path,
     )
 
 
@@ -230,6 +221,18 @@ def _look(pair: _Pair) -> _Look | str:
             f"masks have the size of their images"
         )
     return _Look(frozenset(np.unique(mask).tolist()), hashlib.sha256(mask.tobytes()).hexdigest())
+
+
+def _check_values(
+    pairs: Sequence[_Pair], looks: dict[str, _Look | str], names: dict[int, str], problems: Problems
+) -> None:
+    for pair in pairs:
+        look = looks[pair.name]
+        if isinstance(look, str):
+            problems.add(pair.name, look)
+        elif unknown := sorted(look.values - names.keys() - {IGNORE}):
+            values = ", ".join(map(str, unknown[:5]))
+            problems.add(pair.name, f"{pair.mask.name} has values that are no class: {values}")
 
 
 def _class_names(root: Path, looks: Sequence[_Look]) -> dict[int, str]:
