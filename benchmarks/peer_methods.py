@@ -194,14 +194,21 @@ def nncf_accuracy_control(job: Job) -> Result:
 
 
 def nncf_weights(job: Job) -> Result:
-    """``nncf.compress_weights`` to four bits in groups of 32, without data; activations stay float.
+    """``nncf.compress_weights`` to four bits in groups of at most 32, without data; activations stay float.
 
     With ``scale_estimation`` and ``awq``, which are made for language models, the ReViT answered as by chance.
     """
     import nncf
+    from nncf.quantization.advanced_parameters import AdvancedCompressionParameters, GroupSizeFallbackMode
 
-    mode = nncf.CompressWeightsMode.INT4_SYM
-    compressed = nncf.compress_weights(_openvino_model(job), mode=mode, ratio=1.0, group_size=32, all_layers=True)
+    compressed = nncf.compress_weights(
+        _openvino_model(job),
+        mode=nncf.CompressWeightsMode.INT4_SYM,
+        ratio=1.0,
+        group_size=32,
+        all_layers=True,
+        advanced_parameters=AdvancedCompressionParameters(group_size_fallback_mode=GroupSizeFallbackMode.ADJUST),
+    )
     return replace(_openvino_result(job, compressed, "nncf-weights", "W4A32"), integer=False)
 
 
@@ -230,12 +237,17 @@ def torchao_dynamic(job: Job) -> Result:
 
 
 def torchao_four_bits(job: Job) -> Result:
-    """``Int8DynamicActivationIntxWeightConfig`` with four bits in groups of 32; eager PyTorch computes it in float."""
+    """``Int8DynamicActivationIntxWeightConfig`` with four bits; eager PyTorch computes it in float.
+
+    In groups of 32, or per channel where a layer's inputs cannot be divided so.
+    """
     from torchao.quantization import Int8DynamicActivationIntxWeightConfig, quantize_
-    from torchao.quantization.granularity import PerGroup
+    from torchao.quantization.granularity import PerAxis, PerGroup
 
     model = copy.deepcopy(job.subject.model).eval()
-    quantize_(model, Int8DynamicActivationIntxWeightConfig(weight_dtype=torch.int4, weight_granularity=PerGroup(32)))
+    widths = [module.in_features for module in model.modules() if isinstance(module, torch.nn.Linear)]
+    granularity = PerAxis(0) if any(width % 32 for width in widths) else PerGroup(32)
+    quantize_(model, Int8DynamicActivationIntxWeightConfig(weight_dtype=torch.int4, weight_granularity=granularity))
     size = _state_bytes(model)
     return Result(predict=_torch_predict(model), bits="W4A8", size_bytes=size, executed=False, integer=False)
 
