@@ -108,6 +108,16 @@ class _IntegerForm:
                 for attribute in [a for a in quantize.attribute if a.name == "output_dtype"]:
                     quantize.attribute.remove(attribute)
                 quantize.attribute.append(helper.make_attribute("output_dtype", TensorProto.INT8))
+                self.hold(quantize)
+
+    def hold(self, quantize: NodeProto) -> None:
+        """Let the codes be made here: ONNX Runtime would make them again before every transposition above.
+
+        It does not look past the largest of one value. OpenVINO drops that operation when it reads the file.
+        """
+        held = f"{quantize.output[0]}_held"
+        self.insert(quantize, helper.make_node("Max", [quantize.input[0]], [held], name=held))
+        quantize.input[0] = held
 
     def only_maker(self, name: str) -> NodeProto | None:
         """Who makes a value that one node alone reads."""
