@@ -24,7 +24,7 @@ def comparison_figure(comparison: Comparison) -> Figure:
     right.axvline(0, color="grey", linewidth=1, linestyle=":")
     left.set_yticks(range(len(cells)), [cell.name for cell in cells])
     left.set(xlabel="top-1 (%): seeds and their mean", ylim=(len(cells) - 0.5, -0.5))
-    right.set(xlabel=f"difference to '{comparison.baseline}' (points), 95 % interval")
+    right.set(xlabel=f"points against '{comparison.baseline}',\n95 % interval")
     for axes in (left, right):
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
         axes.grid(axis="x", alpha=0.3)
