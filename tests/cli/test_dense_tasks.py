@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from vitrail.cli.main import main
+from vitrail.tasks import find_task
 
 Capture = pytest.CaptureFixture[str]
 
@@ -81,6 +82,64 @@ def test_segmentation_learns_and_shows_what_it_learnt(scenes: Path, tmp_path: Pa
     assert {path.name for path in (tmp_path / "pictures").iterdir()} == {f"{i}.png" for i in range(4)}
     with Image.open(tmp_path / "pictures" / "0.png") as picture:
         assert picture.size == (40, 30)
+
+
+@pytest.fixture(scope="module")
+def boxes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A red box on grey, with its corners as keypoints."""
+    folder = tmp_path_factory.mktemp("boxes")
+    random = np.random.default_rng(0)
+    (folder / "annotations").mkdir()
+    for part, count in (("train", 8), ("val", 4)):
+        (folder / part).mkdir()
+        values: dict[str, list[Any]] = {"images": [], "annotations": [], "categories": []}
+        values["categories"] = [{"id": 1, "name": "box", "keypoints": ["left", "right"], "skeleton": [[1, 2]]}]
+        for i in range(count):
+            left, top = (int(n) for n in random.integers(2, 20, 2))
+            pixels = np.full((40, 40, 3), 120, np.uint8)
+            pixels[top : top + 16, left : left + 16] = [220, 20, 20]
+            Image.fromarray(pixels).save(folder / part / f"{i}.png")
+            keypoints = [left + 1, top + 8, 2, left + 15, top + 8, 2]
+            box = {"bbox": [left, top, 16, 16], "area": 256, "iscrowd": 0, "keypoints": keypoints}
+            values["images"].append({"id": i, "file_name": f"{i}.png", "height": 40, "width": 40})
+            values["annotations"].append({"id": i, "image_id": i, "category_id": 1} | box)
+        (folder / "annotations" / f"{part}.json").write_text(json.dumps(values))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("task", "score", "answers", "per_class"),
+    [("detection", "map", "objects", "ap"), ("pose", "pck", "keypoints", "pck")],
+)
+def test_boxes_and_keypoints_through_the_verbs(
+    task: str, score: str, answers: str, per_class: str, boxes: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    run = str(tmp_path / "run")
+    given = [
+        "--task",
+        task,
+        "--option.width",
+        "16",
+        "--data",
+        str(boxes),
+        "--run",
+        run,
+        *TINY[:4],
+        *TINY[6:],
+        "--epochs",
+        "2",
+    ]
+    best = result(capsys, ["train", *given])
+    report = result(capsys, ["evaluate", run])["reports"]["torch-float"]
+    assert report[score] == pytest.approx(best[f"val_{score}"], abs=1e-4)
+    assert per_class in report["per_class"][0]
+    pictures = tmp_path / "pictures"
+    found = result(capsys, ["predict", run, str(boxes / "val" / "0.png"), "--out", str(pictures), "--top-k", "2"])
+    assert len(found["predictions"][0][answers]) <= 2
+    with Image.open(pictures / "0.png") as picture:
+        assert picture.size == (40, 40)
+    assert main(["report", run]) == 0
+    assert find_task(task).scores[0].title in (tmp_path / "run" / "report.html").read_text()
 
 
 @pytest.mark.slow

@@ -69,7 +69,11 @@ def measure(
 
 
 def _report(task: Task, values: Mapping[str, Tensor], means: dict[str, float]) -> dict[str, Any]:
-    columns = {name.removesuffix(PER_CLASS): values[name].tolist() for name in values if name.endswith(PER_CLASS)}
+    columns = {  # torchmetrics makes a scalar of what has one class
+        name.removesuffix(PER_CLASS): value.reshape(-1).tolist()
+        for name, value in values.items()
+        if name.endswith(PER_CLASS)
+    }
     rows = [
         {"name": label} | {name: column[index] for name, column in columns.items()}
         for index, label in enumerate(task.classes)

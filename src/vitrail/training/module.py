@@ -83,9 +83,10 @@ class TrainingModule(LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Every process computes: the metrics are summed over all of them."""
         scores = {"train_loss": self.train_loss.compute(), "val_loss": self.val_loss.compute()}
-        scores |= {f"val_{name}": value for name, value in self.val_metrics.compute().items()}
-        # what is not one number is a detail (a figure for each class) that evaluation shows
-        self.scores = {name: float(value) for name, value in scores.items() if value.numel() == 1}
+        # what else the metrics have is a detail (a figure for each class) that evaluation shows
+        computed = self.val_metrics.compute()
+        scores |= {f"val_{score.name}": computed[score.name] for score in self.task.scores}
+        self.scores = {name: float(value) for name, value in scores.items()}
 
     def _prepare(self, batch: Batch) -> Tensor:
         return self.preprocessing.normalize(batch.images).contiguous(memory_format=torch.channels_last)
