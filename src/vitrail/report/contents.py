@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,7 +12,7 @@ from markupsafe import Markup
 
 from vitrail.bench import BenchResult, latest_results, onnx_variants, pareto_front
 from vitrail.core.files import read_json
-from vitrail.core.run import Run
+from vitrail.core.run import SUFFIXES, Run
 from vitrail.report.charts import curves, reliability_diagram
 from vitrail.report.entries import own_accuracy
 from vitrail.report.fronts import ParetoPoint, pareto_plot
@@ -249,14 +250,16 @@ def read_curves(run: Run) -> list[Markup]:
 
 
 def read_exports(run: Run) -> list[dict[str, Any]]:
-    """The record of every exported file that lies in the run, with the file's present size."""
+    """The record of every exported file that lies in the run, ONNX first, with the file's present size."""
     records = []
-    for variant in onnx_variants(run):
-        path = run.onnx(variant)
+    for format, variant in itertools.product(SUFFIXES, onnx_variants(run)):
+        path = run.exported(format, variant)
         beside = path.with_name(path.name + ".json")
         if path.exists():
             record = read_json(beside).get("record", {}) if beside.exists() else {}
-            records.append(record | {"file": path.name, "variant": variant, "size_bytes": path.stat().st_size})
+            # Other formats may be folders, or have their weights in a second file, which the record counts.
+            size = path.stat().st_size if format == "onnx" else record.get("size_bytes", path.stat().st_size)
+            records.append(record | {"file": path.name, "variant": variant, "size_bytes": size})
     return records
 
 
