@@ -135,6 +135,16 @@ def test_answers_are_in_pixels_of_their_image(flip_test: bool, monkeypatch: pyte
     assert (drawn != image).any()
 
 
+def test_an_annotated_object_is_looked_at_where_it_is(task: PoseTask) -> None:
+    image = torch.randint(0, 255, (3, 80, 120), dtype=torch.uint8)
+    how = Preprocessing(image_size=(48, 48))
+    box = [70.0, 40.0, 110.0, 75.0]
+    found = task.answer_sample(image, {"box": torch.tensor(box)}, how)
+    assert found == task.answer([image], how, boxes=[box])[0]
+    assert found != task.answer([image], how)[0]
+    assert all(65 <= one.x <= 115 and 32 <= one.y <= 83 for one in found), "with a margin"
+
+
 def test_a_run_remembers_names_and_skeleton() -> None:
     description = {"classes": list(NAMES), "skeleton": [[0, 2]], "training": {"options": {"stride": 8}}}
     task = PoseTask.create(create_model("edgevit_nano_stride2", num_classes=0), description)

@@ -166,7 +166,7 @@ def _drawn(task: Task, look: Look) -> list[dict[str, Any]]:
     examples = []
     for index, name in enumerate(chosen.names):
         image, target = chosen[index]
-        drawn = task.draw(image, task.answer([image], look.preprocessing)[0])
+        drawn = task.draw(image, task.answer_sample(image, target, look.preprocessing))
         if drawn is None:
             continue
         examples.append({"name": name, "jpeg_base64": picture(drawn, DRAWN_SIDE)})

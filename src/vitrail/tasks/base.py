@@ -170,6 +170,10 @@ class Task(nn.Module, ABC):
         """
         return self.predict(self._outputs(images, preprocessing))
 
+    def answer_sample(self, image: Tensor, target: Any, preprocessing: Preprocessing) -> Any:
+        """The answer to an annotated image, with what its target tells beforehand (where the object is)."""
+        return self.answer([image], preprocessing)[0]
+
     def _outputs(self, images: Sequence[Tensor], preprocessing: Preprocessing) -> Tensor:
         fitted = torch.stack([fit_image(image, preprocessing) for image in images])
         device = next(self.parameters()).device

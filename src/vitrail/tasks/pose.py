@@ -205,6 +205,12 @@ class PoseTask(Task):
             answers.append(found if top_k is None else tuple(sorted(found, key=lambda one: -one.score)[:top_k]))
         return answers
 
+    def answer_sample(
+        self, image: Tensor, target: dict[str, Tensor], preprocessing: Preprocessing
+    ) -> tuple[Keypoint, ...]:
+        """The keypoints of the annotated object."""
+        return self.answer([image], preprocessing, boxes=[target["box"].tolist()])[0]
+
     def rows(self, answer: tuple[Keypoint, ...]) -> list[tuple[Any, ...]]:
         """One a keypoint."""
         return [(one.label, one.x, one.y, one.score) for one in answer]
