@@ -49,13 +49,14 @@ def exported(folder: Run, format: str) -> Path:
 )
 def test_a_file_is_run_and_measured(runtime, folder):
     path = exported(folder, runtime)
-    sessions = [open_session(path, runtime, threads=threads) for threads in (1, 2)]
+    more = 1 if runtime == "executorch" else 2  # it has one pool of threads for all
+    sessions = [open_session(path, runtime, threads=threads) for threads in (1, more)]
     for session in [*sessions, sessions[0]]:
         np.testing.assert_allclose(session(IMAGE), ANSWER, rtol=1e-5, atol=1e-5)
     kept = sessions[0](IMAGE)
     sessions[0](-IMAGE)
     np.testing.assert_allclose(kept, ANSWER, rtol=1e-5, atol=1e-5)  # answers do not change under the caller
-    assert (sessions[1].runtime, sessions[1].threads) == (runtime, 2)
+    assert (sessions[1].runtime, sessions[1].threads) == (runtime, more)
     assert sessions[0].version[0].isdigit()
     quick = BenchConfig(min_runs=2, min_seconds=0, warmup_runs=1, warmup_seconds=0)
     (row,) = bench([Candidate(runtime=runtime, variant="float", source=path, file=path)], quick, (3, 4, 5))
@@ -80,15 +81,21 @@ def test_a_file_that_is_no_model(runtime, tmp_path):
 
 
 @pytest.mark.skipif(bool(missing("executorch")), reason=missing("executorch"))
-def test_threads_are_held_for_executorch(folder):
+def test_executorch_has_one_pool_of_threads_for_all_that_is_loaded(folder):
+    """Resetting it under a loaded program ends the process, so that another number of threads has to wait."""
     from executorch.extension.pybindings import portable_lib
 
-    one, two = (open_session(exported(folder, "executorch"), "executorch", threads) for threads in (1, 2))
-    seen = []
-    for session in (two, one, two):
-        session(IMAGE)
-        seen.append(portable_lib._threadpool_get_thread_count())
-    assert seen == [2, 1, 2]
+    file = exported(folder, "executorch")
+    one, other = open_session(file, "executorch", 1), open_session(file, "executorch", 1)
+    assert np.array_equal(one(IMAGE), other(IMAGE))
+    with pytest.raises(BenchError, match="one pool of threads a process, and 1 are in use"):
+        open_session(file, "executorch", 2)
+    assert portable_lib._threadpool_get_thread_count() == 1
+    before = one(IMAGE)
+    del one, other
+    two = open_session(file, "executorch", 2)
+    assert portable_lib._threadpool_get_thread_count() == 2
+    assert np.allclose(two(IMAGE), before, atol=1e-5)
 
 
 def test_openvino_takes_its_own_format(folder):
