@@ -9,6 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from contract_models import SMALL, lively_model
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -17,18 +18,6 @@ from vitrail.core.types import Preprocessing
 from vitrail.data import AugmentConfig, DataConfig, ImageSet, load_data, train_loader
 from vitrail.models import FAMILIES, Backbone, create_model
 
-SMALL = {family.name: next(name for name in family.ours if "nano" in name) for family in FAMILIES.values()}
-
-
-def build(family: str, **fields: object) -> Backbone:
-    """A small variant with lively weights: with the initial ones of some papers hardly anything reaches the logits."""
-    torch.manual_seed(0)
-    model = create_model(SMALL[family], **({"num_classes": 10} | fields))
-    for parameter in model.parameters():
-        if parameter.ndim > 1 and parameter.requires_grad:
-            nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
-    return model.eval()
-
 
 def images(model: Backbone, batch: int = 2) -> Tensor:
     return torch.randn(batch, model.config.in_chans, *model.config.image_size)
@@ -36,7 +25,7 @@ def images(model: Backbone, batch: int = 2) -> Tensor:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_images_do_not_mix(family: str) -> None:
-    model = build(family)
+    model = lively_model(family)
     x = images(model, 3)
     with torch.no_grad():
         together, alone = model(x), torch.cat([model(x[i : i + 1]) for i in range(3)])
@@ -46,7 +35,7 @@ def test_images_do_not_mix(family: str) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_state_dict_round_trip(family: str, tmp_path: Path) -> None:
-    model, other = build(family), create_model(SMALL[family], num_classes=10).eval()
+    model, other = lively_model(family), create_model(SMALL[family], num_classes=10).eval()
     save_file(model.state_dict(), tmp_path / "model.safetensors")
     other.load_state_dict(load_file(tmp_path / "model.safetensors"), strict=True)
     x = images(model)
@@ -102,7 +91,7 @@ def test_two_epochs_on_photographs_lower_the_loss(family: str, photographs: Imag
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_gradient_checkpointing_changes_nothing(family: str) -> None:
-    model = build(family).train()
+    model = lively_model(family).train()
     x = images(model)
     gradients = []
     for enable in (False, True):
@@ -121,7 +110,7 @@ def test_sizes_other_than_the_native_square(family: str) -> None:
     side = native.config.image_size[0]
     divisor = native.size_divisor
     size = (side + divisor, side)
-    model = build(family, image_size=size)
+    model = lively_model(family, image_size=size)
     with torch.no_grad():
         assert model(torch.randn(1, 3, *size)).shape == (1, 10)
         _, maps = model.forward_intermediates(torch.randn(1, 3, *size))
@@ -135,7 +124,7 @@ def test_sizes_other_than_the_native_square(family: str) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_chosen_levels_are_the_right_ones(family: str) -> None:
-    model = build(family)
+    model = lively_model(family)
     x = images(model)
     with torch.no_grad():
         final, every = model.forward_intermediates(x)
@@ -148,7 +137,7 @@ def test_chosen_levels_are_the_right_ones(family: str) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_fusing_for_inference_changes_no_output(family: str) -> None:
-    model = build(family).double()
+    model = lively_model(family).double()
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             for tensor in (module.running_mean, module.bias):
@@ -171,7 +160,7 @@ def test_fusing_for_inference_changes_no_output(family: str) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_onnx_agrees_at_any_batch_size(family: str, tmp_path: Path) -> None:
-    model = build(family)
+    model = lively_model(family)
     x = images(model)
     path = tmp_path / "model.onnx"
     with warnings.catch_warnings():
@@ -198,7 +187,7 @@ def test_onnx_agrees_at_any_batch_size(family: str, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("no_shape_checks")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_compiles_without_graph_breaks(family: str) -> None:
-    model = build(family)
+    model = lively_model(family)
     x = images(model)
     torch._dynamo.reset()
     with torch.no_grad(), warnings.catch_warnings():

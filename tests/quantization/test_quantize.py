@@ -50,6 +50,7 @@ def test_every_operand_of_a_block_is_named_by_module_and_role(quantized_vit: Qua
         "mlp.fc2:weight",
     ]
     assert {"head:input", "head:weight"} <= set(quantized_vit.plan.operands)
+    assert quantized_vit.plan.simulated == ()
     assert quantized_vit.plan.skipped == ("stem.proj: kept in float by keep_float 'stem'",)
 
 
@@ -142,8 +143,9 @@ def test_a_plan_of_another_width_is_refused(quantized_vit: QuantizedModel, image
     [
         ("{", "is not JSON"),
         ("[]", "not a quantisation plan"),
-        ('{"operands": [], "version": 7}', "version 7 and this Vitrail reads 1"),
-        ('{"operands": [{"name": "a"}], "version": 1, "config": {"keep_float": []}}', "damaged"),
+        ('{"operands": [], "version": 7}', "version 7 and this Vitrail reads 2"),
+        ('{"operands": [{"name": "a"}], "version": 2, "config": {"keep_float": []}}', "unknown kind"),
+        ('{"operands": [{"name": "a", "kind": "log"}], "version": 2, "config": {"keep_float": []}}', "damaged"),
     ],
 )
 def test_a_damaged_plan_is_refused(tmp_path: Path, content: str, message: str) -> None:
@@ -178,8 +180,16 @@ def test_nan_is_refused_by_name(vit: nn.Module, images: Tensor) -> None:
 def test_unknown_choices_are_refused() -> None:
     with pytest.raises(QuantizationError, match="weight_bits=9 is not supported"):
         QuantizationConfig(weight_bits=9)
-    with pytest.raises(QuantizationError, match="unknown observer 'median'; choose min_max"):
+    with pytest.raises(
+        QuantizationError, match="unknown observer 'median'; choose min_max, percentile, mse or hessian"
+    ):
         QuantizationConfig(observer="median")
+    with pytest.raises(QuantizationError, match="unknown preset 'worst'; choose min_max, mptq, fast or best"):
+        QuantizationConfig(preset="worst")
+    with pytest.raises(QuantizationError, match="give one budget"):
+        QuantizationConfig(average_bits=4, max_size_mb=1)
+    with pytest.raises(QuantizationError, match="average_bits=9 is outside 2 to 8"):
+        QuantizationConfig(average_bits=9)
 
 
 class Odd(nn.Module):

@@ -28,7 +28,7 @@ VERBS = {
     "predict": "Classify files, folders, or paths from standard input",
     "compare": "Train several models under one recipe and compare them",
     "explain": "Show what a model looks at, and what its features are like",
-    "quantize": "Calibrate a run's model for 8-bit integers",
+    "quantize": "Turn a run's model into integers of 8 bits or fewer",
     "export": "Write a run's model as verified files: ONNX, OpenVINO, ExecuTorch, LiteRT, ...",
     "bench": "Measure latency, memory and energy of runs' files in every runtime",
     "pareto": "Show accuracy over latency, energy and size, of several runs",

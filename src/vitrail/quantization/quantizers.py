@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -54,6 +53,8 @@ class UniformQuantizer:
                     f"zero_point={zero_point} is not allowed: a code from {self.quant_min} to {self.quant_max} is, "
                     f"and 0 alone if symmetric"
                 )
+
+    kind: ClassVar[str] = "uniform"
 
     @property
     def quant_min(self) -> int:
@@ -142,6 +143,7 @@ class UniformQuantizer:
 
     def to_dict(self) -> dict[str, Any]:
         return {
+            "kind": self.kind,
             "bit_width": self.bit_width,
             "signed": self.signed,
             "symmetric": self.symmetric,
@@ -150,21 +152,8 @@ class UniformQuantizer:
             "zero_point": list(self.zero_point),
         }
 
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """The inverse of :meth:`to_dict`."""
-        scale: Sequence[float] = values["scale"]
-        return cls(**(values | {"scale": tuple(scale), "zero_point": tuple(values["zero_point"])}))
-
 
 def _positive(extent: Tensor) -> Tensor:
     """Extents with dead and nearly dead channels widened, see ``NARROWEST``."""
     widest = float(extent.max())
     return extent.clamp(min=widest * NARROWEST) if widest > 0 else torch.ones_like(extent)
-
-
-def channel_range(x: Tensor, axis: int | None) -> tuple[Tensor, Tensor]:
-    """(minimum, maximum) of a tensor, or of each of its channels."""
-    flat = x.reshape(1, -1) if axis is None else x.movedim(axis, 0).flatten(1)
-    low, high = flat.aminmax(dim=1)
-    return (low[0], high[0]) if axis is None else (low, high)

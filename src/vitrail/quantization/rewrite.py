@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, fx
 
 from vitrail.quantization.graph import tensor_of
+from vitrail.quantization.nonuniform import FakeQuantize, Quantizer
 from vitrail.quantization.operations import DEQUANTIZE, QUANTIZE
 from vitrail.quantization.plan import QuantizationPlan
 from vitrail.quantization.prepare import argument, finish
@@ -48,7 +49,7 @@ class _Rewriter:
         self.graph_module = graph_module
         self.graph = graph_module.graph
         self.plan = plan
-        self.trips: dict[tuple[fx.Node, UniformQuantizer], fx.Node] = {}
+        self.trips: dict[tuple[fx.Node, Quantizer], fx.Node] = {}
 
     def rewrite(self, site: Site) -> None:
         with self.graph.inserting_before(site.node):
@@ -65,8 +66,18 @@ class _Rewriter:
         """The operand after a trip through codes; consumers with the same quantiser share one trip."""
         quantizer = self.plan.operands[operand.name]
         if (source, quantizer) not in self.trips:
-            self.trips[source, quantizer] = self.round_trip(source, quantizer, operand.name)
+            self.trips[source, quantizer] = (
+                self.round_trip(source, quantizer, operand.name)
+                if isinstance(quantizer, UniformQuantizer)
+                else self.simulated(source, quantizer, operand.name)
+            )
         return self.trips[source, quantizer]
+
+    def simulated(self, source: fx.Node, quantizer: Quantizer, name: str) -> fx.Node:
+        """Codes that no runtime knows: a step of the graph that leaves what they would."""
+        target = self.unused(name)
+        self.graph_module.add_submodule(target, FakeQuantize(quantizer))
+        return self.graph.call_module(target, (source,))
 
     def round_trip(self, source: fx.Node, quantizer: UniformQuantizer, name: str) -> fx.Node:
         scale, zero_point = self.parameters(quantizer, name)
@@ -76,36 +87,53 @@ class _Rewriter:
 
     def linear(self, site: Site, left: fx.Node) -> None:
         """x W^T + b as MatMul(x, codes of W^T) - (-b)."""
-        node, quantizer = site.node, self.plan.operands[site.right.name]
-        codes = quantizer.quantize(self.constant(argument(node, 1, "weight")))
-        right = self.stored(
-            codes.t().contiguous() if site.kind == "linear" else codes, quantizer, site.right.name, axis=1
-        )
+        node = site.node
+        right = self.weight(site, transposed=site.kind == "linear", axis=1)
         result = self.graph.call_function(aten.matmul.default, (left, right))
-        bias = argument(node, 2, "bias") if site.kind == "linear" else None
+        bias = self.bias(site)
         if bias is not None:
-            negative = self.buffer(f"{site.right.name}:negative_bias", -self.constant(bias))
+            negative = self.buffer(f"{site.right.name}:negative_bias", -bias)
             result = self.graph.call_function(aten.sub.Tensor, (result, negative))
         node.replace_all_uses_with(result)
 
     def convolution(self, site: Site, left: fx.Node) -> None:
-        node, quantizer = site.node, self.plan.operands[site.right.name]
-        codes = quantizer.quantize(self.constant(argument(node, 1, "weight")))
-        right = self.stored(codes, quantizer, site.right.name, axis=quantizer.axis or 0)
-        bias = argument(node, 2, "bias")
-        if bias is not None and site.output is not None:
-            bias = self.integer_bias(site, self.constant(bias))
+        node, values = site.node, self.bias(site)
+        bias: fx.Node | None = None
+        right = self.weight(site, transposed=False, axis=site.right.axis or 0)
+        output = None if site.output is None else self.plan.operands.get(site.output.name)
+        if values is not None and output is not None:
+            bias = self.integer_bias(site, values)
+        elif values is not None:
+            bias = self.buffer(f"{site.right.name}:bias", values)
         node.args = (left, right, bias, *node.args[3:])
         node.kwargs = {name: value for name, value in node.kwargs.items() if name not in ("weight", "bias")}
-        if site.output is None:
+        if site.output is None or not isinstance(output, UniformQuantizer):
             return
-        quantizer = self.plan.operands[site.output.name]
         users = list(node.users)
         with self.graph.inserting_before(node.next):
-            result = self.round_trip(node, quantizer, site.output.name)
+            result = self.round_trip(node, output, site.output.name)
         for user in users:
             user.replace_input_with(node, result)
-        self.trips[result, quantizer] = result
+        self.trips[result, output] = result
+
+    def weight(self, site: Site, *, transposed: bool, axis: int) -> fx.Node:
+        """A layer's weight after quantisation: codes and where they lie, or what is left of it if only simulated."""
+        quantizer, weight = self.plan.operands[site.right.name], self.constant(site.right.node)
+        if not isinstance(quantizer, UniformQuantizer):
+            left = quantizer.fake_quantize(weight)
+            return self.buffer(f"{site.right.name}:simulated", left.t().contiguous() if transposed else left)
+        codes = quantizer.quantize(weight)
+        if site.right.name in self.plan.rounded:
+            codes = self.plan.rounded[site.right.name].codes(codes)
+        return self.stored(codes.t().contiguous() if transposed else codes, quantizer, site.right.name, axis)
+
+    def bias(self, site: Site) -> Tensor | None:
+        """A layer's bias, corrected if the plan says so."""
+        rounded = self.plan.rounded.get(site.right.name)
+        if rounded is not None and rounded.bias is not None:
+            return torch.tensor(rounded.bias)
+        node = None if site.kind == "matmul" else argument(site.node, 2, "bias")
+        return None if node is None else self.constant(node)
 
     def protect(self, site: Site) -> None:
         """Keep a float convolution float: ONNX Runtime quantises, per tensor, one that stands between codes.
@@ -132,6 +160,8 @@ class _Rewriter:
     def integer_bias(self, site: Site, bias: Tensor) -> fx.Node:
         """Stored as int32 in units of input scale x weight scale."""
         inputs, weights = self.plan.operands[site.left.name], self.plan.operands[site.right.name]
+        assert isinstance(inputs, UniformQuantizer)
+        assert isinstance(weights, UniformQuantizer)
         scale = weights.parameters(bias.device)[0] * inputs.scale[0]
         codes = (bias.double() / scale.double()).round().clamp(-INT32_MAX, INT32_MAX).to(torch.int32)
         name = f"{site.right.name}:bias"
@@ -157,10 +187,15 @@ class _Rewriter:
 
     def buffer(self, name: str, value: Tensor) -> fx.Node:
         """A new constant of the graph, read here."""
+        target = self.unused(name)
+        self.graph_module.register_buffer(target, value)
+        return self.graph.get_attr(target)
+
+    def unused(self, name: str) -> str:
+        """``name`` as an attribute that the graph does not have yet."""
         target = unique = re.sub(r"\W", "_", name)
         count = 1
         while hasattr(self.graph_module, unique):
             count += 1
             unique = f"{target}_{count}"
-        self.graph_module.register_buffer(unique, value)
-        return self.graph.get_attr(unique)
+        return unique

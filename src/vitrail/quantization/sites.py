@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import fx
+from torch import Tensor, fx
+from torch.nn import functional as F
 
 from vitrail.quantization.graph import module_path, tensor_of
 from vitrail.quantization.prepare import argument
@@ -42,6 +43,28 @@ UNSUPPORTED = {
 }
 
 
+SHAPE_ONLY = {
+    getattr(aten, name)
+    for name in (
+        *(
+            "view",
+            "reshape",
+            "_unsafe_view",
+            "permute",
+            "transpose",
+            "t",
+            "flatten",
+            "unflatten",
+            "contiguous",
+            "clone",
+        ),
+        *("slice", "select", "squeeze", "unsqueeze", "expand", "roll", "pad", "constant_pad_nd", "unbind", "chunk"),
+        *("split", "split_with_sizes", "alias", "detach", "movedim", "narrow"),
+    )
+}
+"""Operations that move values and change none."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Operand:
     """One tensor to quantise.
@@ -69,6 +92,7 @@ class Site:
         left, right: factors; ``right`` is the weight of a layer.
         output: only of convolutions, since ONNX Runtime's integer convolution writes codes.
         weighted: ``right`` is a constant.
+        weight_shape: of that constant; empty if there is none.
     """
 
     node: fx.Node
@@ -76,9 +100,44 @@ class Site:
     kind: Kind
     depthwise: bool
     weighted: bool
+    weight_shape: torch.Size
     left: Operand
     right: Operand
     output: Operand | None
+
+    @property
+    def dense(self) -> bool:
+        """The operation is ``rows(left) @ matrix(weight).T``: every output reads every input channel."""
+        if self.kind in ("linear", "matmul"):
+            return self.weighted
+        grouped = int(argument(self.node, 6, "groups", 1)) > 1
+        return self.kind == "conv" and not grouped and not isinstance(argument(self.node, 4, "padding", 0), str)
+
+    def rows(self, left: Tensor) -> Tensor:
+        """The vectors (n, d) that meet the weight: tokens, or the patches of a convolution.
+
+        Where the operation is not :attr:`dense` they are the pixels, (n, channels).
+        """
+        if self.kind in ("linear", "matmul"):
+            return left.reshape(-1, left.shape[-1])
+        kernel = self.weight_shape[2:]
+        if not self.dense or tuple(kernel) == (1, 1):
+            strides = _pair(argument(self.node, 3, "stride", 1)) if self.dense else (1, 1)
+            return left[:, :, :: strides[0], :: strides[1]].movedim(1, -1).reshape(-1, left.shape[1])
+        defaults = {"stride": 1, "padding": 0, "dilation": 1}
+        options = {
+            name: _pair(argument(self.node, index, name, default))
+            for index, (name, default) in enumerate(defaults.items(), start=3)
+        }
+        return F.unfold(left, tuple(kernel), **options).transpose(1, 2).reshape(-1, left.shape[1] * kernel.numel())
+
+    def matrix(self, weight: Tensor) -> Tensor:
+        """A dense operation's weight as (outputs, d)."""
+        return weight.t() if self.kind == "matmul" else weight.flatten(1)
+
+    def weight(self, matrix: Tensor, shape: torch.Size) -> Tensor:
+        """The inverse of :meth:`matrix`."""
+        return matrix.t().contiguous() if self.kind == "matmul" else matrix.reshape(shape)
 
     @property
     def operands(self) -> tuple[Operand, ...]:
@@ -133,11 +192,17 @@ def _site(graph_module: fx.GraphModule, node: fx.Node, counts: Counter[str]) -> 
         kind=kind,
         depthwise=groups > 1 and weight is not None and groups == weight.shape[0] and weight.shape[1] == 1,
         weighted=weighted,
+        weight_shape=weight.shape if weighted and weight is not None else torch.Size(),
         # attention: OpenVINO wants signed factors, and probabilities are never negative
         left=operand(roles[0], left, signed=roles[0] == "query"),
         right=operand(roles[1], right, signed=True, axis=axis if weighted else None),
         output=operand("output", node, signed=False) if kind == "conv" else None,
     )
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    first, *rest = value if isinstance(value, list | tuple) else (value,)
+    return (int(first), int(rest[0] if rest else first))
 
 
 def fingerprint(graph_module: fx.GraphModule, sites: Iterable[Site]) -> str:

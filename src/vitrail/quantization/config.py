@@ -1,0 +1,163 @@
+"""What the user may choose of quantisation, and the presets that choose well."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from vitrail.core.errors import QuantizationError
+from vitrail.quantization.observers import OBSERVERS
+from vitrail.quantization.quantizers import MAX_BITS, MIN_BITS
+from vitrail.quantization.regions import ACT_CODES, SOFTMAX_CODES
+from vitrail.quantization.smoothing import SMOOTHINGS
+
+ROUNDINGS = ("nearest", "second_order")
+CORRECTIONS = ("none", "bias", "ridge")
+ALLOCATIONS = ("greedy", "exact")
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "min_max": {
+        "observer": "min_max",
+        "smoothing": "none",
+        "softmax": "uniform",
+        "act": "uniform",
+        "rounding": "nearest",
+        "correction": "none",
+    },
+    "mptq": {
+        "observer": "hessian",
+        "smoothing": "sq_b",
+        "softmax": "two_scale",
+        "act": "two_scale",
+        "rounding": "nearest",
+        "correction": "none",
+    },
+    "fast": {
+        "observer": "hessian",
+        "smoothing": "sq_b",
+        "softmax": "best",
+        "act": "best",
+        "rounding": "nearest",
+        "correction": "none",
+    },
+    "best": {
+        "observer": "hessian",
+        "smoothing": "sq_b",
+        "softmax": "best",
+        "act": "best",
+        "rounding": "second_order",
+        "correction": "ridge",
+    },
+}
+"""Preset -> the choices that it makes where the user makes none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizationConfig:
+    """What the user may choose; what is not chosen is as the preset has it.
+
+    Attributes:
+        preset: "best" (what wins in docs/results/quantization.md), "fast" (without rounding by second order and
+            without correction), "mptq" (MPTQ-ViT as its paper describes it) or "min_max" (the plainest).
+        weight_bits: 2 to 8; the widest one where a budget is given.
+        activation_bits: 8, which ONNX Runtime and OpenVINO execute, or 2 to 7, which are simulated only.
+        average_bits: budget: mean width of weights; of activations too where activation_bits is below 8 or
+            mixed_activations is set.
+        max_size_mb: budget: of the exported file's weights.
+        mixed_activations: activations get widths of their own as well; simulated only.
+        allocation: how a budget is spent: "greedy" (Greedy MP) or "exact" (an integer programme).
+        observer: "min_max", "percentile", "mse" or "hessian".
+        smoothing: "none", "smoothquant", "sq_b" or "repq".
+        softmax: codes of attention probabilities below 8 bits: "uniform", "log2", "log_sqrt2", "two_scale", "best".
+        act: codes of what activation functions give, below 8 bits: "uniform", "twin", "two_scale", "best".
+        search_ratio: search the ratio of two regions (OPT-m); else a fixed one.
+        search_clip: search where the coarse region ends.
+        rounding: of weights: "nearest", or "second_order" (as GPTQ).
+        correction: of what quantised inputs change: "none", "bias" (the mean), "ridge" (weights too, as ERQ).
+        group_size: of weights that share a scale within a channel; 0 for one scale a channel. Simulated only.
+        keep_float: what is not quantised: "stem" (a convolution that reads the image), "depthwise" (convolutions with
+            one channel a group), "conv_transpose", or module paths with wildcards, e.g. "stages.0.*".
+    """
+
+    preset: str = "best"
+    weight_bits: int = 8
+    activation_bits: int = 8
+    average_bits: float | None = None
+    max_size_mb: float | None = None
+    mixed_activations: bool = False
+    allocation: str = "greedy"
+    observer: str | None = None
+    smoothing: str | None = None
+    softmax: str | None = None
+    act: str | None = None
+    search_ratio: bool = True
+    search_clip: bool = True
+    rounding: str | None = None
+    correction: str | None = None
+    group_size: int = 0
+    keep_float: tuple[str, ...] = ("stem", "depthwise", "conv_transpose")
+
+    def __post_init__(self) -> None:
+        _check_choice("preset", self.preset, tuple(PRESETS))
+        for name in ("weight_bits", "activation_bits"):
+            if not MIN_BITS <= getattr(self, name) <= MAX_BITS:
+                raise QuantizationError(
+                    f"{name}={getattr(self, name)} is not supported; choose {MIN_BITS} to {MAX_BITS}"
+                )
+        for name, known in CHOICES.items():
+            if (value := getattr(self, name)) is not None:
+                _check_choice(name, value, known)
+        if self.average_bits is not None and not MIN_BITS <= self.average_bits <= MAX_BITS:
+            raise QuantizationError(
+                f"average_bits={self.average_bits} is outside {MIN_BITS} to {MAX_BITS}; 4 to 6 are usual"
+            )
+        if self.max_size_mb is not None and self.max_size_mb <= 0:
+            raise QuantizationError(f"max_size_mb={self.max_size_mb} is not positive; give megabytes")
+        if self.average_bits is not None and self.max_size_mb is not None:
+            raise QuantizationError("give one budget: either average_bits or max_size_mb")
+        if self.group_size < 0 or self.group_size == 1:
+            raise QuantizationError(f"group_size={self.group_size} is not usable; 0 is off, 32, 64 and 128 are usual")
+
+    @property
+    def mixed(self) -> bool:
+        """Widths differ from tensor to tensor, to stay within a budget."""
+        return self.average_bits is not None or self.max_size_mb is not None
+
+    def resolved(self) -> Chosen:
+        """Every choice made."""
+        chosen = PRESETS[self.preset] | {
+            name: value for name in PRESETS[self.preset] if (value := getattr(self, name)) is not None
+        }
+        return Chosen(**chosen)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """The choices of a preset, after the user's own, see :class:`QuantizationConfig`."""
+
+    observer: str
+    smoothing: str
+    softmax: str
+    act: str
+    rounding: str
+    correction: str
+
+    @property
+    def needs_gradients(self) -> bool:
+        return self.observer == "hessian"
+
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "observer": OBSERVERS,
+    "smoothing": SMOOTHINGS,
+    "softmax": SOFTMAX_CODES,
+    "act": ACT_CODES,
+    "rounding": ROUNDINGS,
+    "correction": CORRECTIONS,
+    "allocation": ALLOCATIONS,
+}
+
+
+def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise QuantizationError(f"unknown {name} '{value}'; choose {', '.join(known[:-1])} or {known[-1]}")
