@@ -198,6 +198,17 @@ def test_quantize_and_export_can_be_repeated(run: Path, tmp_path: Path, capsys: 
     assert [record["variant"] for record in records] == ["float", "int8"]
 
 
+def test_codes_that_no_runtime_executes_are_not_exported(run: Path, tmp_path: Path, capsys: Capture) -> None:
+    copy = shutil.copytree(run, tmp_path / "run")
+    assert main(["quantize", str(copy), "--num-images", "8", "--preset", "fast", "--activation-bits", "6"]) == 0
+    assert "simulated:" in capsys.readouterr().out
+    assert (copy / "figures" / "quantization_noise.png").exists()
+    assert main(["export", str(copy), "--num-images", "4"]) == 0
+    assert "simulated only and was not exported" in " ".join(capsys.readouterr().out.split())
+    assert (copy / "model.onnx").exists()
+    assert not (copy / "model.int8.onnx").exists()
+
+
 def test_export_takes_formats_with_commas_or_spaces(
     run: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

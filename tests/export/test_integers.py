@@ -77,7 +77,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Case]
             model = excited(create_model(name, num_classes=10, **fields))
             size = model.config.image_size
             images = torch.randn(16, 3, *size, generator=torch.Generator().manual_seed(1))
-            eight = quantize(model, images, config=QuantizationConfig(keep_float=KEEP_FLOAT))
+            eight = quantize(model, images, config=QuantizationConfig(preset="min_max", keep_float=KEEP_FLOAT))
             quantized = narrowed(eight, model, images, WIDTHS[widths])
             path = tmp_path_factory.mktemp(family) / "model.int8.onnx"
             about: dict[str, Any] = {"preprocessing": Preprocessing(image_size=size), "classes": ["a"] * 10}
@@ -223,7 +223,7 @@ class OneLayer(nn.Module):
 def test_one_linear_layer_is_the_same_to_the_last_bits(bits: int, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model, images = OneLayer(nn.Linear(64, 24)).eval(), torch.randn(8, 3, 8, 8)
-    quantized = quantize(model, images, config=QuantizationConfig(weight_bits=bits, keep_float=()))
+    quantized = quantize(model, images, config=QuantizationConfig(preset="min_max", weight_bits=bits, keep_float=()))
     about: dict[str, Any] = {"preprocessing": Preprocessing(image_size=(8, 8)), "classes": ["a"] * 24}
     export_onnx(model, tmp_path / "model.onnx", images=images, quantized=quantized, tolerance=1e-6, **about)
     with torch.inference_mode():
@@ -235,7 +235,7 @@ def test_one_linear_layer_is_the_same_to_the_last_bits(bits: int, tmp_path: Path
 def test_one_convolution_is_the_same_but_for_ties(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model, images = OneLayer(nn.Conv2d(3, 16, 3, padding=1)).eval(), torch.randn(8, 3, 8, 8)
-    quantized = quantize(model, images, config=QuantizationConfig(keep_float=()))
+    quantized = quantize(model, images, config=QuantizationConfig(preset="min_max", keep_float=()))
     step = quantized.plan.operands["layer:output"].scale[0]
     about: dict[str, Any] = {"preprocessing": Preprocessing(image_size=(8, 8)), "classes": ["a"] * 16}
     export_onnx(model, tmp_path / "model.onnx", images=images, quantized=quantized, **about)

@@ -66,6 +66,12 @@ def export(
         show_export(shown, records)
         if not opened.quantization.exists() and any(FORMATS[name].takes_quantized for name in formats):
             shown.say(f"For an 8-bit file too: vitrail quantize {run} && vitrail export {run}")
+        simulated = QuantizationPlan.load(opened.quantization).simulated if opened.quantization.exists() else ()
+        if simulated:
+            shown.say(
+                f"The quantised model is simulated only and was not exported: {len(simulated)} operands, among them "
+                f"{simulated[0]}, have codes that no runtime executes; quantise with --activation-bits 8"
+            )
         shown.result([record.to_dict() for record in records])
 
 
@@ -76,7 +82,10 @@ def export_run(
     formats: Sequence[str] = ("onnx",),
     dynamic_size: bool = False,
 ) -> list[ExportRecord]:
-    """The float file of every format, and the 8-bit one where the run has a plan and the format takes it."""
+    """The float file of every format, and the 8-bit one where the run has a plan and the format takes it.
+
+    A plan that no runtime executes is never written to a file.
+    """
     description = run.read()
     preprocessing = Preprocessing.from_dict(description["preprocessing"])
     task = load_task(run)
@@ -84,7 +93,11 @@ def export_run(
     given: dict[str, Any] = {"preprocessing": preprocessing, "classes": description["classes"], "images": images}
     quantized = None
     if run.quantization.exists() and any(FORMATS[name].takes_quantized for name in formats):
-        quantized = quantize(task, images, plan=QuantizationPlan.load(run.quantization))
+        plan = QuantizationPlan.load(run.quantization)
+        if plan.simulated:
+            run.onnx("int8").unlink(missing_ok=True)  # of an earlier plan
+        else:
+            quantized = quantize(task, images, plan=plan)
     records = []
     for name in dict.fromkeys(formats):
         write = FORMATS[name].exporter()
