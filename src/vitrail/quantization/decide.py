@@ -58,37 +58,14 @@ def decide_plan(
     kept = {site.path: pattern for site in sites if (pattern := site.matches(config.keep_float)) is not None}
     quantised = [site for site in sites if site.path not in kept]
     identity = fingerprint(graph_module, sites)
-    chosen = config.resolved()
-    observations = calibrate(
-        graph_module,
-        quantised,
-        images,
-        gradients=config.preset != "min_max" or config.mixed,
-        progress=progress,
-    )
-    smoothing = {}
-    if chosen.smoothing != "none":
-        smoothing = _smooth(graph_module, quantised, observations, images, config)
+    gradients = config.preset != "min_max" or config.mixed
+    observations = calibrate(graph_module, quantised, images, gradients=gradients, progress=progress)
+    smoothing = _smooth(graph_module, quantised, observations, images, config)
     chooser = Chooser(graph_module, quantised, observations, config)
     widths, spent = choose_widths(graph_module, quantised, images, chooser, config, progress=progress)
     operands = chooser.operands(widths)
-    rounded: Mapping[str, Rounded] = {}
-    if chosen.rounding != "nearest" or chosen.correction != "none":
-        with Saved.open(resume, identity, config) as saved:
-            rounded = round_weights(
-                graph_module,
-                quantised,
-                operands,
-                images,
-                chosen,
-                felt={name: seen.felt for name, seen in observations.items()},
-                known=saved.rounded,
-                on_rounded=saved.add,
-                progress=progress,
-            )
-    notes = []
-    if len(images) < few_images:
-        notes.append(f"only {len(images)} calibration images were given; {few_images} or more give safer ranges")
+    rounded = _rounded(graph_module, quantised, observations, operands, images, config, identity, resume, progress)
+    few = f"only {len(images)} calibration images were given; {few_images} or more give safer ranges"
     plan = QuantizationPlan(
         model=model,
         fingerprint=identity,
@@ -96,13 +73,42 @@ def decide_plan(
         smoothing=smoothing,
         rounded=rounded,
         skipped=(*unsupported, *(f"{path}: kept in float by keep_float '{pattern}'" for path, pattern in kept.items())),
-        notes=tuple(notes),
+        notes=(few,) if len(images) < few_images else (),
         counts={name: count for name, count in chooser.counts.items() if name in operands},
         num_images=len(images),
         config=config,
     )
     decibels = product_decibels(graph_module, quantised, observations, operands)
     return plan, Diagnostics(decibels=decibels, spent=spent)
+
+
+def _rounded(
+    graph_module: fx.GraphModule,
+    sites: list[Site],
+    observations: Mapping[str, Observation],
+    operands: Mapping[str, Quantizer],
+    images: Tensor,
+    config: QuantizationConfig,
+    identity: str,
+    resume: Path | None,
+    progress: bool,
+) -> Mapping[str, Rounded]:
+    """Codes that are not the nearest, and corrected biases, if the configuration asks for any."""
+    chosen = config.resolved()
+    if chosen.rounding == "nearest" and chosen.correction == "none":
+        return {}
+    with Saved.open(resume, identity, config) as saved:
+        return round_weights(
+            graph_module,
+            sites,
+            operands,
+            images,
+            chosen,
+            felt={name: seen.felt for name, seen in observations.items()},
+            known=saved.rounded,
+            on_rounded=saved.add,
+            progress=progress,
+        )
 
 
 def _smooth(
@@ -113,7 +119,9 @@ def _smooth(
     config: QuantizationConfig,
 ) -> dict[str, Smoothing]:
     """Fold what helps into norms and their readers, and move the observations with it."""
-    found = {}
+    found: dict[str, Smoothing] = {}
+    if config.resolved().smoothing == "none":
+        return found
     bits = (config.weight_bits, config.activation_bits)
     if config.average_bits is not None:
         bits = (int(config.average_bits), int(config.average_bits) if config.mixed_activations else bits[1])

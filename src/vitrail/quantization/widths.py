@@ -47,36 +47,10 @@ def choose_widths(
     if not config.mixed:
         return widths, None
 
-    def fake_quantize(name: str, x: Tensor, bits: int) -> Tensor:
-        if name not in widths or not (is_weight(name) or config.mixed_activations):
-            return x
-        return chooser.choose(name, bits).fake_quantize(x)
-
     few = images[:SENSITIVITY_IMAGES]
     with torch.inference_mode():
         objective: Objective = "probabilities" if graph_module(few[:1]).ndim == 2 else "values"
-    losses = predict_losses(
-        graph_module,
-        sites,
-        few,
-        CANDIDATES,
-        fake_quantize,
-        objective=objective,
-        num_draws=NUM_DRAWS,
-        progress=progress,
-    )
-    losses = {name: row for name, row in losses.items() if name in widths}
-    if not config.mixed_activations:
-        losses = {name: row for name, row in losses.items() if is_weight(name)}
-    choices = []
-    for name in losses:
-        if not is_weight(name) and chooser.sources[name] != name:
-            continue
-        shared = [other for other, source in chooser.sources.items() if source == name] or [name]
-        total = tuple(sum(losses[other][index] for other in shared) for index in range(len(CANDIDATES)))
-        choices.append(
-            Choice(name=name, count=chooser.counts[name], is_weight=is_weight(name), bit_widths=CANDIDATES, loss=total)
-        )
+    losses = _losses(graph_module, sites, few, chooser, config, objective, progress)
     budget = (
         Budget(average_bits=config.average_bits)
         if config.average_bits is not None
@@ -85,9 +59,8 @@ def choose_widths(
             fixed_size_bytes=_overhead(graph_module, sites, widths),
         )
     )
-    allocate = allocate_greedily if config.allocation == "greedy" else allocate_exactly
-    allocation = allocate(choices, budget)
-    spent = Spent(choices=tuple(choices), budget=budget, allocation=allocation)
+    choices = _choices(losses, chooser)
+    allocation = (allocate_greedily if config.allocation == "greedy" else allocate_exactly)(choices, budget)
     given = allocation.bit_widths
     mixed = {name: given.get(chooser.sources.get(name, name), width) for name, width in widths.items()}
     even = _even_widths(widths, config)
@@ -96,7 +69,51 @@ def choose_widths(
         measured = [_measure(graph_module, sites, few, chooser, each, objective) for each in (mixed, even)]
         if measured[1] <= measured[0]:
             return even, None
-    return mixed, spent
+    return mixed, Spent(choices=tuple(choices), budget=budget, allocation=allocation)
+
+
+def _losses(
+    graph_module: fx.GraphModule,
+    sites: Sequence[Site],
+    images: Tensor,
+    chooser: Chooser,
+    config: QuantizationConfig,
+    objective: Objective,
+    progress: bool,
+) -> dict[str, tuple[float, ...]]:
+    """Operand -> predicted loss at every candidate, of all operands whose width may be chosen."""
+
+    def free(name: str) -> bool:
+        return name in chooser.counts and (is_weight(name) or config.mixed_activations)
+
+    def fake_quantize(name: str, x: Tensor, bits: int) -> Tensor:
+        return chooser.choose(name, bits).fake_quantize(x) if free(name) else x
+
+    losses = predict_losses(
+        graph_module,
+        sites,
+        images,
+        CANDIDATES,
+        fake_quantize,
+        objective=objective,
+        num_draws=NUM_DRAWS,
+        progress=progress,
+    )
+    return {name: row for name, row in losses.items() if free(name)}
+
+
+def _choices(losses: Mapping[str, tuple[float, ...]], chooser: Chooser) -> list[Choice]:
+    """One for each weight, and for each activation that several products may read."""
+    choices = []
+    for name in losses:
+        if chooser.sources.get(name, name) != name:
+            continue
+        shared = [other for other, source in chooser.sources.items() if source == name] or [name]
+        total = tuple(sum(losses[other][index] for other in shared) for index in range(len(CANDIDATES)))
+        choices.append(
+            Choice(name=name, count=chooser.counts[name], is_weight=is_weight(name), bit_widths=CANDIDATES, loss=total)
+        )
+    return choices
 
 
 def _even_widths(widths: Mapping[str, int], config: QuantizationConfig) -> dict[str, int] | None:
