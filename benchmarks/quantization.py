@@ -93,7 +93,7 @@ def measure(
         "sqnr_db": float(10 * np.log10(np.square(reference).sum() / np.square(logits - reference).sum().clip(1e-30))),
         "executed": size is not None,
         "integer": size is not None,
-        "size_bytes": size or 0,
+        "size_bytes": size,
         "seconds": round(seconds, 1),
         "num_calibration": len(images),
         "average_weight_bits": quantized.plan.average_bits(weights=True),

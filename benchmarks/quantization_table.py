@@ -65,7 +65,8 @@ def _line(method: str, bits: str, group: Sequence[Row], reference: Row | None) -
     low, high = (100 * end for end in interval(top1 / 100, group[0]["n"]))
     drop = f"{100 * reference['top1'] - top1:+.2f}" if reference else ""
     agreement = [row["agreement"] for row in group if "agreement" in row]
-    size = f"{mean(row['size_bytes'] for row in group) / reference['size_bytes']:.2f}x" if reference else ""
+    sizes = [row["size_bytes"] for row in group if row["size_bytes"]]  # what is simulated has no file
+    size = f"{mean(sizes) / reference['size_bytes']:.2f}x" if reference and sizes else ""
     cells = (
         method,
         bits,
