@@ -73,14 +73,13 @@ def watch(root: Path = SYS) -> Callable[[], Conditions]:
     def tell() -> Conditions:
         after = _look(root)
         wall = max(after.wall - before.wall, 1e-9)
-        throttled = (before.num_throttled, after.num_throttled)
         return Conditions(
             load_before=load,
             other_cores=round(max(0.0, (after.busy - before.busy) - (after.own - before.own)) / wall, 2),
             frequency_mhz=_pair(before.frequency_mhz, after.frequency_mhz),
             governor=_first_text(root.glob("devices/system/cpu/cpu[0-9]*/cpufreq/scaling_governor")),
             temperature_c=_pair(before.temperature_c, after.temperature_c),
-            num_throttled=None if None in throttled else throttled[1] - throttled[0],  # type: ignore[operator]
+            num_throttled=_increase(before.num_throttled, after.num_throttled),
         )
 
     return tell
@@ -166,6 +165,10 @@ def _look(root: Path) -> _Glance:
 
 def _load() -> float | None:
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+
+
+def _increase(before: int | None, after: int | None) -> int | None:
+    return None if before is None or after is None else after - before
 
 
 def _pair(before: float | None, after: float | None) -> tuple[float, float] | None:

@@ -95,7 +95,7 @@ def export_run(
     if run.quantization.exists() and any(FORMATS[name].takes_quantized for name in formats):
         plan = QuantizationPlan.load(run.quantization)
         if plan.simulated:
-            run.onnx("int8").unlink(missing_ok=True)  # of an earlier plan
+            _forget_quantized(run)
         else:
             quantized = quantize(task, images, plan=plan)
     records = []
@@ -106,6 +106,15 @@ def export_run(
         if quantized is not None and FORMATS[name].takes_quantized:
             records.append(write(task, run.exported(name, "int8"), **given, variant="int8", quantized=quantized))
     return records
+
+
+def _forget_quantized(run: Run) -> None:
+    """Files of an earlier plan would be evaluated and measured as if they were this one's."""
+    for name, known in FORMATS.items():
+        if known.takes_quantized:
+            path = run.exported(name, "int8")
+            for part in (path, path.with_name(path.name + ".json"), path.with_suffix(".bin")):
+                part.unlink(missing_ok=True)
 
 
 def show_export(shown: Display, records: Sequence[ExportRecord]) -> None:

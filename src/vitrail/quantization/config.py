@@ -57,8 +57,9 @@ class QuantizationConfig:
     """What the user may choose; what is not chosen is as the preset has it.
 
     Attributes:
-        preset: "best" (what wins in docs/results/quantization.md), "fast" (without rounding by second order and
-            without correction), "mptq" (MPTQ-ViT as its paper describes it) or "min_max" (the plainest).
+        preset: "best" (everything below; what is fitted to the images is checked on others), "fast" (without rounding
+            by second order and without correction; enough for 8 bits), "mptq" (MPTQ-ViT as its paper describes it)
+            or "min_max" (the plainest).
         weight_bits: 2 to 8; the widest one where a budget is given.
         activation_bits: 8, which ONNX Runtime and OpenVINO execute, or 2 to 7, which are simulated only.
         average_bits: budget: mean width of weights; of activations too where activation_bits is below 8 or

@@ -74,7 +74,7 @@ def _shifts(config: RobustnessConfig, image_size: tuple[int, int]) -> Iterator[P
                 )
 
 
-def _rotations(config: RobustnessConfig, image_size: tuple[int, int]) -> Iterator[Point]:  # noqa: ARG001
+def _rotations(config: RobustnessConfig, image_size: tuple[int, int]) -> Iterator[Point]:  # noqa: ARG001 (one signature)
     def turned(images: Tensor, _: list[str], degrees: float) -> Tensor:
         return rotate(images, degrees)
 
@@ -82,7 +82,7 @@ def _rotations(config: RobustnessConfig, image_size: tuple[int, int]) -> Iterato
         yield Point(group="rotation", curve="rotation", unit="degrees", x=angle, change=partial(turned, degrees=angle))
 
 
-def _zooms(config: RobustnessConfig, image_size: tuple[int, int]) -> Iterator[Point]:  # noqa: ARG001
+def _zooms(config: RobustnessConfig, image_size: tuple[int, int]) -> Iterator[Point]:  # noqa: ARG001 (one signature)
     def zoomed(images: Tensor, _: list[str], factor: float) -> Tensor:
         return zoom(images, factor)
 
@@ -90,7 +90,7 @@ def _zooms(config: RobustnessConfig, image_size: tuple[int, int]) -> Iterator[Po
         yield Point(group="scale", curve="scale", unit="factor", x=factor, change=partial(zoomed, factor=factor))
 
 
-def _corruptions(config: RobustnessConfig, image_size: tuple[int, int]) -> Iterator[Point]:  # noqa: ARG001
+def _corruptions(config: RobustnessConfig, image_size: tuple[int, int]) -> Iterator[Point]:  # noqa: ARG001 (one signature)
     def corrupted(images: Tensor, names: list[str], name: str, severity: int) -> Tensor:
         pairs = zip(images, names, strict=True)
         return torch.stack([corrupt(image, name, severity, seed=config.seed, key=key) for image, key in pairs])
