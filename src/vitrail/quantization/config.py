@@ -62,8 +62,7 @@ class QuantizationConfig:
             or "min_max" (the plainest).
         weight_bits: 2 to 8; the widest one where a budget is given.
         activation_bits: 8, which ONNX Runtime and OpenVINO execute, or 2 to 7, which are simulated only.
-        average_bits: budget: mean width of weights; of activations too where activation_bits is below 8 or
-            mixed_activations is set.
+        average_bits: budget: mean width of weights; of activations too with mixed_activations.
         max_size_mb: budget: of the exported file's weights.
         mixed_activations: activations get widths of their own as well; simulated only.
         allocation: how a budget is spent: "greedy" (Greedy MP) or "exact" (an integer programme).
