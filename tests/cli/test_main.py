@@ -67,7 +67,7 @@ def test_starts_without_pytorch(words: list[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["tran"], "vitrail: error: unknown verb 'tran'; did you mean train?\n"),
+        (["trai"], "vitrail: error: unknown verb 'trai'; did you mean train or pretrain?\n"),
         (["xyzzy"], f"vitrail: error: unknown verb 'xyzzy'; the verbs are {', '.join(VERBS)}\n"),
         (["models", "edgevit_xxz"], "vitrail: error: unknown model 'edgevit_xxz'; did you mean edgevit_xxs"),
         (["models", "--jsn"], "--json"),

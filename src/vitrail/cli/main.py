@@ -23,6 +23,7 @@ VERBS = {
     "demo": "See the whole way on the embedded sample, in minutes on a laptop",
     "run": "Go the whole way on your own folder of images",
     "models": "List the models, or show the card of one",
+    "pretrain": "Teach a backbone from images without labels",
     "train": "Train a model on a folder of images",
     "evaluate": "Measure the accuracy of a run or of a weights file",
     "predict": "Classify files, folders, or paths from standard input",
@@ -36,7 +37,7 @@ VERBS = {
     "report": "Write a run's HTML report",
 }
 
-RESUMABLE = ("train", "run", "demo")
+RESUMABLE = ("pretrain", "train", "run", "demo")
 
 EPILOGUE = "`vitrail VERB --help` explains a verb, with examples. Start with: `vitrail demo`"
 

@@ -9,6 +9,7 @@ from vitrail.data.listing import find_images
 from vitrail.data.load import DataConfig, load_data
 from vitrail.data.loaders import TrainLoader, calibration_images, eval_loader, train_loader
 from vitrail.data.masks import IGNORE, MaskSet, load_masks
+from vitrail.data.pictures import PictureSet, load_pictures
 from vitrail.data.samples import Samples
 from vitrail.data.splits import DataSplits
 from vitrail.data.transforms import AugmentConfig, fit_image
@@ -25,6 +26,7 @@ __all__ = [
     "KeypointSet",
     "Letterbox",
     "MaskSet",
+    "PictureSet",
     "Samples",
     "TrainLoader",
     "View",
@@ -38,6 +40,7 @@ __all__ = [
     "load_data",
     "load_keypoints",
     "load_masks",
+    "load_pictures",
     "mirror_order",
     "train_loader",
 ]

@@ -1,6 +1,6 @@
 """Backbones: one family a file, one explicit registry."""
 
-from vitrail.models.base import Backbone, BackboneConfig, Family
+from vitrail.models.base import Backbone, BackboneConfig, Family, TokenBackbone
 from vitrail.models.registry import FAMILIES, create_model, family_of, find_family, list_models, load_checkpoint
 
 __all__ = [
@@ -8,6 +8,7 @@ __all__ = [
     "Backbone",
     "BackboneConfig",
     "Family",
+    "TokenBackbone",
     "create_model",
     "family_of",
     "find_family",

@@ -219,6 +219,33 @@ class Backbone(nn.Module, ABC):
                     nn.init.zeros_(module.bias)
 
 
+class TokenBackbone(Backbone):
+    """A backbone to which an image is one sequence of patches, from the stem to the last block.
+
+    What hides patches from it, such as masked prediction, works between its three parts.
+
+    Attributes:
+        stem: image (b, c, h, w) to patch embeddings (b, n, d).
+        num_prefix_tokens: tokens that stand before the patches.
+        takes_subsets: the blocks work on any subset of the tokens, since no part of them is tied to the grid.
+    """
+
+    stem: nn.Module
+    num_prefix_tokens: int
+    takes_subsets: bool = True
+
+    @abstractmethod
+    def add_positions(self, patches: Float[Tensor, "b n d"]) -> Float[Tensor, "b m d"]:
+        """Patch embeddings to what the first block reads: prefix tokens in front, positions added."""
+
+    @abstractmethod
+    def forward_blocks(self, x: Float[Tensor, "b m d"]) -> Iterator[Tensor]:
+        """Yield the output of every block."""
+
+    def forward_stages(self, x: Float[Tensor, "b c h w"]) -> Iterator[Tensor]:
+        yield from self.forward_blocks(self.add_positions(self.stem(x)))
+
+
 def make_classifier(num_features: int, num_classes: int) -> nn.Module:
     """One linear layer, or the identity for ``num_classes == 0``."""
     return nn.Linear(num_features, num_classes) if num_classes > 0 else nn.Identity()

@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vitrail.core.errors import CheckpointError
+from vitrail.core.run import Run
 
 if TYPE_CHECKING:
     from vitrail.models.base import Backbone
@@ -78,12 +79,15 @@ def _pattern(template: str) -> re.Pattern[str]:
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Name -> tensor from a weights file (.safetensors, .pth, .pt, .bin, .ckpt), nesting and prefixes removed.
+    """Name -> tensor from a weights file (.safetensors, .pth, .pt, .bin, .ckpt), nesting and prefixes removed; from a
+    run folder, those of its backbone.
 
     Raises:
         CheckpointError: missing, unreadable, of another kind, or in need of unpickling code.
     """
     path = Path(path)
+    if path.is_dir():
+        return _read_run(path)
     if not path.is_file():
         raise CheckpointError(f"weights file {path} does not exist")
     try:
@@ -103,6 +107,17 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path} is damaged: {reason}; download or save it again") from error
     known = ".safetensors, .pth, .pt, .bin, .ckpt"
     raise CheckpointError(f"{path}: unknown kind of weights file '{path.suffix}'; known: {known}")
+
+
+def _read_run(folder: Path) -> dict[str, Tensor]:
+    """What a run of any task taught its backbone."""
+    path = Run.open(folder, needs=("weights",)).weights
+    try:
+        state = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is damaged: {str(error).splitlines()[0]}; train the run again") from error
+    prefix = "backbone."
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
 
 
 def _read_npz(path: Path) -> dict[str, Tensor]:

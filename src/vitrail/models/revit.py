@@ -23,7 +23,7 @@ from torchvision.ops import StochasticDepth
 from vitrail.core.errors import ConfigError
 from vitrail.core.types import FeatureInfo, ImageSize
 from vitrail.layers import Mlp, PatchEmbed, ResidualAttention, resize_pos_embed
-from vitrail.models.base import Backbone, BackboneConfig, Family, drop_path_rates, make_classifier
+from vitrail.models.base import BackboneConfig, Family, TokenBackbone, drop_path_rates, make_classifier
 from vitrail.models.checkpoint import Key
 
 
@@ -72,7 +72,7 @@ class Block(nn.Module):
         return x + self.drop_path(self.mlp(self.norm2(x))), carried
 
 
-class ReViT(Backbone):
+class ReViT(TokenBackbone):
     """Levels are the outputs of the blocks, all at the stride of a patch."""
 
     config: ReViTConfig
@@ -107,11 +107,12 @@ class ReViT(Backbone):
     def check_image_size(self, height: int, width: int) -> None:
         self.require_built_size(height, width, "position table")
 
-    def forward_stages(self, x: Float[Tensor, "b c h w"]) -> Iterator[Tensor]:
-        x = self.stem(x)
+    def add_positions(self, patches: Float[Tensor, "b n d"]) -> Float[Tensor, "b m d"]:
         if self.class_token is not None:
-            x = torch.cat([self.class_token.expand(x.shape[0], -1, -1), x], 1)
-        x = x + self.pos_embed
+            patches = torch.cat([self.class_token.expand(patches.shape[0], -1, -1), patches], 1)
+        return patches + self.pos_embed
+
+    def forward_blocks(self, x: Float[Tensor, "b m d"]) -> Iterator[Tensor]:
         carried = None
         for index, block in enumerate(self.blocks):
             x, carried = self.run_block(block, x, carried, self.alpha, index + 1 < len(self.blocks))

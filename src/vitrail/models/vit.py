@@ -35,7 +35,7 @@ from vitrail.layers import (
     SinCosPosEmbed2d,
     TanhGELU,
 )
-from vitrail.models.base import Backbone, BackboneConfig, Family, drop_path_rates, make_classifier
+from vitrail.models.base import BackboneConfig, Family, TokenBackbone, drop_path_rates, make_classifier
 from vitrail.models.checkpoint import Key
 
 PosEmbed = Literal["learned_1d", "learned_2d", "sincos_2d", "relative", "none"]
@@ -135,7 +135,7 @@ def make_block(config: ViTConfig, drop_path: float) -> nn.Module:
     return Block(config, mixer, drop_path)
 
 
-class ViT(Backbone):
+class ViT(TokenBackbone):
     """Levels are the outputs of the blocks, all at the stride of a patch."""
 
     config: ViTConfig
@@ -148,7 +148,8 @@ class ViT(Backbone):
         self.size_divisor = config.stride
         super().check_image_size(*config.image_size)
         self.num_prefix_tokens = int(config.class_token)
-        self.stem: nn.Module = PatchEmbed(config.in_chans, dim, config.patch_size)
+        self.takes_subsets = not config.axial and config.pos_embed != "relative" and config.resnet_depths is None
+        self.stem = PatchEmbed(config.in_chans, dim, config.patch_size)
         if config.resnet_depths is not None:
             self.stem = HybridEmbed(config.in_chans, dim, config.patch_size, config.resnet_depths)
         self.class_token = nn.Parameter(torch.zeros(1, 1, dim)) if config.class_token else None
@@ -171,11 +172,12 @@ class ViT(Backbone):
     def check_image_size(self, height: int, width: int) -> None:
         self.require_built_size(height, width, "position table")
 
-    def forward_stages(self, x: Float[Tensor, "b c h w"]) -> Iterator[Tensor]:
-        x = self.stem(x)
+    def add_positions(self, patches: Float[Tensor, "b n d"]) -> Float[Tensor, "b m d"]:
         if self.class_token is not None:
-            x = torch.cat([self.class_token.expand(x.shape[0], -1, -1), x], 1)
-        x = self.pos_embed(x)
+            patches = torch.cat([self.class_token.expand(patches.shape[0], -1, -1), patches], 1)
+        return self.pos_embed(patches)
+
+    def forward_blocks(self, x: Float[Tensor, "b m d"]) -> Iterator[Tensor]:
         for block in self.blocks:
             x = self.run_block(block, x)
             yield x

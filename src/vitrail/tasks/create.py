@@ -15,10 +15,11 @@ from vitrail.tasks.base import Task, entry
 from vitrail.tasks.classification import ClassificationTask
 from vitrail.tasks.detection import DetectionTask
 from vitrail.tasks.pose import PoseTask
+from vitrail.tasks.pretraining import PretrainingTask
 from vitrail.tasks.segmentation import SegmentationTask
 
 TASKS: dict[str, type[Task]] = {
-    task.name: task for task in (ClassificationTask, SegmentationTask, DetectionTask, PoseTask)
+    task.name: task for task in (ClassificationTask, SegmentationTask, DetectionTask, PoseTask, PretrainingTask)
 }
 
 

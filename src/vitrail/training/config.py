@@ -21,12 +21,13 @@ class TrainConfig:
     """Everything that decides how a model is trained.
 
     Attributes:
-        task: what is learnt: classification, segmentation, detection or pose.
+        task: what is learnt: classification, segmentation, detection, pose or pretraining.
         options: what only that task can be told, e.g. ``--option.head upernet``.
         model: a name that ``vitrail models`` lists.
         model_fields: fields of that family's configuration that shall differ from the variant's, e.g. {alpha: 1.0}.
-        weights: file, https URL or hf://owner/repository/file of weights to start from, or "pretrained" (or
-            "pretrained:TAG") for the public ones; the classifier is trained anew where it does not fit.
+        weights: file, run folder, https URL or hf://owner/repository/file of weights to start from, or "pretrained" (or
+            "pretrained:TAG") for the public ones; the classifier is trained anew where it does not fit, and of a run
+            only the backbone is taken.
         image_size: pixels a side, or (height, width); the model's own by default.
         crop_fraction: share of the shorter side that evaluation keeps, at most 1; the model's own by default.
         data: where the images are and how they are split.

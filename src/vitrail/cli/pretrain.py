@@ -1,0 +1,67 @@
+"""``vitrail pretrain``: from images without labels to a backbone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from vitrail.cli.display import Output, OutputOptions, display
+from vitrail.cli.options import configured
+from vitrail.cli.train import TRAIN_GROUPS, TRAIN_NAMES, read_metrics, show_training
+from vitrail.core.errors import ConfigError
+from vitrail.data import AugmentConfig
+from vitrail.training import TrainConfig, train as train_model
+
+TASK = "pretraining"
+
+DEFAULTS = TrainConfig(
+    task=TASK,
+    model="vit_tiny_patch16",
+    augment=AugmentConfig(random_resized_crop_scale=(0.2, 1.0), rand_augment_num_ops=0, random_erasing=0.0),
+    drop_path_rate=0.0,
+    label_smoothing=0.0,
+    keep="last",
+)
+
+
+@configured(DEFAULTS, names=TRAIN_NAMES, groups=TRAIN_GROUPS)
+def pretrain(
+    config: TrainConfig,
+    *,
+    objective: Literal["mpp", "mae"] = "mpp",
+    run: Path = Path("runs/pretrain"),
+    resume: bool = False,
+    overwrite: bool = False,
+    output: OutputOptions = Output(),
+) -> None:
+    """Teach a backbone to see from images without labels, by predicting what is hidden.
+
+    `mpp` replaces half of the patch embeddings and predicts the colours of those patches; `mae` shows a quarter of the
+    patches and predicts the pixels of the others. Pyramids, which need whole maps, see an image with painted squares.
+    `--option.FIELD VALUE` says more, such as `--option.target small_patch`. `vitrail train --weights RUN` then starts
+    from the backbone, with a head of its own.
+
+    **Examples**
+
+    ```sh
+    vitrail pretrain --data unlabeled/ --model vit_tiny_patch16 --objective mae --run runs/pre
+    vitrail train --data photos/ --model vit_tiny_patch16 --weights runs/pre --run runs/photos
+    vitrail pretrain --data unlabeled/ --model maxvit_tiny --option.cell 16 --resume
+    ```
+
+    Args:
+        objective: What is hidden, and what is predicted of it.
+        run: Folder that the run is written to.
+        resume: Continue an interrupted training where it stopped.
+        overwrite: Delete a run that is in the folder.
+    """
+    if config.task != TASK:
+        raise ConfigError(f"task={config.task!r}: this verb only pretrains; for other tasks use vitrail train")
+    config = replace(config, options={"objective": objective} | config.options)
+    with display(output) as shown:
+        finished = train_model(config, run=run, resume=resume, overwrite=overwrite, progress=shown.progress)
+        show_training(shown, finished)
+        shown.say(f"Next: vitrail train --model {config.model} --weights {run} --data FOLDER")
+        rows = read_metrics(finished)
+        shown.result({"run": str(run), "epochs": len(rows), **rows[-1]})
