@@ -2,8 +2,10 @@
 
     python benchmarks/pretraining_curve.py --data ../shared/data/sign_digits_64 --work runs/curve
 
-For every seed a backbone is pretrained on all training images without their labels; then it, and one that starts from
-random numbers, are trained on a few labelled images of each class under one recipe, and evaluated on the test images.
+A backbone is pretrained on all training images without their labels; then it, and one that starts from random numbers,
+are trained on a few labelled images of each class under one recipe, and evaluated on the test images. A seed chooses the
+labelled images, and how training goes on them; pretraining takes the longest and is done once, unless
+``--pretrain-every-seed``.
 Rows are appended to ``curve.jsonl`` in the work folder, and what is there is not repeated. ``--table`` prints the
 table, ``--picture FILE`` draws the curve.
 """
@@ -53,13 +55,15 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/curve"))
     parser.add_argument("--model", default="revit_nano_patch4")
     parser.add_argument("--image-size", type=int, default=32)
+    parser.add_argument("--starts", nargs="+", choices=STARTS, default=list(STARTS))
+    parser.add_argument("--pretrain-every-seed", action="store_true")
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--picture", type=Path)
     given = parser.parse_args()
     rows = read_rows(given.work)
     if not given.table and given.picture is None:
         torch.set_num_threads(1)
-        for start in STARTS:
+        for start in given.starts:
             for seed in SEEDS:
                 for labels in LABELS:
                     if not any((r["start"], r["seed"], r["labels"]) == (start, seed, labels) for r in rows):
@@ -79,7 +83,11 @@ def read_rows(work: Path) -> list[dict[str, Any]]:
 def measure(given: argparse.Namespace, start: str, seed: int, labels: int) -> None:
     """One fine-tuning, with the pretraining that it needs."""
     clock = time.perf_counter()
-    weights = None if STARTS[start] is None else str(pretrained(given, start, seed).folder)
+    weights = (
+        None
+        if STARTS[start] is None
+        else str(pretrained(given, start, seed if given.pretrain_every_seed else 0).folder)
+    )
     pretraining_seconds = time.perf_counter() - clock
     config = TrainConfig(
         model=given.model,
@@ -149,7 +157,7 @@ def few_labels(given: argparse.Namespace, count: int, seed: int) -> Path:
 def table(rows: list[dict[str, Any]]) -> str:
     """Mean and deviation over the seeds, as Markdown."""
     lines = ["| start | " + " | ".join(f"{n} labels a class" for n in LABELS) + " |", "|---" * (len(LABELS) + 1) + "|"]
-    for start in STARTS:
+    for start in {row["start"]: None for row in rows}:
         cells = []
         for count in LABELS:
             values = [100 * r["top1"] for r in rows if (r["start"], r["labels"]) == (start, count)]
@@ -166,7 +174,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
-    for start in STARTS:
+    for start in {row["start"]: None for row in rows}:
         by_count: dict[int, list[float]] = defaultdict(list)
         for row in rows:
             if row["start"] == start:

@@ -36,7 +36,8 @@ def predict(
     """Apply a model to files, folders, or paths from standard input.
 
     Folders are searched for images at any depth; `-` reads one path a line from standard input. A classifier gives each
-    image its most probable class; other tasks answer in their own terms, and `--out` draws them. Images that cannot be
+    image its most probable class; other tasks answer in their own terms, and `--out` draws them. A model of aesthetics
+    sorts the images by its score, and `--out` gets a contact sheet of the best and the worst. Images that cannot be
     decoded are listed on standard error, and the others go on.
 
     **Examples**

@@ -11,6 +11,7 @@ from vitrail.data.loaders import TrainLoader, calibration_images, eval_loader, t
 from vitrail.data.masks import IGNORE, MaskSet, load_masks
 from vitrail.data.pictures import PictureSet, load_pictures
 from vitrail.data.samples import Samples
+from vitrail.data.scores import Opinion, ScoreSet, load_scores
 from vitrail.data.splits import DataSplits
 from vitrail.data.transforms import AugmentConfig, fit_image
 
@@ -26,8 +27,10 @@ __all__ = [
     "KeypointSet",
     "Letterbox",
     "MaskSet",
+    "Opinion",
     "PictureSet",
     "Samples",
+    "ScoreSet",
     "TrainLoader",
     "View",
     "calibration_images",
@@ -41,6 +44,7 @@ __all__ = [
     "load_keypoints",
     "load_masks",
     "load_pictures",
+    "load_scores",
     "mirror_order",
     "train_loader",
 ]

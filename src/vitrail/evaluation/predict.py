@@ -15,7 +15,13 @@ from vitrail.core.errors import ConfigError, DataError
 from vitrail.core.files import atomic_path
 from vitrail.core.types import Preprocessing
 from vitrail.data import IMAGE_SUFFIXES, MAX_PIXELS, decode_image, find_images
+from vitrail.evaluation.contact_sheet import contact_sheet
 from vitrail.tasks import Task
+
+MOST_SHOWN = 10
+"""Images on each half of the contact sheet."""
+
+SHEET = "contact_sheet.png"
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,7 @@ class SkippedImage:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What :func:`predict_images` found, in the order of the images."""
+    """What :func:`predict_images` found, in the order of the images, or of the task's ranking."""
 
     images: tuple[Prediction, ...]
     skipped: tuple[SkippedImage, ...]
@@ -62,7 +68,8 @@ def predict_images(
         top_k: how many things an answer may name; the task's own number by default.
         batch_size: images at once; at most so many are in memory.
         max_pixels: larger images are skipped.
-        pictures: folder for a picture of every answer that can be drawn, named as the image.
+        pictures: folder for a picture of every answer that can be drawn, named as the image, and for
+            ``contact_sheet.png``, the best and the worst images, where the task ranks them.
         progress: show a bar.
 
     Raises:
@@ -85,7 +92,26 @@ def predict_images(
             if pictures is not None:
                 _draw(task, decoded, answers, pictures)
     task.train(was_training)
+    keys = [task.rank(prediction.answer) for prediction in predictions]
+    if keys and None not in keys:
+        order = sorted(range(len(keys)), key=lambda i: -keys[i])  # type: ignore[operator]  # none is None
+        predictions = [predictions[i] for i in order]
+        if pictures is not None:
+            _write_sheet(task, predictions, pictures, max_pixels)
     return Predictions(images=tuple(predictions), skipped=tuple(skipped))
+
+
+def _write_sheet(task: Task, ranked: list[Prediction], folder: Path, max_pixels: int) -> None:
+    """Decoded once more: nobody knows beforehand which of a million images will be the best."""
+
+    def drawn(chosen: list[Prediction]) -> list[Tensor]:
+        images = [(decode_image(one.path, max_pixels), one.answer) for one in chosen]
+        return [image if (shown := task.draw(image, answer)) is None else shown for image, answer in images]
+
+    count = min(MOST_SHOWN, -(-len(ranked) // 2))
+    sheet = contact_sheet(drawn(ranked[:count]), drawn(ranked[count:][-count:]))
+    with atomic_path(folder / SHEET) as temporary:
+        sheet.save(temporary)
 
 
 def _expand(paths: Iterable[str | Path]) -> list[Path]:

@@ -189,6 +189,11 @@ class Task(nn.Module, ABC):
     def to_dict(self, answer: Any) -> dict[str, Any]:
         """An answer as JSON knows it."""
 
+    def rank(self, answer: Any) -> float | None:
+        """What images are sorted by, the largest first, and the best and worst of them shown on one page; None where
+        answers have no order."""
+        return None
+
     def truth(self, target: Any) -> Any | None:
         """A target of the data (see :meth:`vitrail.data.Samples.target`) as an answer, to be drawn; None if it cannot
         be."""

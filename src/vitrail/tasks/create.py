@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from vitrail.core.errors import CheckpointError, RunError, UnknownNameError
 from vitrail.core.run import Run
 from vitrail.models import create_model
+from vitrail.tasks.aesthetics import AestheticsTask
 from vitrail.tasks.base import Task, entry
 from vitrail.tasks.classification import ClassificationTask
 from vitrail.tasks.detection import DetectionTask
@@ -19,7 +20,8 @@ from vitrail.tasks.pretraining import PretrainingTask
 from vitrail.tasks.segmentation import SegmentationTask
 
 TASKS: dict[str, type[Task]] = {
-    task.name: task for task in (ClassificationTask, SegmentationTask, DetectionTask, PoseTask, PretrainingTask)
+    task.name: task
+    for task in (ClassificationTask, SegmentationTask, DetectionTask, PoseTask, AestheticsTask, PretrainingTask)
 }
 
 
