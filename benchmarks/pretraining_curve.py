@@ -3,8 +3,8 @@
     python benchmarks/pretraining_curve.py --data ../shared/data/sign_digits_64 --work runs/curve
 
 A backbone is pretrained on all training images without their labels; then it, and one that starts from random numbers,
-are trained on a few labelled images of each class under one recipe, and evaluated on the test images. A seed chooses the
-labelled images, and how training goes on them; pretraining takes the longest and is done once, unless
+are trained on a few labelled images of each class under one recipe, and evaluated on the test images. A seed chooses
+the labelled images, and how training goes on them; pretraining takes the longest and is done once, unless
 ``--pretrain-every-seed``.
 Rows are appended to ``curve.jsonl`` in the work folder, and what is there is not repeated. ``--table`` prints the
 table, ``--picture FILE`` draws the curve.
