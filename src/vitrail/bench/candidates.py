@@ -52,8 +52,9 @@ def run_candidates(run: Run, runtimes: Sequence[str]) -> list[Candidate]:
             candidates += [Candidate(runtime=runtime, variant=v, source=file, file=file) for v, file in files.items()]
         else:
             candidates.append(Candidate(runtime=runtime, variant="float", source=run.folder, file=run.weights))
-    height, width = run.read()["preprocessing"]["image_size"]
-    return [replace(candidate, image_shape=(3, height, width)) for candidate in candidates]
+    description = run.read()
+    channels, height, width = description.get("input_shape") or (3, *description["preprocessing"]["image_size"])
+    return [replace(candidate, image_shape=(channels, height, width)) for candidate in candidates]
 
 
 def onnx_variants(run: Run) -> list[str]:

@@ -53,6 +53,8 @@ def explain(
     with display(output) as shown:
         opened = Run.open(run)
         task = load_task(opened)
+        if task.input_shape is not None:
+            raise ConfigError(f"a model of the task '{task.name}' looks at no images; there is nothing to explain")
         preprocessing = Preprocessing.from_dict(opened.read()["preprocessing"])
         files = [file for path in image_paths(sources) for file in (find_images(path) if path.is_dir() else [path])]
         if not files:

@@ -89,7 +89,7 @@ def export_run(
     description = run.read()
     preprocessing = Preprocessing.from_dict(description["preprocessing"])
     task = load_task(run)
-    images = calibration_images(load_run_data(run).held_out, preprocessing, num_images, 0)
+    images = task.inputs(calibration_images(load_run_data(run).held_out, preprocessing, num_images, 0))
     given: dict[str, Any] = {"preprocessing": preprocessing, "classes": description["classes"], "images": images}
     quantized = None
     if run.quantization.exists() and any(FORMATS[name].takes_quantized for name in formats):

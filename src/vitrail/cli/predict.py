@@ -14,8 +14,8 @@ from vitrail.cli.options import WholeNumber
 from vitrail.core.errors import ConfigError, DataError
 from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
-from vitrail.evaluation import Predictions, predict_images
-from vitrail.tasks import Task, load_task
+from vitrail.evaluation import Predictions, predict_images, write_samples
+from vitrail.tasks import GenerationTask, Task, load_task
 
 STANDARD_INPUT = "-"
 
@@ -31,6 +31,8 @@ def predict(
     csv: Annotated[bool, Parameter(negative=())] = False,
     batch_size: WholeNumber = 32,
     out: Path | None = None,
+    count: WholeNumber = 64,
+    seed: WholeNumber = 0,
     output: OutputOptions = Output(),
 ) -> None:
     """Apply a model to files, folders, or paths from standard input.
@@ -38,7 +40,8 @@ def predict(
     Folders are searched for images at any depth; `-` reads one path a line from standard input. A classifier gives each
     image its most probable class; other tasks answer in their own terms, and `--out` draws them. A model of aesthetics
     sorts the images by its score, and `--out` gets a contact sheet of the best and the worst. Images that cannot be
-    decoded are listed on standard error, and the others go on.
+    decoded are listed on standard error, and the others go on. A generator takes no images: it writes `--count`
+    pictures, a page of them, and a page of interpolations into `--out`.
 
     **Examples**
 
@@ -46,6 +49,7 @@ def predict(
     vitrail predict runs/photos cat.jpg holidays/
     find . -name '*.png' | vitrail predict runs/photos - --csv > classes.csv
     vitrail predict runs/photos cat.jpg --top-k 3 --json
+    vitrail predict runs/generator --count 100 --seed 7 --out made/
     ```
 
     Args:
@@ -54,15 +58,20 @@ def predict(
         top_k: How many things an answer names, such as classes (1 by default) or objects.
         csv: Print CSV: the image, then the columns of the table.
         out: Folder for a picture of every answer.
+        count: Pictures that a generator makes.
+        seed: Of these.
         batch_size: Images at once; changes speed, never the result.
     """
     if csv and output.json:
         raise ConfigError("--csv and --json exclude each other; choose one")
-    if not sources:
-        raise ConfigError("no images given; name files or folders, or - to read paths from standard input")
     with display(output) as shown:
         opened = Run.open(run)
         task = load_task(opened)
+        if isinstance(task, GenerationTask):
+            _make(shown, task, out or opened.figures, sources, count, seed)
+            return
+        if not sources:
+            raise ConfigError("no images given; name files or folders, or - to read paths from standard input")
         predictions = predict_images(
             task,
             image_paths(sources),
@@ -78,6 +87,14 @@ def predict(
         for skipped in predictions.skipped:
             print(f"vitrail: skipped: {skipped.reason}", file=sys.stderr)
         _show(shown, task, predictions, as_csv=csv)
+
+
+def _make(shown: Display, task: GenerationTask, out: Path, sources: Sequence[str], count: int, seed: int) -> None:
+    if sources:
+        raise ConfigError(f"a generator looks at no images; leave out {sources[0]}, and say how many with --count")
+    files = write_samples(task, out, count=count, seed=seed)
+    shown.say(f"{count} pictures, and pages of them: {files[0]}, {files[1]}")
+    shown.result({"files": [str(path) for path in files]})
 
 
 def image_paths(sources: Sequence[str]) -> Iterator[Path]:

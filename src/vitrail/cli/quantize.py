@@ -79,9 +79,10 @@ def quantize_run(run: Run, config: CalibrationConfig, *, progress: bool = False)
     """Calibrate, and write ``run.quantization`` and the pictures; an interrupted call is gone on with."""
     preprocessing = Preprocessing.from_dict(run.read()["preprocessing"])
     train = load_run_data(run).train
-    images = calibration_images(train, preprocessing, config.num_images, config.calibration_seed)
+    task = load_task(run)
+    images = task.inputs(calibration_images(train, preprocessing, config.num_images, config.calibration_seed))
     partial = run.quantization.with_suffix(".partial.json")
-    quantized = quantize_model(load_task(run), images, config=config.quantization, progress=progress, resume=partial)
+    quantized = quantize_model(task, images, config=config.quantization, progress=progress, resume=partial)
     quantized.plan.save(run.quantization)
     if quantized.diagnostics is not None:
         run.figures.mkdir(exist_ok=True)

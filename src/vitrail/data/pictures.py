@@ -16,6 +16,7 @@ from vitrail.core.errors import DataError
 from vitrail.core.types import Preprocessing
 from vitrail.data.annotations import Problems, as_splits
 from vitrail.data.check import check_files
+from vitrail.data.folders import list_class_folders
 from vitrail.data.image_set import ImageSet
 from vitrail.data.listing import PART_NAMES, find_images
 from vitrail.data.load import DataConfig, load_data
@@ -85,7 +86,9 @@ def _changed(steps: Sequence[Any], image: Tensor, target: int) -> tuple[Tensor, 
     return image, (image, target)
 
 
-def load_pictures(config: DataConfig, *, labelled: bool, crops: bool, progress: bool = False) -> DataSplits[PictureSet]:
+def load_pictures(
+    config: DataConfig, *, labelled: bool | None, crops: bool, progress: bool = False
+) -> DataSplits[PictureSet]:
     """Images of a folder at any depth, or with their classes.
 
     Without classes, images in a folder ``train``, ``val`` or ``test`` right below ``config.path`` belong to that part;
@@ -93,13 +96,15 @@ def load_pictures(config: DataConfig, *, labelled: bool, crops: bool, progress: 
 
     Args:
         config: where they are, and how they are split.
-        labelled: find class folders or a table, as :func:`~vitrail.data.load.load_data` does.
+        labelled: find class folders or a table, as :func:`~vitrail.data.load.load_data` does; None where there are any.
         crops: see :class:`PictureSet`.
         progress: show a bar while files are checked.
 
     Raises:
         DataError: missing or empty data, or too many files that cannot be decoded.
     """
+    if labelled is None:
+        labelled = config.path == "sample" or _has_classes(Path(config.path).expanduser())
     if labelled or config.path == "sample":
         data = load_data(config, progress=progress)
         convert = partial(_as_pictures, labelled=labelled, crops=crops)
@@ -134,6 +139,13 @@ def load_pictures(config: DataConfig, *, labelled: bool, crops: bool, progress: 
     if "train" not in parts:
         parts = [""] * len(parts)
     return as_splits(every, parts, config, classes=(), fingerprint=total.hexdigest(), skipped=problems.listed())
+
+
+def _has_classes(root: Path) -> bool:
+    try:
+        return (root / "labels.csv").is_file() or len(list_class_folders(root.resolve()).classes) > 1
+    except (DataError, OSError):
+        return False
 
 
 def _as_pictures(images: ImageSet, *, labelled: bool, crops: bool) -> PictureSet:

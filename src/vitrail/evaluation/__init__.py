@@ -13,6 +13,7 @@ from vitrail.evaluation.robustness import (
     robustness_table,
     write_robustness,
 )
+from vitrail.evaluation.samples import write_samples
 from vitrail.evaluation.statistics import Interval, bootstrap, mcnemar_exact
 
 __all__ = [
@@ -39,4 +40,5 @@ __all__ = [
     "robustness_figures",
     "robustness_table",
     "write_robustness",
+    "write_samples",
 ]

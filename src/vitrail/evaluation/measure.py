@@ -53,7 +53,8 @@ def measure(
     sums = {name: {"loss": 0.0, "agreement": 0.0} for name in predictors}
     device = next(task.parameters()).device
     for batch in track(loader, "Evaluating", transient=True, disable=not progress):
-        images, count, first = preprocessing.normalize(batch.images.to(device)), len(batch.images), None
+        images = task.inputs(preprocessing.normalize(batch.images.to(device)), batch.targets)
+        count, first = len(batch.images), None
         for name, predictor in predictors.items():
             with torch.inference_mode():
                 output = predictor(images).float().cpu()

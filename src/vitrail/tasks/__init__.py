@@ -5,6 +5,7 @@ from vitrail.tasks.base import NoOptions, Score, Task
 from vitrail.tasks.classification import ClassificationTask, ClassScore
 from vitrail.tasks.create import TASKS, create_task, find_task, load_task, task_of
 from vitrail.tasks.detection import DetectionTask
+from vitrail.tasks.generation import GenerationTask
 from vitrail.tasks.pose import PoseTask
 from vitrail.tasks.pretraining import PretrainingTask
 from vitrail.tasks.segmentation import SegmentationTask
@@ -15,6 +16,7 @@ __all__ = [
     "ClassScore",
     "ClassificationTask",
     "DetectionTask",
+    "GenerationTask",
     "NoOptions",
     "PoseTask",
     "PretrainingTask",

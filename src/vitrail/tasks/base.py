@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vitrail.core.errors import ConfigError, RunError
 from vitrail.core.types import Preprocessing
 from vitrail.data import DataConfig, DataSplits, fit_image
-from vitrail.models import Backbone
+from vitrail.models import Backbone, create_model
 
 if TYPE_CHECKING:
     from torchmetrics import Metric, MetricCollection  # takes seconds to import, and most commands need no metrics
@@ -55,7 +55,9 @@ class Task(nn.Module, ABC):
         columns: heading -> kind ("text", "count", "percent", "number") of the rows that an answer is shown in.
         Options: frozen keyword-only dataclass of what only this task can be told (``--option.NAME`` in training).
         crop_fraction: share of the image that evaluation keeps; None leaves it to the backbone.
+        adversarial: it is trained against an opponent, see :meth:`make_opponent`.
         output_name: what exported files call the output.
+        input_shape: of one input of :meth:`forward`, where that is no image.
         backbone: its state-dict names start with ``backbone.`` here.
         classes: names of the classes, in the order of the labels; empty where there are none.
     """
@@ -65,7 +67,9 @@ class Task(nn.Module, ABC):
     columns: ClassVar[Mapping[str, str]]
     Options: ClassVar[type[Any]] = NoOptions
     crop_fraction: ClassVar[float | None] = None
+    adversarial: ClassVar[bool] = False
     output_name: str = "logits"
+    input_shape: tuple[int, int, int] | None = None
 
     def __init__(self, backbone: Backbone, classes: Sequence[str] = ()) -> None:
         super().__init__()
@@ -92,6 +96,15 @@ class Task(nn.Module, ABC):
     def num_outputs(cls, description: Mapping[str, Any]) -> int:
         """Outputs of the backbone's own classifier; 0 where the task brings a head of its own."""
         return 0
+
+    @classmethod
+    def make_backbone(cls, name: str, **fields: Any) -> Backbone:
+        """What :meth:`create` gets: a model that ``vitrail models`` lists.
+
+        Raises:
+            UnknownNameError, ConfigError, ImageSizeError, CheckpointError: see :func:`vitrail.models.create_model`.
+        """
+        return create_model(name, **fields)
 
     @classmethod
     @abstractmethod
@@ -135,6 +148,15 @@ class Task(nn.Module, ABC):
     @abstractmethod
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (b, c, h, w) to one tensor (b, ...); this is what is exported, quantised and measured."""
+
+    def inputs(self, images: Tensor, targets: Any = None) -> Tensor:
+        """What :meth:`forward` takes, for a batch of normalised images (b, c, h, w) and its targets: the images, unless
+        the task looks at none. The same images give the same inputs."""
+        return images
+
+    def make_opponent(self) -> nn.Module:
+        """What the task is trained against, and is then thrown away; for adversarial tasks alone."""
+        raise NotImplementedError(f"task '{self.name}' has no opponent")
 
     @abstractmethod
     def loss(self, output: Tensor, targets: Any) -> Tensor:

@@ -10,18 +10,26 @@ from safetensors.torch import load_file
 
 from vitrail.core.errors import CheckpointError, RunError, UnknownNameError
 from vitrail.core.run import Run
-from vitrail.models import create_model
 from vitrail.tasks.aesthetics import AestheticsTask
 from vitrail.tasks.base import Task, entry
 from vitrail.tasks.classification import ClassificationTask
 from vitrail.tasks.detection import DetectionTask
+from vitrail.tasks.generation import GenerationTask
 from vitrail.tasks.pose import PoseTask
 from vitrail.tasks.pretraining import PretrainingTask
 from vitrail.tasks.segmentation import SegmentationTask
 
 TASKS: dict[str, type[Task]] = {
     task.name: task
-    for task in (ClassificationTask, SegmentationTask, DetectionTask, PoseTask, AestheticsTask, PretrainingTask)
+    for task in (
+        ClassificationTask,
+        SegmentationTask,
+        DetectionTask,
+        PoseTask,
+        AestheticsTask,
+        GenerationTask,
+        PretrainingTask,
+    )
 }
 
 
@@ -64,7 +72,7 @@ def create_task(description: Mapping[str, Any]) -> Task:
     name, fields = entry(model, "name", str, "model."), entry(model, "fields", dict, "model.")
     task = task_of(description)
     fields = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
-    return task.create(create_model(name, **fields), description)
+    return task.create(task.make_backbone(name, **fields), description)
 
 
 def load_task(run: Run) -> Task:

@@ -21,7 +21,8 @@ class TrainConfig:
     """Everything that decides how a model is trained.
 
     Attributes:
-        task: what is learnt: classification, segmentation, detection, pose, aesthetics or pretraining.
+        task: what is learnt: classification, segmentation, detection, pose, aesthetics, generation or
+            pretraining.
         options: what only that task can be told, e.g. ``--option.head upernet``.
         model: a name that ``vitrail models`` lists.
         model_fields: fields of that family's configuration that shall differ from the variant's, e.g. {alpha: 1.0}.

@@ -128,6 +128,7 @@ def describe(
         model={"name": config.model, "fields": fields, "num_params": sum(p.numel() for p in task.parameters())},
         task=task.name,
         **task.describe_data(splits),
+        **({} if task.input_shape is None else {"input_shape": list(task.input_shape)}),
         preprocessing=preprocessing.to_dict(),
         data={
             "path": config.data.path,

@@ -62,21 +62,28 @@ class TrainingModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss = self.task.training_loss(self._prepare(batch), batch.targets)
-        if not torch.isfinite(loss):
-            raise TrainingError(
-                f"the loss became {loss.item()} at step {self.global_step + 1} (epoch {self.current_epoch + 1}); lower "
-                f"learning_rate={self.config.learning_rate} or gradient_clip={self.config.gradient_clip} and start over"
-            )
+        self.check(loss, self.global_step + 1)
         self.train_loss.update(loss.detach(), len(batch.images))
         self.log("loss", loss, prog_bar=True, batch_size=len(batch.images))
         return loss
+
+    def check(self, loss: Tensor, step: int) -> None:
+        """
+        Raises:
+            TrainingError: the loss is no number. The checkpoints are those of the epochs before.
+        """
+        if not torch.isfinite(loss):
+            raise TrainingError(
+                f"the loss became {loss.item()} at step {step} (epoch {self.current_epoch + 1}); lower "
+                f"learning_rate={self.config.learning_rate} or gradient_clip={self.config.gradient_clip} and start over"
+            )
 
     def on_validation_epoch_start(self) -> None:
         self.val_loss.reset()
         self.val_metrics.reset()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        output = self.task(self._prepare(batch))
+        output = self.task(self.task.inputs(self._prepare(batch), batch.targets))
         self.val_loss.update(self.task.loss(output, batch.targets), len(batch.images))
         self.val_metrics.update(output, batch.targets)
 

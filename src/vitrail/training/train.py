@@ -26,8 +26,8 @@ from vitrail.core.errors import ConfigError, DataError, TrainingError
 from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
 from vitrail.data import DataSplits, TrainLoader, eval_loader, train_loader
-from vitrail.models import create_model
 from vitrail.tasks import Task, find_task
+from vitrail.training.adversarial import AdversarialModule
 from vitrail.training.config import TrainConfig
 from vitrail.training.folder import check_folder, clear, describe, finish, is_finished, logs_folder, remove_leftovers
 from vitrail.training.module import TrainingModule, seed_everything, weight_average
@@ -124,9 +124,8 @@ def _train(trainer: Trainer, config: TrainConfig, run: Run, *, resume: bool, ove
             clear(run)
         describe(run, config, task, splits, preprocessing, trainer.precision)
         remove_leftovers(run)
-    _fit(
-        trainer, TrainingModule(task, config, preprocessing), Loaders(config, splits, preprocessing), run, resume=resume
-    )
+    module = (AdversarialModule if task.adversarial else TrainingModule)(task, config, preprocessing)
+    _fit(trainer, module, Loaders(config, splits, preprocessing), run, resume=resume)
     if trainer.is_global_zero:
         finish(run, config)
 
@@ -149,7 +148,7 @@ def _make_task(kind: type[Task], config: TrainConfig, splits: DataSplits[Any]) -
     fields: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in config.model_fields.items()
     }
-    backbone = create_model(
+    backbone = kind.make_backbone(
         config.model,
         num_classes=kind.num_outputs(description),
         image_size=config.image_size,
@@ -222,7 +221,7 @@ def _make_trainer(config: TrainConfig, run: Run, recorder: Recorder, *, progress
             strategy=config.strategy,
             precision=resolve_precision(config),  # type: ignore[arg-type]  # Lightning checks the name
             max_epochs=config.epochs,
-            gradient_clip_val=config.gradient_clip or None,
+            gradient_clip_val=None if find_task(config.task).adversarial else config.gradient_clip or None,
             deterministic=config.deterministic,
             callbacks=callbacks,
             logger=TensorBoardLogger(run.folder, name=logs_folder(run).name, version="", default_hp_metric=False),
