@@ -6,16 +6,17 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from contract_models import SMALL, lively_model
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from vitrail.bench import open_session
 from vitrail.core.errors import ImageSizeError
 from vitrail.core.types import Preprocessing
 from vitrail.data import AugmentConfig, DataConfig, ImageSet, load_data, train_loader
+from vitrail.export import export_onnx
 from vitrail.models import FAMILIES, Backbone, create_model
 
 
@@ -159,28 +160,19 @@ def test_fusing_for_inference_changes_no_output(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_onnx_agrees_at_any_batch_size(family: str, tmp_path: Path) -> None:
+def test_onnx_runtime_and_openvino_agree_at_any_batch_size(family: str, tmp_path: Path) -> None:
     model = lively_model(family)
-    x = images(model)
     path = tmp_path / "model.onnx"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter's own making
-        torch.onnx.export(
-            model,
-            (x,),
-            path,
-            dynamo=True,
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            external_data=False,
-            verbose=False,
-        )
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    about = Preprocessing(image_size=model.config.image_size)
+    export_onnx(model, path, preprocessing=about, classes=list("abcdefghij"), images=images(model))
+    free = [open_session(path, runtime) for runtime in ("onnxruntime", "openvino")]
+    fixed = [open_session(path, session.runtime, shape=(5, *images(model).shape[1:])) for session in free]
     for batch in (1, 5):
         x = images(model, batch)
         with torch.no_grad():
             expected = model(x).numpy()
-        (logits,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
-        assert np.abs(logits - expected).max() <= 1e-4 * np.abs(expected).max()
+        for session in [*free, *(fixed if batch == 5 else [])]:
+            assert np.abs(session(x.numpy()) - expected).max() <= 1e-4 * np.abs(expected).max(), session
 
 
 @pytest.mark.slow

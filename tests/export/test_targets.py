@@ -301,3 +301,13 @@ def test_the_operation_at_fault_is_named(message: str, operation: str) -> None:
     assert explain(ValueError("too large\nindeed"), "LiteRT").startswith(
         "the model cannot be exported to LiteRT: too large (nothing"
     )
+
+
+def test_a_limit_of_the_format_is_told_with_the_operation() -> None:
+    message = (
+        'Core ML only supports tensors with rank <= 5. Layer "view_12", with type "reshape", outputs a rank 6 tensor. '
+    )
+    assert explain(ValueError(message), "Core ML") == (
+        "operation reshape outputs a rank 6 tensor, and Core ML only supports tensors with rank <= 5; rewrite it in "
+        "the model, or take another format (nothing was written)"
+    )

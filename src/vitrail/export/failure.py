@@ -18,6 +18,9 @@ _OPERATIONS = (
     re.compile(r"'(?P<name>tfl\.\w+)' op "),
 )
 
+_LIMIT = re.compile(r'(?P<why>Core ML only supports [^.]+)\. Layer "[^"]*", with type "(?P<name>\w+)", (?P<what>[^.]+)')
+"""The converter knows the operation, and the format cannot hold what it gives."""
+
 
 @contextlib.contextmanager
 def explained(target: str) -> Iterator[None]:
@@ -46,6 +49,11 @@ def explain(failure: BaseException, target: str) -> str:
         chain.append(cause)
         cause = cause.__cause__ or cause.__context__
     for error in reversed(chain):
+        if found := _LIMIT.search(str(error)):
+            return (
+                f"operation {found['name']} {found['what']}, and {found['why']}; rewrite it in the model, or take "
+                "another format (nothing was written)"
+            )
         for pattern in _OPERATIONS:
             if found := pattern.search(str(error)):
                 return (
