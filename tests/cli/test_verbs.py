@@ -269,6 +269,32 @@ def test_pareto_and_recommend(run: Path, tmp_path: Path, capsys: Capture) -> Non
     assert "- next best is whole/" in capsys.readouterr().out
 
 
+def test_bench_draws_what_pareto_draws(run: Path, tmp_path: Path, capsys: Capture) -> None:
+    words = ["--min-runs", "2", "--min-seconds", "0", "--warmup-runs", "1", "--no-memory", "--runtime", "onnxruntime"]
+    published = tmp_path / "published.csv"
+    published.write_text("label,accuracy,latency_ms\nsomebody's,0.9,3\n")
+    drawn, again = tmp_path / "bench", tmp_path / "pareto"
+    rows = result(capsys, ["bench", str(run), *words, "--plot", str(drawn), "--references", str(published)])
+    assert {row["runtime"] for row in rows} == {"onnxruntime"}
+    result(capsys, ["pareto", str(run), "--to", str(again), "--references", str(published)])
+    assert {path.name for path in drawn.iterdir()} == {path.name for path in again.iterdir()}
+    assert (drawn / "pareto.csv").read_text() == (again / "pareto.csv").read_text()
+    latency = (drawn / "latency-this-machine.svg").read_text()
+    assert "somebody" in latency
+    assert latency == (again / "latency-this-machine.svg").read_text()
+
+
+def test_what_cannot_be_plotted_is_told_before_the_measurement(run: Path, tmp_path: Path, capsys: Capture) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+    (copy / "evaluation.json").unlink()
+    (copy / "bench.jsonl").unlink(missing_ok=True)
+    line = error_line(capsys, ["bench", str(copy), "--plot", str(tmp_path / "out")])
+    assert f"evaluation.json is missing; make it with: vitrail evaluate {copy}" in line
+    line = error_line(capsys, ["bench", str(copy), "--references", "published.csv"])
+    assert "--references is for the plots; add --plot FOLDER" in line
+    assert not (copy / "bench.jsonl").exists()
+
+
 def test_models_table_and_card(capsys: Capture) -> None:
     rows = {row["name"]: row for row in result(capsys, ["models", "edgevit_*s"])}
     assert rows["edgevit_xxs"]["params"] == 4_067_704

@@ -11,7 +11,10 @@ from cyclopts import Group, Parameter
 from vitrail.bench import BenchConfig, BenchResult, attach_energy, bench_runs
 from vitrail.cli.display import Display, Output, OutputOptions, display, megabytes, number, number_text
 from vitrail.cli.options import configured
+from vitrail.cli.pareto import show_pareto
+from vitrail.core.errors import ConfigError
 from vitrail.core.run import Run
+from vitrail.report.references import read_references
 from vitrail.serve.browser import BrowserConfig, bench_in_browsers
 
 BrowserOptions = Annotated[
@@ -35,6 +38,8 @@ def bench(
     *more: Path,
     attach: bool = False,
     device: Literal["this", "browser"] = "this",
+    plot: Path | None = None,
+    references: Path | None = None,
     browser: BrowserOptions = BrowserConfig(),
     output: OutputOptions = Output(),
 ) -> None:
@@ -55,6 +60,7 @@ def bench(
     vitrail bench runs/photos --energy rapl
     vitrail bench runs/photos --energy csv:trace.csv --attach
     vitrail bench runs/photos --runtimes onnxruntime openvino --no-memory
+    vitrail bench runs/photos runs/other --plot pareto --references published.csv
     vitrail bench runs/photos --device browser --host 0.0.0.0
     ```
 
@@ -63,10 +69,18 @@ def bench(
         more: More run folders.
         attach: Measure nothing; give the newest measurement the energy of an external meter's trace, exported since.
         device: Where to measure: on this machine, or in the browsers of devices that open a page.
+        plot: Folder for the fronts of accuracy over latency, energy and size, as `vitrail pareto` writes them of
+            everything that was measured of the runs. `vitrail evaluate` comes first.
+        references: With `--plot`, published values to draw beside, as for `vitrail pareto`.
         browser: How the page is served.
     """
     with display(output) as shown:
-        runs = [Run.open(folder) for folder in (run, *more)]
+        folders = (run, *more)
+        if references and not plot:
+            raise ConfigError("--references is for the plots; add --plot FOLDER")
+        published = read_references(references) if references else []
+        needs = ("description", "weights", *(("evaluation",) if plot else ()))
+        runs = [Run.open(folder, needs=needs) for folder in folders]
         if device == "browser":
             results = bench_in_browsers(runs, browser, config, tell=shown.tell)
         elif attach:
@@ -74,6 +88,8 @@ def bench(
         else:
             results = bench_runs(runs, config, progress=shown.progress)
         show_bench(shown, results)
+        if plot:
+            show_pareto(shown, folders, plot, device=None, published=published)
         shown.result([result.to_dict() for result in results])
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from vitrail.cli.display import Output, OutputOptions, display, megabytes, number, number_text, percent
+from vitrail.cli.display import Display, Output, OutputOptions, display, megabytes, number, number_text, percent
 from vitrail.core.run import Run
 from vitrail.report.entries import read_entries
 from vitrail.report.pareto import best_first, write_pareto
-from vitrail.report.references import read_references
+from vitrail.report.references import Reference, read_references
 
 
 def pareto(
@@ -24,7 +25,7 @@ def pareto(
 
     Float and quantised files in every runtime and on every device; what another beats is grey. Written are
     `pareto.html`, `pareto.csv`, and each plot as SVG and PNG. Nothing is measured: `vitrail bench` and
-    `vitrail evaluate` come first.
+    `vitrail evaluate` come first. `vitrail bench --plot FOLDER` does the same at its end.
 
     **Examples**
 
@@ -43,26 +44,34 @@ def pareto(
             source.
     """
     with display(output) as shown:
-        runs = [Run.open(folder, needs=("description", "bench")) for folder in (run, *more)]
         published = read_references(references) if references else []
-        files = write_pareto(runs, to, device=device, references=published)
-        entries = read_entries(runs, device=device)
-        shown.table(
-            "Most accurate first",
-            ("candidate", "device", entries[0].score.title, "latency", "energy an image", "size"),
-            [
-                (
-                    e.name,
-                    e.device,
-                    percent(e.accuracy) if e.score.percent else number(e.accuracy, 4),
-                    number(e.latency_ms, 2, " ms"),
-                    number_text(e.result.energy.text()) if e.result.energy else None,
-                    megabytes(e.result.size_bytes),
-                )
-                for e in sorted(entries, key=best_first)
-            ],
-        )
-        for note in dict.fromkeys(f"{e.name}: {e.note}" for e in entries if e.note and not e.result.failure):
-            shown.say(note)
-        shown.say(f"Written: {files[0]}, its table and {len(files) - 2} pictures")
+        files = show_pareto(shown, [run, *more], to, device=device, published=published)
         shown.result({"files": [str(path) for path in files]})
+
+
+def show_pareto(
+    shown: Display, folders: Sequence[Path], to: Path, *, device: str | None, published: Sequence[Reference]
+) -> list[Path]:
+    """Write the fronts of runs to the folder ``to``, and print what they are drawn from; returns the files."""
+    runs = [Run.open(folder, needs=("description", "bench")) for folder in folders]
+    files = write_pareto(runs, to, device=device, references=published)
+    entries = read_entries(runs, device=device)
+    shown.table(
+        "Most accurate first",
+        ("candidate", "device", entries[0].score.title, "latency", "energy an image", "size"),
+        [
+            (
+                e.name,
+                e.device,
+                percent(e.accuracy) if e.score.percent else number(e.accuracy, 4),
+                number(e.latency_ms, 2, " ms"),
+                number_text(e.result.energy.text()) if e.result.energy else None,
+                megabytes(e.result.size_bytes),
+            )
+            for e in sorted(entries, key=best_first)
+        ],
+    )
+    for note in dict.fromkeys(f"{e.name}: {e.note}" for e in entries if e.note and not e.result.failure):
+        shown.say(note)
+    shown.say(f"Written: {files[0]}, its table and {len(files) - 2} pictures")
+    return files
