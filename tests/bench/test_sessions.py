@@ -39,6 +39,17 @@ def test_answers_do_not_change_under_the_caller(runtime, onnx_file):
     np.testing.assert_array_equal(first, kept)
 
 
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_a_shape_that_is_known_is_fixed(runtime, onnx_file):
+    free, fixed = open_session(onnx_file, runtime), open_session(onnx_file, runtime, shape=IMAGES.shape)
+    assert (free.options["shape"], fixed.options["shape"]) == ("free", "fixed")
+    np.testing.assert_allclose(fixed(IMAGES), free(IMAGES), rtol=1e-6)
+    other = np.concatenate([IMAGES, IMAGES])
+    assert free(other).shape == (4, 3)
+    with pytest.raises(Exception, match=r"(?i)shape|dimension"):
+        fixed(other)
+
+
 def test_openvino_computes_in_float32_and_says_so(onnx_file):
     assert open_session(onnx_file, "openvino").options["INFERENCE_PRECISION_HINT"] == "f32"
 

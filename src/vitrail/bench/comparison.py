@@ -187,7 +187,7 @@ def _open(entry: _Entry, place: dict[str, Any]) -> tuple[BenchResult, Session | 
     try:
         import_runtime(candidate.runtime)
         before = time.perf_counter()
-        session = open_session(candidate.source, candidate.runtime, entry.threads)
+        session = open_session(candidate.source, candidate.runtime, entry.threads, shape=entry.images.shape)
         session(entry.images)
         load_ms = (time.perf_counter() - before) * 1e3
     except UnknownNameError:

@@ -67,7 +67,7 @@ def main() -> None:
     """The fresh process: RUNTIME SOURCE THREADS B C H W on its command line; prints the peak as one line of JSON."""
     runtime, source, threads, *shape = sys.argv[1:]
     images = np.full([int(n) for n in shape], 0.5, dtype=np.float32)  # zeros would be pages that take no memory
-    session = open_session(source, runtime, int(threads))
+    session = open_session(source, runtime, int(threads), shape=images.shape)
     for _ in range(NUM_RUNS):
         session(images)
     sys.stdout.write(json.dumps({"peak_memory_mb": round(peak_bytes() / 1e6, 1)}) + "\n")

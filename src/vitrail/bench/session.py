@@ -21,6 +21,9 @@ from vitrail.core.errors import BenchError, UnknownNameError
 Images = NDArray[np.float32]
 """Normalised images (b, c, h, w)."""
 
+Shape = tuple[int, int, int, int]
+"""(b, c, h, w)."""
+
 RUNTIMES: dict[str, str] = {
     "torch": "vitrail.bench.runtimes.torch_eager",
     "torch-compile": "vitrail.bench.runtimes.torch_compile",
@@ -31,6 +34,12 @@ RUNTIMES: dict[str, str] = {
     "aoti": "vitrail.bench.runtimes.aot_inductor",
 }
 """Runtime -> the module whose ``load(source, *, threads)`` gives a :class:`Session`."""
+
+TOLD_SHAPE = ("onnxruntime", "openvino")
+"""Runtimes that are faster when they know the shape of their images beforehand; their ``load`` takes a ``shape``.
+
+``torch-compile`` takes it from the first call; the other files have it, but for AOTInductor's, whose batch stays free.
+"""
 
 USUAL_RUNTIMES = ("torch", "torch-compile", "onnxruntime", "openvino")
 """Those that are measured unasked: they need no extra, nor files that ``vitrail export`` writes only when asked."""
@@ -93,7 +102,7 @@ def import_runtime(runtime: str) -> Any:
         raise BenchError(f"runtime {runtime} cannot be used here: {error}; {install}, or leave it out") from error
 
 
-def open_session(source: str | Path | Any, runtime: str, threads: int = 1) -> Session:
+def open_session(source: str | Path | Any, runtime: str, threads: int = 1, *, shape: Shape | None = None) -> Session:
     """Load a model into a runtime.
 
     Args:
@@ -101,6 +110,7 @@ def open_session(source: str | Path | Any, runtime: str, threads: int = 1) -> Se
             folder or an ``nn.Module`` for ``torch`` and ``torch-compile``.
         runtime: a name in :data:`RUNTIMES`.
         threads: how many threads one call may use.
+        shape: the only one that images will have, where it is known: an application would tell it the runtime.
 
     Raises:
         UnknownNameError: no such runtime.
@@ -115,5 +125,6 @@ def open_session(source: str | Path | Any, runtime: str, threads: int = 1) -> Se
             format = FILE_FORMATS.get(runtime, "onnx")
             options = "" if format == "onnx" else f" --format {format}"
             raise BenchError(f"{source} does not exist; make it with: vitrail export {source.parent}{options}")
-    session: Session = module.load(source, threads=threads)
+    told = {"shape": shape} if runtime in TOLD_SHAPE else {}
+    session: Session = module.load(source, threads=threads, **told)
     return session

@@ -164,3 +164,8 @@ def test_the_verb_prints_rows_and_links_apart(runs, assets, monkeypatch, capfd, 
 def test_browsers_measure_one_batch_size_at_a_time(runs):
     with pytest.raises(BenchError, match="batch_size=1 8: browsers measure one size"):
         bench_in_browsers(runs, BrowserConfig(), BenchConfig(batch_size=(1, 8)), tell=print)
+
+
+def test_browsers_tell_no_energy(runs):
+    with pytest.raises(BenchError, match="energy=battery: browsers tell no energy; leave it out"):
+        bench_in_browsers(runs, BrowserConfig(), BenchConfig(energy="battery"), tell=print)

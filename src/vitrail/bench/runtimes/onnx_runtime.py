@@ -8,12 +8,15 @@ from typing import Any
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from vitrail.bench.session import Images, Session
+from vitrail.bench.session import Images, Session, Shape
 from vitrail.core.errors import BenchError
 
+FREE_DIMENSIONS = {"batch": 0, "height": 2, "width": 3}
+"""How our files call what they leave free, and which axis of the images it is; other names stay free."""
 
-def load(source: Path, *, threads: int) -> Session:
-    """An ONNX file in a session of its own.
+
+def load(source: Path, *, threads: int, shape: Shape | None) -> Session:
+    """An ONNX file in a session of its own, for images of one shape if it is given.
 
     Raises:
         BenchError: the file is not an ONNX model that this version can run.
@@ -24,6 +27,9 @@ def load(source: Path, *, threads: int) -> Session:
     options.log_severity_level = 3
     # Idle workers that spin would take the cores from the candidate that is measured next.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if shape:
+        for name, axis in FREE_DIMENSIONS.items():
+            options.add_free_dimension_override_by_name(name, shape[axis])
     try:
         session = ort.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the C++ side raises a dozen unrelated classes
@@ -39,5 +45,10 @@ def load(source: Path, *, threads: int) -> Session:
         version=ort.__version__,
         threads=threads,
         run=run,
-        options={"provider": "CPUExecutionProvider", "graph_optimization_level": "all", "allow_spinning": "0"},
+        options={
+            "provider": "CPUExecutionProvider",
+            "graph_optimization_level": "all",
+            "allow_spinning": "0",
+            "shape": "fixed" if shape else "free",
+        },
     )

@@ -12,21 +12,24 @@ from typing import Any
 import openvino as ov
 from numpy.typing import NDArray
 
-from vitrail.bench.session import Images, Session
+from vitrail.bench.session import Images, Session, Shape
 from vitrail.core.errors import BenchError
 
 OPTIONS = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1"}
 
 
-def load(source: Path, *, threads: int) -> Session:
-    """An ONNX file, compiled for the CPU.
+def load(source: Path, *, threads: int, shape: Shape | None) -> Session:
+    """An ONNX file, compiled for the CPU, for images of one shape if it is given.
 
     Raises:
         BenchError: the file is not an ONNX model that this version can run.
     """
     core = ov.Core()
     try:
-        compiled = core.compile_model(str(source), "CPU", OPTIONS | {"INFERENCE_NUM_THREADS": str(threads)})
+        model = core.read_model(str(source))
+        if shape:
+            model.reshape(list(shape))
+        compiled = core.compile_model(model, "CPU", OPTIONS | {"INFERENCE_NUM_THREADS": str(threads)})
     except RuntimeError as error:
         raise BenchError(f"OpenVINO cannot load {source.name}: {error}; export it again") from error
     request = compiled.create_infer_request()
@@ -37,4 +40,10 @@ def load(source: Path, *, threads: int) -> Session:
         answer: NDArray[Any] = request.infer([images], share_inputs=True)[output].copy()
         return answer
 
-    return Session(runtime="openvino", version=ov.__version__.split("-")[0], threads=threads, run=run, options=OPTIONS)
+    return Session(
+        runtime="openvino",
+        version=ov.__version__.split("-")[0],
+        threads=threads,
+        run=run,
+        options=OPTIONS | {"shape": "fixed" if shape else "free"},
+    )

@@ -51,7 +51,8 @@ def bench_in_browsers(
 
     Raises:
         MissingDependencyError: the extra ``browser`` is not installed.
-        BenchError: no files to measure, no onnxruntime-web, the port is taken, the database is of something else.
+        BenchError: no files to measure, energy is asked for, no onnxruntime-web, the port is taken, the database is of
+            something else.
     """
     for package in PACKAGES:
         if importlib.util.find_spec(package) is None:
@@ -59,6 +60,8 @@ def bench_in_browsers(
     if len(protocol.batch_size) > 1:
         sizes = " ".join(map(str, protocol.batch_size))
         raise BenchError(f"batch_size={sizes}: browsers measure one size at a time; give a single number")
+    if protocol.energy:
+        raise BenchError(f"energy={protocol.energy}: browsers tell no energy; leave it out, or run vitrail there")
     offers = read_offers(runs, protocol.batch_size[0], protocol.seed)
     assets = find_assets() or _fetch(tell)
     path = config.database or runs[0].folder.resolve().parent / "devices.sqlite"
