@@ -34,9 +34,10 @@ mpl.rcParams["svg.hashsalt"] = "vitrail"  # the same picture from the same figur
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 MODELS = (
-    *("vit_tiny_patch16", "vit_small_patch16", "edgevit_xxs", "edgevit_xs", "edgevit_s", "revit_tiny", "reswin_t"),
-    *("remvit_t", "vitae_t", "vitae_6m", "vitaev2_s", "maxvit_tiny", "mobilevit_xxs", "mobilevit_xs", "mobilevit_s"),
-    *("exmobilevit_576", "poolformer_s12", "poolformer_s24"),
+    *("vit_tiny_patch16", "vit_small_patch32", "vit_small_patch16", "vit_base_patch16", "revit_tiny", "revit_small"),
+    *("edgevit_xxs", "edgevit_xs", "edgevit_s", "reswin_t", "remvit_t", "vitae_t", "vitae_6m", "vitae_b", "vitaev2_s"),
+    *("maxvit_tiny", "mobilevit_xxs", "mobilevit_xs", "mobilevit_s", "exmobilevit_576"),
+    *("poolformer_s12", "poolformer_s24", "poolformer_s36"),
 )
 FORMAT_OF = {"onnxruntime": "onnx", "openvino": "onnx", "executorch": "executorch", "litert": "litert"}
 
