@@ -16,8 +16,9 @@ from torch import Tensor
 from vitrail.core.types import Preprocessing
 from vitrail.export import export_onnx
 from vitrail.models import FAMILIES, Backbone, create_model
-from vitrail.tasks import DetectionTask, PoseTask, SegmentationTask, Task
+from vitrail.tasks import DetectionTask, InstanceTask, PoseTask, SegmentationTask, Task
 from vitrail.tasks.detection import DetectionOptions
+from vitrail.tasks.instances import InstanceOptions
 from vitrail.tasks.pose import PoseOptions
 from vitrail.tasks.segmentation import SegmentationOptions
 
@@ -34,14 +35,31 @@ def segmentation(head: Any) -> Callable[[Backbone, Tensor], tuple[Task, Any]]:
     return make
 
 
-def detection(backbone: Backbone, images: Tensor) -> tuple[Task, Any]:
+def boxes(images: Tensor) -> list[dict[str, Tensor]]:
+    """One object in the first image, none in the second."""
     objects = {
         "boxes": torch.tensor([[0.1, 0.2, 0.6, 0.7]]),
         "labels": torch.tensor([1]),
         "iscrowd": torch.zeros(1) > 0,
+        "masks": torch.ones(1, *images.shape[-2:], dtype=torch.uint8),
     }
-    nothing = {name: value[:0] for name, value in objects.items()}
-    return DetectionTask(backbone, ("a", "b", "c"), DetectionOptions(width=16)), [objects, nothing]
+    return [objects, {name: value[:0] for name, value in objects.items()}]
+
+
+def detection(head: Any) -> Callable[[Backbone, Tensor], tuple[Task, Any]]:
+    def make(backbone: Backbone, images: Tensor) -> tuple[Task, Any]:
+        options = DetectionOptions(head=head, width=16, proposals=10)
+        return DetectionTask(backbone, ("a", "b", "c"), options), boxes(images)
+
+    return make
+
+
+def instances(head: Any) -> Callable[[Backbone, Tensor], tuple[Task, Any]]:
+    def make(backbone: Backbone, images: Tensor) -> tuple[Task, Any]:
+        options = InstanceOptions(head=head, width=16, proposals=10)
+        return InstanceTask(backbone, ("a", "b", "c"), options), boxes(images)
+
+    return make
 
 
 def pose(backbone: Backbone, images: Tensor) -> tuple[Task, Any]:
@@ -49,10 +67,21 @@ def pose(backbone: Backbone, images: Tensor) -> tuple[Task, Any]:
     return PoseTask(backbone, ("left", "right"), PoseOptions(width=16)), {"keypoints": keypoints}
 
 
-HEADS = {name: segmentation(name) for name in ("semantic_fpn", "upernet")} | {"detection": detection, "pose": pose}
+HEADS = (
+    {name: segmentation(name) for name in ("semantic_fpn", "upernet")}
+    | {name: detection(name) for name in ("retinanet", "fasterrcnn", "cascade")}
+    | {"maskrcnn": instances("maskrcnn"), "cascade_mask": instances("cascade"), "pose": pose}
+)
+TWO_STAGES = {"fasterrcnn": ("maxvit",), "cascade": (), "maskrcnn": ("edgevit",), "cascade_mask": ("vit",)}
+"""They take seconds each, so that one family each stands for all in the fast part."""
 
 EVERY = [
-    pytest.param(family, head, marks=() if family in FAST else pytest.mark.slow, id=f"{family}-{head}")
+    pytest.param(
+        family,
+        head,
+        marks=() if family in TWO_STAGES.get(head, FAST) else pytest.mark.slow,
+        id=f"{family}-{head}",
+    )
     for family in FAMILIES
     for head in HEADS
 ]

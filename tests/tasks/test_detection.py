@@ -9,6 +9,7 @@ from vitrail.core.types import Preprocessing
 from vitrail.models import create_model
 from vitrail.tasks import DetectionTask
 from vitrail.tasks.detection import DetectedObject, DetectionOptions
+from vitrail.tasks.retinanet import match
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +29,10 @@ def target(*objects: tuple[int, list[float]], crowd: bool = False) -> dict[str, 
 
 def perfect(task: DetectionTask, *targets: dict[str, Tensor]) -> Tensor:
     """The raw output of a model that is right and sure."""
-    output = torch.full((len(targets), len(task.anchors), 6), -12.0)
+    output = torch.full((len(targets), len(task.head.anchors), 6), -12.0)
     output[..., :4] = torch.tensor([0.0, 0, 0.01, 0.01])
     for image, one in enumerate(targets):
-        matched = task._match(one)
+        matched = match(task.head.corners(), one)
         for anchor in (matched >= 0).nonzero().flatten().tolist():
             output[image, anchor, :4] = one["boxes"][matched[anchor]]
             output[image, anchor, 4 + one["labels"][matched[anchor]]] = 12.0
@@ -44,15 +45,15 @@ NOTHING = target()
 
 def test_output_has_one_row_an_anchor(task: DetectionTask) -> None:
     # levels of stride 4, 8, 16 and one more, nine anchors a place
-    assert len(task.anchors) == 9 * (12 * 12 + 6 * 6 + 3 * 3 + 2 * 2)
-    assert task(torch.randn(2, 3, 48, 48)).shape == (2, len(task.anchors), 6)
+    assert len(task.head.anchors) == 9 * (12 * 12 + 6 * 6 + 3 * 3 + 2 * 2)
+    assert task(torch.randn(2, 3, 48, 48)).shape == (2, len(task.head.anchors), 6)
     with pytest.raises(ImageSizeError, match="set of anchors is for 48x48"):
         task(torch.randn(1, 3, 64, 64))
 
 
 def test_anchors_lie_in_the_order_of_the_head(task: DetectionTask) -> None:
     """The first place is the top left one of the finest level, its right neighbour comes next."""
-    first, second = task.anchors[:9], task.anchors[9:18]
+    first, second = task.head.anchors[:9], task.head.anchors[9:18]
     torch.testing.assert_close(first[:, :2], torch.tensor([[0.5 / 12, 0.5 / 12]]).expand(9, 2))
     torch.testing.assert_close(second[:, :2], torch.tensor([[1.5 / 12, 0.5 / 12]]).expand(9, 2))
     areas = first[:, 2] * first[:, 3] * 48**2
@@ -63,7 +64,7 @@ def test_untrained_boxes_are_the_anchors(task: DetectionTask) -> None:
     with torch.no_grad():
         boxes = task(torch.zeros(1, 3, 48, 48))[0, :, :4]
     sizes = boxes[:, 2:] - boxes[:, :2]
-    assert (sizes / task.anchors[:, 2:]).log().abs().max() < 0.5
+    assert (sizes / task.head.anchors[:, 2:]).log().abs().max() < 0.5
 
 
 def test_a_right_answer_costs_nothing_and_scores_everything(task: DetectionTask) -> None:
@@ -82,14 +83,14 @@ def test_a_right_answer_costs_nothing_and_scores_everything(task: DetectionTask)
 
 def test_every_object_has_an_anchor(task: DetectionTask) -> None:
     tiny = target((0, [0.5, 0.5, 0.51, 0.51]), (1, [0.0, 0.0, 1.0, 0.02]))
-    matched = task._match(tiny)
+    matched = match(task.head.corners(), tiny)
     assert {0, 1} <= set(matched.tolist())
-    assert (task._match(NOTHING) == -1).all()
+    assert (match(task.head.corners(), NOTHING) == -1).all()
 
 
 def test_crowds_are_neither_learnt_nor_counted(task: DetectionTask) -> None:
     crowd = target((0, [0.1, 0.1, 0.5, 0.6]), crowd=True)
-    assert set(task._match(crowd).tolist()) == {-1, -2}
+    assert set(match(task.head.corners(), crowd).tolist()) == {-1, -2}
     metrics = task.metrics()
     both = {name: torch.cat([crowd[name], BOXES[name][1:]]) for name in crowd}
     metrics.update(perfect(task, BOXES), [both])
@@ -97,7 +98,7 @@ def test_crowds_are_neither_learnt_nor_counted(task: DetectionTask) -> None:
 
 
 def test_duplicates_are_dropped_within_a_class_alone(task: DetectionTask) -> None:
-    output = torch.full((1, len(task.anchors), 6), -12.0)
+    output = torch.full((1, len(task.head.anchors), 6), -12.0)
     for anchor, shift, label in ((0, 0.0, 4), (1, 0.01, 4), (2, 0.0, 5)):
         output[0, anchor, :4] = torch.tensor([0.2, 0.2, 0.6, 0.6]) + shift
         output[0, anchor, label] = 2.0 - anchor / 10
@@ -112,7 +113,7 @@ def test_answers_are_in_pixels_of_their_image(
 ) -> None:
     inner = (min(48, round(48 * size[0] / max(size))), min(48, round(48 * size[1] / max(size))))
     share = torch.tensor([0.25 * inner[1], 0.5 * inner[0], 0.75 * inner[1], inner[0]]) / 48
-    output = torch.full((1, len(task.anchors), 6), -12.0)
+    output = torch.full((1, len(task.head.anchors), 6), -12.0)
     output[0, 5, :4], output[0, 5, 5] = share, 3.0
     monkeypatch.setattr(task, "forward", lambda _: output)
     image = torch.zeros(3, *size, dtype=torch.uint8)

@@ -3,6 +3,7 @@
 from vitrail.data.boxes import BoxSet, load_boxes
 from vitrail.data.decode import IMAGE_SUFFIXES, MAX_PIXELS, decode_image
 from vitrail.data.image_set import ImageSet
+from vitrail.data.instances import InstanceSet, load_instances
 from vitrail.data.keypoints import KeypointSet, View, has_mirror, load_keypoints, mirror_order
 from vitrail.data.letterbox import Letterbox
 from vitrail.data.listing import find_images
@@ -24,6 +25,7 @@ __all__ = [
     "DataConfig",
     "DataSplits",
     "ImageSet",
+    "InstanceSet",
     "KeypointSet",
     "Letterbox",
     "MaskSet",
@@ -41,6 +43,7 @@ __all__ = [
     "has_mirror",
     "load_boxes",
     "load_data",
+    "load_instances",
     "load_keypoints",
     "load_masks",
     "load_pictures",

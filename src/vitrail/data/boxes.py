@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 import torch
 import yaml
@@ -28,6 +28,7 @@ from vitrail.data.coco import checked_box, has_coco, read_coco
 from vitrail.data.letterbox import Letterbox
 from vitrail.data.listing import PART_NAMES, image_files
 from vitrail.data.load import DataConfig
+from vitrail.data.mask_shapes import problem_of_mask
 from vitrail.data.samples import Samples, Transform
 from vitrail.data.splits import DataSplits
 from vitrail.data.transforms import AugmentConfig, colour_jitter, interpolation_mode
@@ -37,23 +38,30 @@ LEAST_SHARE = 0.25
 """Objects of which a random crop leaves less are not learnt: what is left may look like anything."""
 
 Target = dict[str, Tensor]
+AnyBoxes = TypeVar("AnyBoxes", bound="BoxSet")
 
 
 @dataclass(frozen=True)
 class Objects:
     """The objects of one image: boxes (n, 4), left, top, right, bottom in pixels; class indices; whether one box stands
-    for a crowd, which is neither learnt nor counted."""
+    for a crowd, which is neither learnt nor counted; the ``segmentation`` of each where masks are wanted."""
 
     boxes: tuple[tuple[float, ...], ...]
     labels: tuple[int, ...]
     crowd: tuple[bool, ...]
+    shapes: tuple[Any, ...] = field(default=(), repr=False)
 
 
 class BoxSet(Samples):
     """Images with boxes. Targets have ``boxes`` (n, 4), ``labels`` (n,) and ``iscrowd`` (n,).
 
     :meth:`target` gives pixels of the image; fitted and augmented targets are shares of the frame, from 0 to 1.
+
+    Attributes:
+        with_masks: targets have a mask for every object too.
     """
+
+    with_masks: ClassVar[bool] = False
 
     def __init__(self, names: Sequence[str], sources: Sequence[Path], objects: Sequence[Objects], **settings: Any):
         super().__init__(names, sources, **settings)
@@ -93,9 +101,7 @@ class BoxSet(Samples):
     def renumber(self, table: Tensor) -> Self:
         """The same boxes; class i becomes ``table[i]``."""
         chosen = self.subset(range(len(self)))
-        chosen.objects = [
-            Objects(one.boxes, tuple(int(table[label]) for label in one.labels), one.crowd) for one in self.objects
-        ]
+        chosen.objects = [replace(one, labels=tuple(int(table[label]) for label in one.labels)) for one in self.objects]
         return chosen
 
 
@@ -120,11 +126,14 @@ class _Together:
     def __call__(self, image: Tensor, target: Target) -> tuple[Tensor, Target]:
         size = (image.shape[-2], image.shape[-1])
         boxes = tv_tensors.BoundingBoxes(target["boxes"], format="XYXY", canvas_size=size, clamping_mode=None)
-        image, boxes = self.change(tv_tensors.Image(image), boxes)
+        masks = [tv_tensors.Mask(target["masks"])] if "masks" in target else []
+        image, boxes, *masks = self.change(tv_tensors.Image(image), boxes, *masks)
         whole = boxes.as_subclass(Tensor)
         limit = torch.tensor([self.size[1], self.size[0]] * 2)
         inside = torch.minimum(whole.clamp(min=0), limit)
         kept = _area(inside) > LEAST_SHARE * _area(whole).clamp(min=1e-6)
+        if masks:
+            target = target | {"masks": masks[0].as_subclass(Tensor)}
         changed = {name: value[kept] for name, value in target.items()}
         return image.as_subclass(Tensor), changed | {"boxes": _shares(inside[kept], self.size)}
 
@@ -152,19 +161,29 @@ def load_boxes(config: DataConfig, *, progress: bool = False) -> DataSplits[BoxS
         DataError: no images, no classes, or annotations that are wrong (unless ``config.bad_annotations`` is "skip":
             then they are left out, and listed in ``skipped``).
     """
+    return load_as(BoxSet, config, progress=progress)
+
+
+def load_as(kind: type[AnyBoxes], config: DataConfig, *, progress: bool = False) -> DataSplits[AnyBoxes]:
+    """What :func:`load_boxes` does, for a subclass of :class:`BoxSet`."""
     root = Path(config.path).expanduser()
     if not root.is_dir():
         raise DataError(f"data folder {config.path} does not exist; {REMEDY}")
     root = root.resolve()
     problems = Problems(config)
-    classes, rows = (_from_coco if has_coco(root, "instances") else _from_yolo)(root, problems)
+    if has_coco(root, "instances"):
+        classes, rows = _from_coco(root, problems, masks=kind.with_masks)
+    elif kind.with_masks:
+        raise DataError(f"{root} has no masks of objects; give COCO JSON (annotations/train.json beside train/)")
+    else:
+        classes, rows = _from_yolo(root, problems)
     if not rows or not classes:
         raise DataError(f"{root} has {len(rows)} usable images and {len(classes)} classes; {REMEDY}")
     checks = check_files(root, [row.name for row in rows], max_pixels=config.max_pixels, progress=progress)
     problems.check_images([row.name for row in rows], checks)
     problems.settle(len(rows))
     good = [(row, check) for row, check in zip(rows, checks, strict=True) if row.name not in problems.names]
-    everything = BoxSet(
+    everything = kind(
         [row.name for row, _ in good],
         [row.path for row, _ in good],
         [row.objects for row, _ in good],
@@ -173,6 +192,8 @@ def load_boxes(config: DataConfig, *, progress: bool = False) -> DataSplits[BoxS
     total = hashlib.sha256(repr(classes).encode())
     for row, check in sorted(good, key=lambda one: one[0].name):
         total.update(f"{row.name}\0{check.digest}\0{row.objects}\n".encode())
+        if kind.with_masks:
+            total.update(repr(row.objects.shapes).encode())
     return as_splits(
         everything,
         [row.part for row, _ in good],
@@ -183,23 +204,27 @@ def load_boxes(config: DataConfig, *, progress: bool = False) -> DataSplits[BoxS
     )
 
 
-def _from_coco(root: Path, problems: Problems) -> tuple[tuple[str, ...], list[_Row]]:
+def _from_coco(root: Path, problems: Problems, *, masks: bool) -> tuple[tuple[str, ...], list[_Row]]:
     files = read_coco(root, "instances", problems)
     index = {identifier: number for number, identifier in enumerate(files.categories)}
-    rows = [
-        _Row(
-            image.name,
-            image.path,
-            image.part,
-            Objects(
-                tuple(image.boxes),
-                tuple(index[one["category_id"]] for one in image.objects),
-                tuple(bool(one.get("iscrowd", 0)) for one in image.objects),
-            ),
-        )
-        for image in files.images
-    ]
+    rows = []
+    for image in files.images:
+        kept = [
+            (box, index[one["category_id"]], bool(one.get("iscrowd", 0)), one.get("segmentation"))
+            for box, one, where in zip(image.boxes, image.objects, image.where, strict=True)
+            if not masks or _has_mask(one, image.size, where, problems)
+        ]
+        boxes, labels, crowd, shapes = zip(*kept, strict=True) if kept else ((), (), (), ())
+        shapes = tuple(None if many else shape for shape, many in zip(shapes, crowd, strict=True)) if masks else ()
+        rows.append(_Row(image.name, image.path, image.part, Objects(boxes, labels, crowd, shapes)))
     return tuple(str(entry["name"]) for entry in files.categories.values()), rows
+
+
+def _has_mask(annotation: dict[str, Any], size: tuple[int, int], where: str, problems: Problems) -> bool:
+    reason = None if annotation.get("iscrowd") else problem_of_mask(annotation.get("segmentation"), size)
+    if reason is not None:
+        problems.add(where, reason)
+    return reason is None
 
 
 def _from_yolo(root: Path, problems: Problems) -> tuple[tuple[str, ...], list[_Row]]:

@@ -6,6 +6,7 @@ from vitrail.tasks.classification import ClassificationTask, ClassScore
 from vitrail.tasks.create import TASKS, create_task, find_task, load_task, task_of
 from vitrail.tasks.detection import DetectionTask
 from vitrail.tasks.generation import GenerationTask
+from vitrail.tasks.instances import InstanceTask
 from vitrail.tasks.pose import PoseTask
 from vitrail.tasks.pretraining import PretrainingTask
 from vitrail.tasks.segmentation import SegmentationTask
@@ -17,6 +18,7 @@ __all__ = [
     "ClassificationTask",
     "DetectionTask",
     "GenerationTask",
+    "InstanceTask",
     "NoOptions",
     "PoseTask",
     "PretrainingTask",

@@ -15,6 +15,7 @@ from vitrail.tasks.base import Task, entry
 from vitrail.tasks.classification import ClassificationTask
 from vitrail.tasks.detection import DetectionTask
 from vitrail.tasks.generation import GenerationTask
+from vitrail.tasks.instances import InstanceTask
 from vitrail.tasks.pose import PoseTask
 from vitrail.tasks.pretraining import PretrainingTask
 from vitrail.tasks.segmentation import SegmentationTask
@@ -25,6 +26,7 @@ TASKS: dict[str, type[Task]] = {
         ClassificationTask,
         SegmentationTask,
         DetectionTask,
+        InstanceTask,
         PoseTask,
         AestheticsTask,
         GenerationTask,

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection.retinanet import RetinaNetHead
-from torchvision.ops import batched_nms, box_iou, generalized_box_iou_loss, sigmoid_focal_loss
+from torchvision.ops import batched_nms, box_iou
 
 from vitrail.core.errors import ConfigError
 from vitrail.core.types import ImageSize, Preprocessing
@@ -20,42 +17,41 @@ from vitrail.models import Backbone
 from vitrail.tasks.base import Score, Task, entry
 from vitrail.tasks.colours import class_colours, draw_boxes
 from vitrail.tasks.pyramid import FeaturePyramidNetwork, Pyramid
+from vitrail.tasks.region_heads import MASK_OUT, RegionDetector
+from vitrail.tasks.retinanet import RetinaNet
 
 if TYPE_CHECKING:
     from torchmetrics import Metric
 
-SCALES = tuple(4 * 2 ** (i / 3) for i in range(3))
-"""Sides of anchors, in strides of their level, as in RetinaNet."""
-RATIOS = (0.5, 1.0, 2.0)
-"""Heights over widths."""
-FOREGROUND, BACKGROUND = 0.5, 0.4
-"""Overlap with an object from which an anchor stands for it, and below which it stands for nothing."""
 MOST_CANDIDATES = 1000
-LARGEST_GROWTH = math.log(1000 / 16)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionOptions:
     """
     Attributes:
+        head: "retinanet" (one stage), "fasterrcnn" (two), or "cascade" (three looks at each proposal).
         width: channels of pyramid and head.
         extra_levels: levels of doubled stride below the backbone's coarsest one, for large objects.
+        proposals: places that a head of two stages looks at, rows of its output.
         score_threshold: least probability of an object that is reported.
         nms_threshold: overlap above which the less probable of two objects of one class is dropped.
         max_objects: at most so many objects an image.
     """
 
+    head: Literal["retinanet", "fasterrcnn", "cascade"] = "retinanet"
     width: int = 128
     extra_levels: int = 1
+    proposals: int = 100
     score_threshold: float = 0.05
     nms_threshold: float = 0.5
     max_objects: int = 100
 
     def __post_init__(self) -> None:
-        if self.width < 8 or self.width % 8 or self.extra_levels < 0 or self.max_objects < 1:
+        if self.width < 8 or self.width % 8 or self.extra_levels < 0 or self.max_objects < 1 or self.proposals < 1:
             raise ConfigError(
-                f"width={self.width}, extra_levels={self.extra_levels}, max_objects={self.max_objects}: need a "
-                f"multiple of 8, 0 or more, 1 or more"
+                f"width={self.width}, extra_levels={self.extra_levels}, max_objects={self.max_objects}, "
+                f"proposals={self.proposals}: need a multiple of 8, 0 or more, 1 or more, 1 or more"
             )
         for name in ("score_threshold", "nms_threshold"):
             if not 0 < getattr(self, name) < 1:
@@ -73,11 +69,11 @@ class DetectedObject:
 
 
 class DetectionTask(Task):
-    """RetinaNet (Lin et al., ICCV 2017, arXiv:1708.02002) with torchvision's head, as EdgeViT is published with it.
+    """A head on a feature pyramid: RetinaNet, as EdgeViT is published with it, Faster R-CNN, or Cascade R-CNN.
 
-    Focal loss for the classes, generalised IoU for the boxes. ``forward`` gives (b, anchors, 4 + classes): the boxes as
-    shares of the frame, and logits; suppression of duplicates is left to :meth:`predict`, so that exported files have
-    one output of fixed shape.
+    ``forward`` gives (b, n, 4 + classes), a row for every anchor (one stage) or proposal (two): the boxes as shares of
+    the frame, and logits; suppression of duplicates is left to :meth:`predict`, so that exported files have one output
+    of fixed shape.
 
     Args:
         backbone: any, see :class:`~vitrail.tasks.pyramid.Pyramid`; the anchors are those of its image size.
@@ -86,7 +82,7 @@ class DetectionTask(Task):
     """
 
     name = "detection"
-    scores = (Score(name="map", title="mAP"), Score(name="map_50", title="mAP at IoU 0.5"))
+    scores: ClassVar[tuple[Score, ...]] = (Score(name="map", title="mAP"), Score(name="map_50", title="mAP at IoU 0.5"))
     columns = {
         "class": "text",
         "probability": "percent",
@@ -95,10 +91,10 @@ class DetectionTask(Task):
         "right": "number",
         "bottom": "number",
     }
-    Options = DetectionOptions
+    Options: ClassVar[type[Any]] = DetectionOptions
     crop_fraction = 1.0
     output_name = "boxes_and_logits"
-    anchors: Tensor
+    masks: ClassVar[bool] = False
 
     def __init__(self, backbone: Backbone, classes: Sequence[str], options: DetectionOptions | None = None) -> None:
         super().__init__(backbone, classes)
@@ -107,16 +103,30 @@ class DetectionTask(Task):
         self.options = options or DetectionOptions()
         width = self.options.width
         self.pyramid = Pyramid(backbone)
-        self.first = max(len(self.pyramid.strides) - 3, 0)  # the finest of four levels has most anchors, and least use
+        one_stage = self.options.head == "retinanet"
+        # the finest of four levels has most anchors, and least use where every anchor is judged
+        self.first = max(len(self.pyramid.strides) - 3, 0) if one_stage else 0
         self.fpn = FeaturePyramidNetwork(self.pyramid.channels[self.first :], width)
         self.extra = nn.ModuleList(
             nn.Conv2d(width, width, 3, stride=2, padding=1) for _ in range(self.options.extra_levels)
         )
-        # GroupNorm: the head is shared by levels of different statistics, and detection batches are small
-        norm = partial(nn.GroupNorm, width // 8)
-        self.head = RetinaNetHead(width, len(SCALES) * len(RATIOS), len(self.classes), norm_layer=norm)
-        anchors = self._make_anchors(backbone.config.image_size)
-        self.register_buffer("anchors", anchors, persistent=False)
+        self.head = self._make_head(one_stage)
+
+    def _make_head(self, one_stage: bool) -> RetinaNet | RegionDetector:
+        size = self.backbone.config.image_size
+        shapes, width = self._shapes(size), self.options.width
+        if one_stage:
+            return RetinaNet(width, len(self.classes), size, shapes)
+        return RegionDetector(
+            width,
+            len(self.classes),
+            size,
+            shapes,
+            strides=self.pyramid.strides,
+            num_stages=3 if self.options.head == "cascade" else 1,
+            masks=self.masks,
+            num_proposals=self.options.proposals,
+        )
 
     @classmethod
     def load_data(cls, config: DataConfig, *, progress: bool = False) -> DataSplits[BoxSet]:
@@ -136,85 +146,45 @@ class DetectionTask(Task):
         return levels
 
     @torch.no_grad()
-    def _make_anchors(self, size: ImageSize) -> Tensor:
-        """(n, 4): centre x, centre y, width, height as shares of the frame, level by level as the head orders them."""
+    def _shapes(self, size: ImageSize) -> list[ImageSize]:
+        """(rows, columns) of every level."""
         training = self.training
         self.eval()
-        shapes = [level.shape[-2:] for level in self._levels(torch.zeros(1, self.backbone.config.in_chans, *size))]
+        levels = self._levels(torch.zeros(1, self.backbone.config.in_chans, *size))
         self.train(training)
-        found = []
-        for rows, columns in shapes:
-            y, x = torch.meshgrid(
-                (torch.arange(rows) + 0.5) / rows, (torch.arange(columns) + 0.5) / columns, indexing="ij"
-            )
-            stride = (size[0] / rows, size[1] / columns)
-            sides = [
-                (scale * ratio**-0.5 * stride[1] / size[1], scale * ratio**0.5 * stride[0] / size[0])
-                for ratio in RATIOS
-                for scale in SCALES
-            ]
-            centres = torch.stack([x, y], -1).reshape(-1, 1, 2).expand(-1, len(sides), 2)
-            found.append(torch.cat([centres, torch.tensor(sides).expand(len(centres), -1, 2)], -1).reshape(-1, 4))
-        return torch.cat(found)
+        return [(level.shape[-2], level.shape[-1]) for level in levels]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalised images (b, c, h, w) of the model's size to (b, anchors, 4 + classes)."""
+        """Normalised images (b, c, h, w) of the model's size to (b, n, 4 + classes)."""
         self.backbone.require_built_size(images.shape[-2], images.shape[-1], "set of anchors")
-        raw = self.head(self._levels(images))
-        offsets, anchors = raw["bbox_regression"].float(), self.anchors
-        centres = anchors[:, :2] + offsets[..., :2] * anchors[:, 2:]
-        halves = anchors[:, 2:] * offsets[..., 2:].clamp(max=LARGEST_GROWTH).exp() / 2
-        return torch.cat([centres - halves, centres + halves, raw["cls_logits"].float()], dim=-1)
+        output: Tensor = self.head(self._levels(images))
+        return output
 
     def loss(self, output: Tensor, targets: list[dict[str, Tensor]]) -> Tensor:
-        """Focal loss of all clear anchors plus generalised IoU loss of those that stand for an object, a mean over the
-        images, each divided by its number of such anchors."""
-        losses = []
-        for values, target in zip(output, targets, strict=True):
-            boxes, logits = values[:, :4], values[:, 4:]
-            matched = self._match(target)
-            positive = matched >= 0
-            count = positive.sum().clamp(min=1)
-            wanted = torch.zeros_like(logits)
-            wanted[positive, target["labels"][matched[positive]]] = 1.0
-            clear = matched != -2
-            focal = sigmoid_focal_loss(logits[clear], wanted[clear], reduction="sum")
-            overlap = generalized_box_iou_loss(boxes[positive], target["boxes"][matched[positive]], reduction="sum")
-            losses.append((focal + overlap) / count)
-        return torch.stack(losses).mean()
+        """See :meth:`RetinaNet.loss <vitrail.tasks.retinanet.RetinaNet.loss>` and
+        :meth:`RegionDetector.loss <vitrail.tasks.region_heads.RegionDetector.loss>`."""
+        return self.head.loss(output, targets)
 
-    @torch.no_grad()
-    def _match(self, target: dict[str, Tensor]) -> Tensor:
-        """For each anchor: the object it stands for, -1 for nothing, -2 where that is unclear."""
-        own = self.anchors.to(target["boxes"].device)  # files are judged on the CPU, whatever the model is on
-        anchors = torch.cat([own[:, :2] - own[:, 2:] / 2, own[:, :2] + own[:, 2:] / 2], 1)
-        matched = torch.full((len(anchors),), -1, device=anchors.device)
-        if len(target["boxes"]) == 0:
-            return matched
-        overlap = box_iou(target["boxes"], anchors)
-        best, which = overlap.max(0)
-        matched[best >= BACKGROUND] = -2
-        matched[best >= FOREGROUND] = which[best >= FOREGROUND]
-        # an object that no anchor covers well gets the ones that cover it best
-        top = overlap.max(1, keepdim=True).values
-        objects, places = ((overlap == top) & (top > 0)).nonzero(as_tuple=True)
-        matched[places] = objects
-        crowd = target["iscrowd"]
-        matched[(matched >= 0) & crowd[matched.clamp(min=0)]] = -2
-        return matched
+    def training_loss(self, images: Tensor, targets: list[dict[str, Tensor]]) -> Tensor:
+        """A head of two stages learns from more than its answers."""
+        self.backbone.require_built_size(images.shape[-2], images.shape[-1], "set of anchors")
+        return self.head.training_loss(self._levels(images), targets)
 
     def decode(self, output: Tensor) -> list[dict[str, Tensor]]:
-        """(b, anchors, 4 + classes) to ``boxes`` (shares of the frame), ``scores``, ``labels`` an image, best first."""
-        found = []
+        """(b, n, 4 + classes) to ``boxes`` (shares of the frame), ``scores``, ``labels`` an image, best first."""
+        found, last = [], 4 + len(self.classes)
         for values in output.float():
-            probabilities = values[:, 4:].sigmoid().flatten()
+            probabilities = values[:, 4:last].sigmoid().flatten()
             candidates = (probabilities > self.options.score_threshold).nonzero().squeeze(1)
             order = probabilities[candidates].argsort(descending=True, stable=True)[:MOST_CANDIDATES]
             chosen = candidates[order]
-            boxes = values[chosen // len(self.classes), :4].clamp(0, 1)
+            rows = values[chosen // len(self.classes)]
+            boxes = rows[:, :4].clamp(0, 1)
             labels, scores = chosen % len(self.classes), probabilities[chosen]
             kept = batched_nms(boxes, scores, labels, self.options.nms_threshold)[: self.options.max_objects]
             found.append({"boxes": boxes[kept], "scores": scores[kept], "labels": labels[kept]})
+            if self.masks:
+                found[-1]["masks"] = rows[kept, last:].sigmoid().reshape(-1, MASK_OUT, MASK_OUT)
         return found
 
     def predict(self, output: Tensor) -> list[tuple[DetectedObject, ...]]:
@@ -232,15 +202,21 @@ class DetectionTask(Task):
         Raises:
             MissingDependencyError: pycocotools is not installed.
         """
-        from vitrail.tasks.box_metric import BoxMetric, require_pycocotools
+        from vitrail.data.mask_shapes import require_pycocotools
+        from vitrail.tasks.box_metric import BoxMetric
 
         require_pycocotools()
         return BoxMetric(self.decode, len(self.classes))
 
     def agreement(self, output: Tensor, reference: Tensor) -> float:
-        """Share of images whose most probable object is the same anchor and class in both."""
-        ours, theirs = (values[..., 4:].flatten(1).argmax(1) for values in (output, reference))
-        return float((ours == theirs).double().mean())
+        """Share of images whose most probable object has the same class and overlaps by half in both."""
+        count = len(self.classes)
+        same = []
+        for pair in zip(output.float(), reference.float(), strict=True):
+            best = [int(values[:, 4 : 4 + count].flatten().argmax()) for values in pair]
+            ours, theirs = (values[i // count, None, :4] for values, i in zip(pair, best, strict=True))
+            same.append(best[0] % count == best[1] % count and bool(box_iou(ours, theirs) >= 0.5))
+        return sum(same) / max(len(same), 1)
 
     def answer(
         self, images: Sequence[Tensor], preprocessing: Preprocessing, top_k: int | None = None
@@ -250,7 +226,7 @@ class DetectionTask(Task):
         boxes = [Letterbox.of((image.shape[-2], image.shape[-1]), frame) for image in images]
         framed = torch.stack([box.image(image, preprocessing) for box, image in zip(boxes, images, strict=True)])
         with torch.inference_mode():
-            found = self.decode(self(preprocessing.normalize(framed.to(self.anchors.device))))
+            found = self.decode(self(preprocessing.normalize(framed.to(next(self.parameters()).device))))
         answers = []
         for box, one in zip(boxes, found, strict=True):
             scale = torch.tensor([frame[1] / box.scale[0], frame[0] / box.scale[1]] * 2)

@@ -1,0 +1,131 @@
+"""Where are which objects, and which pixels are theirs?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+from torchvision.models.detection.roi_heads import paste_masks_in_image
+
+from vitrail.core.types import ImageSize, Preprocessing
+from vitrail.data import DataConfig, DataSplits, InstanceSet, load_instances
+from vitrail.tasks.base import Score
+from vitrail.tasks.colours import blend, class_colours
+from vitrail.tasks.detection import DetectedObject, DetectionOptions, DetectionTask
+
+if TYPE_CHECKING:
+    from torchmetrics import Metric
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstanceOptions(DetectionOptions):
+    """As :class:`~vitrail.tasks.detection.DetectionOptions`, with masks.
+
+    Attributes:
+        head: "maskrcnn" (two stages), or "cascade" (three looks at each proposal).
+    """
+
+    head: Literal["maskrcnn", "cascade"] = "maskrcnn"  # type: ignore[assignment]  # other heads than detection's
+
+
+@dataclass(frozen=True)
+class SegmentedObject(DetectedObject):
+    """One object and its mask.
+
+    Attributes:
+        grid: (m, m) probabilities over the box, or (h, w) over the image where the mask is annotated.
+        size: (height, width) of the image.
+    """
+
+    grid: Tensor
+    size: ImageSize
+
+    def mask(self) -> Tensor:
+        """(h, w) bool: the object's pixels in the image."""
+        if tuple(self.grid.shape) == tuple(self.size):
+            return self.grid >= 0.5
+        pasted: Tensor = paste_masks_in_image(self.grid[None, None], torch.tensor([self.box]), self.size)
+        return pasted[0, 0] >= 0.5
+
+
+class InstanceTask(DetectionTask):
+    """Mask R-CNN or Cascade Mask R-CNN: :class:`~vitrail.tasks.region_heads.RegionDetector`.
+
+    ``forward`` gives (b, proposals, 4 + classes + 28 * 28): boxes and logits as detection has them, and the logits of a
+    mask over each box.
+    """
+
+    name = "instances"
+    scores = (
+        Score(name="mask_map", title="mask mAP"),
+        Score(name="map", title="box mAP"),
+        Score(name="mask_map_50", title="mask mAP at IoU 0.5"),
+    )
+    Options = InstanceOptions
+    output_name = "boxes_logits_and_masks"
+    masks = True
+
+    @classmethod
+    def load_data(cls, config: DataConfig, *, progress: bool = False) -> DataSplits[InstanceSet]:
+        """COCO JSON with masks: :func:`vitrail.data.load_instances`."""
+        return load_instances(config, progress=progress)
+
+    def metrics(self) -> Metric:
+        """COCO's ``map`` of boxes, ``mask_map`` and ``mask_map_50``, and ``ap_per_class`` of masks."""
+        from vitrail.data.mask_shapes import require_pycocotools
+        from vitrail.tasks.box_metric import MaskMetric
+
+        require_pycocotools()
+        return MaskMetric(self.decode, len(self.classes), self.backbone.config.image_size)
+
+    def _objects(self, found: dict[str, Tensor], scale: Tensor, limit: Tensor) -> tuple[DetectedObject, ...]:
+        size = (round(float(limit[1])), round(float(limit[0])))
+        boxes = super()._objects(found, scale, limit)
+        grids = found["masks"].cpu()
+        return tuple(
+            SegmentedObject(one.label, one.index, one.probability, one.box, grid, size)
+            for one, grid in zip(boxes, grids, strict=True)
+        )
+
+    def answer(
+        self, images: Sequence[Tensor], preprocessing: Preprocessing, top_k: int | None = None
+    ) -> list[tuple[DetectedObject, ...]]:
+        """Objects and masks in pixels of each image, the most probable first."""
+        return super().answer(images, preprocessing, top_k)
+
+    def to_dict(self, answer: tuple[DetectedObject, ...]) -> dict[str, Any]:
+        """``objects``: label, index, probability, box, and ``mask`` as COCO's run lengths (down the columns, starting
+        with the background)."""
+        values = super().to_dict(answer)
+        for entry, one in zip(values["objects"], answer, strict=True):
+            if isinstance(one, SegmentedObject):
+                entry["mask"] = {"size": list(one.size), "counts": run_lengths(one.mask())}
+        return values
+
+    def truth(self, target: dict[str, Tensor]) -> tuple[DetectedObject, ...]:
+        """The annotated boxes and masks."""
+        return tuple(
+            SegmentedObject(one.label, one.index, one.probability, one.box, mask, (mask.shape[0], mask.shape[1]))
+            for one, mask in zip(super().truth(target), target["masks"].float(), strict=True)
+        )
+
+    def draw(self, image: Tensor, answer: tuple[DetectedObject, ...]) -> Tensor:
+        """Masks, boxes and labels; objects less probable than one half are left out."""
+        colours = class_colours(len(self.classes))
+        for one in answer:
+            if isinstance(one, SegmentedObject) and one.probability >= 0.5:
+                mixed = blend(image, colours[one.index].view(3, 1, 1).expand_as(image))
+                image = torch.where(one.mask(), mixed, image)
+        return super().draw(image, answer)
+
+
+def run_lengths(mask: Tensor) -> list[int]:
+    """COCO's uncompressed run lengths of a mask (h, w): down the columns, the first run is background."""
+    flat = mask.T.flatten().to(torch.uint8)
+    edges = (flat.diff(prepend=torch.zeros(1, dtype=torch.uint8)) != 0).nonzero().squeeze(1).tolist()
+    bounds = [0, *edges, len(flat)]
+    return [stop - start for start, stop in pairwise(bounds)]
