@@ -60,6 +60,7 @@ def main() -> None:
     print(f"{count} pictures each\n\n| | Fréchet | kernel | precision | recall |\n|---|---|---|---|---|")
     for name, values in rows.items():
         print(f"| {name} | " + " | ".join(f"{float(value):.3f}" for value in values.values()) + " |")
+    copied(extractor, fitted(data.train, preprocessing), sets["the trained generator, seed 1"], real)
     if given.picture is not None:
         references = {name: float(values["frechet"]) for name, values in list(rows.items())[:4]}
         draw(run, references, sets["the trained generator, seed 1"], real, interpolations(task, 0), given.picture)
@@ -82,6 +83,15 @@ def features(extractor: torch.nn.Module, pictures: Tensor) -> Tensor:
     return torch.cat([extractor(part) for part in pictures.split(BATCH_SIZE)]).float()
 
 
+def copied(extractor: torch.nn.Module, train: Tensor, pictures: Tensor, real: Tensor) -> None:
+    """Does the generator repeat what it was trained on? Print how far the nearest training picture is."""
+    known = features(extractor, train)
+    for name, others in (("made", pictures), ("real, held out", real)):
+        nearest = torch.cdist(features(extractor, others), known).amin(1)
+        low, middle, high = (float(value) for value in nearest.quantile(torch.tensor([0.1, 0.5, 0.9])))
+        print(f"distance to the nearest training picture, {name}: median {middle:.3f} (tenths {low:.3f}, {high:.3f})")
+
+
 def draw(run: Run, references: dict[str, float], pictures: Tensor, real: Tensor, between: Tensor, path: Path) -> None:
     """The curve, and pages of pictures."""
     from matplotlib.figure import Figure
@@ -102,7 +112,7 @@ def draw(run: Run, references: dict[str, float], pictures: Tensor, real: Tensor,
         place.imshow(make_grid(page, nrow=8, padding=1, pad_value=255).permute(1, 2, 0))
         place.set_title(title)
         place.axis("off")
-    figure.savefig(path, dpi=100)
+    figure.savefig(path, dpi=78)
 
 
 if __name__ == "__main__":
