@@ -1,6 +1,6 @@
 """Are MACs or parameters a proxy of latency? Time variants of all families side by side, and rank them both ways.
 
-    python benchmarks/latency.py                                             # about 10 minutes of a quiet core
+    python benchmarks/latency.py                                             # about half an hour, 10 GB of memory
     python benchmarks/latency.py --runtimes torch --rounds 5 --models vit_tiny_patch16 edgevit_xxs mobilevit_xs
 
 Writes docs/results/latency.json, .md and .svg (--name for others). One image at the variant's own size, one thread,
@@ -105,7 +105,17 @@ def rows_of(results: list[BenchResult], named: list[Candidate]) -> list[dict[str
 def page(results: dict[str, Any], name: str) -> str:
     """The page beside the picture ``name``.svg."""
     rows = [row for row in results["rows"] if not row["failure"]]
-    runtimes = list(dict.fromkeys(row["runtime"] for row in rows))
+    by_runtime = {
+        n: [row for row in rows if row["runtime"] == n] for n in dict.fromkeys(row["runtime"] for row in rows)
+    }
+    span = max(_column(rows, "macs")) / min(_column(rows, "macs"))
+    versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    made = (
+        f"(`{results['command']}` on {results['machine']}, {results['date']};",
+        f"at least {min(_column(rows, 'num_runs'))} timed runs of each, in shuffled rounds,",
+        f"{sum(_column(rows, 'contended'))} of {len(rows)} disturbed by others;",
+        f"last column: {next(iter(by_runtime))}; {versions}.)",
+    )
     lines = [
         "# Do FLOPs predict latency?",
         "",
@@ -114,39 +124,18 @@ def page(results: dict[str, Any], name: str) -> str:
         "",
         f"![Processor time over MACs, one point a variant]({name}.svg)",
         "",
-        "| Rank correlation (Spearman) | " + " | ".join(runtimes) + " |",
-        "|---|" + "---|" * len(runtimes),
-    ]
-    for title, key in (("MACs with time", "macs"), ("parameters with time", "params")):
-        values = [
-            spearman([r[key] for r in rows if r["runtime"] == n], [r["cpu_ms"] for r in rows if r["runtime"] == n])
-            for n in runtimes
-        ]
-        lines.append(f"| {title} | " + " | ".join(f"{value:.2f}" for value in values) + " |")
-    lines += [
+        *_proxies(by_runtime),
         "",
-        *(line for runtime in runtimes for line in [*_misjudged(rows, runtime), ""]),
-        "| Variant | MACs (10^9) | Parameters (10^6) | ",
-    ]
-    lines[-1] += " | ".join(runtimes) + " | ms per 10^9 MACs |"
-    lines.append("|---|---|---|" + "---|" * (len(runtimes) + 1))
-    times = {(row["model"], row["runtime"]): row["cpu_ms"] for row in rows}
-    for row in sorted((r for r in rows if r["runtime"] == runtimes[0]), key=lambda r: r["macs"]):
-        shown = [f"{times[row['model'], n]:.1f}" if (row["model"], n) in times else "-" for n in runtimes]
-        per_mac = row["cpu_ms"] / row["macs"] * 1e9
-        lines.append(
-            f"| `{row['model']}` | {row['macs'] / 1e9:.2f} | {row['params'] / 1e6:.1f} | "
-            + " | ".join(shown)
-            + f" | {per_mac:.0f} |"
-        )
-    disturbed = sum(row["contended"] for row in rows)
-    runs = sorted({row["num_runs"] for row in rows})
-    lines += [
+        f"Over the whole range, a factor of {span:.0f}, MACs order most pairs rightly. But one chooses between",
+        "neighbours, and there they say much less. The worst pairs, in which the model with fewer MACs takes longer:",
         "",
-        f"(`{results['command']}` on {results['machine']}, {results['date']}; at least {runs[0]} timed runs",
-        f"of each, in shuffled rounds, {disturbed} of {len(rows)} disturbed by others; last column: {runtimes[0]}; "
-        + ", ".join(f"{name} {version}" for name, version in results["versions"].items())
-        + ".)",
+        *(_worst(mine, runtime) for runtime, mine in by_runtime.items()),
+        "",
+        *_between_runtimes(by_runtime),
+        "",
+        *_times(by_runtime),
+        "",
+        *made,
     ]
     return "\n".join(lines) + "\n"
 
@@ -154,26 +143,107 @@ def page(results: dict[str, Any], name: str) -> str:
 NEIGHBOURS = 1.5
 """Models whose MACs differ by less than this factor are those that one chooses between."""
 
+CLEARLY = 1.05
+"""Times that differ by less than this factor may be equal: what is left of the noise in so few runs."""
 
-def _misjudged(rows: list[dict[str, Any]], runtime: str) -> list[str]:
-    """Pairs in which the model with fewer MACs is the slower one: of all, and of neighbours; the worst of them."""
-    mine = sorted((row for row in rows if row["runtime"] == runtime), key=lambda row: row["macs"])
-    pairs = list(itertools.combinations(mine, 2))
-    near = [(fewer, more) for fewer, more in pairs if more["macs"] < NEIGHBOURS * fewer["macs"]]
-    wrong = [[(a, b) for a, b in group if a["cpu_ms"] > b["cpu_ms"]] for group in (pairs, near)]
-    per_mac = sorted(row["cpu_ms"] / row["macs"] * 1e9 for row in mine)
-    low, high = f"{per_mac[0]:.0f}", f"{per_mac[-1]:.0f}"
-    lines = [
-        f"In {runtime}, 10^9 MACs take from {low} to {high} ms. Over the whole range MACs order most pairs rightly and",
-        f"misjudge {len(wrong[0])} of {len(pairs)}. But one chooses between neighbours: of {len(near)} pairs whose",
-        f"MACs differ by less than a factor of {NEIGHBOURS}, the one with fewer is the slower one in {len(wrong[1])}.",
-    ]
-    if wrong[0]:
-        fewer, more = max(wrong[0], key=lambda pair: pair[0]["cpu_ms"] / pair[1]["cpu_ms"])
-        lines.append(
-            f"The worst: `{fewer['model']}` ({fewer['macs'] / 1e9:.2f} x 10^9 MACs) takes {fewer['cpu_ms']:.1f} ms, "
-            f"`{more['model']}` ({more['macs'] / 1e9:.2f} x 10^9) {more['cpu_ms']:.1f} ms."
+Rows = list[dict[str, Any]]
+Pairs = list[tuple[dict[str, Any], dict[str, Any]]]
+
+
+def _column(rows: Rows, key: str) -> list[float]:
+    return [row[key] for row in rows]
+
+
+def pairs_of(rows: Rows) -> tuple[Pairs, Pairs]:
+    """All pairs of models, the one with fewer MACs first; and those of neighbours."""
+    pairs = list(itertools.combinations(sorted(rows, key=lambda row: row["macs"]), 2))
+    return pairs, [(fewer, more) for fewer, more in pairs if more["macs"] < NEIGHBOURS * fewer["macs"]]
+
+
+def misjudged(pairs: Pairs, by: float = 1.0) -> Pairs:
+    """Those in which the model with fewer MACs is the slower one, by more than a factor."""
+    return [(fewer, more) for fewer, more in pairs if fewer["cpu_ms"] > by * more["cpu_ms"]]
+
+
+def _proxies(by_runtime: dict[str, Rows]) -> list[str]:
+    """What MACs and parameters say of the time in every runtime, as a table."""
+    lines = ["| | " + " | ".join(by_runtime) + " |", "|---|" + "---|" * len(by_runtime)]
+    told: dict[str, list[str]] = {
+        "rank correlation (Spearman) of MACs with time": [],
+        "of parameters with time": [],
+        "10^9 MACs take (ms)": [],
+        "pairs that MACs misjudge: the one with fewer is slower": [],
+        f"the same of neighbours, whose MACs differ by less than a factor of {NEIGHBOURS}": [],
+        f"the same, slower by more than {CLEARLY - 1:.0%}": [],
+    }
+    for mine in by_runtime.values():
+        per_mac = [row["cpu_ms"] / row["macs"] * 1e9 for row in mine]
+        every, near = pairs_of(mine)
+        values = (
+            f"{spearman(_column(mine, 'macs'), _column(mine, 'cpu_ms')):.2f}",
+            f"{spearman(_column(mine, 'params'), _column(mine, 'cpu_ms')):.2f}",
+            f"{min(per_mac):.0f} to {max(per_mac):.0f}",
+            f"{len(misjudged(every))} of {len(every)}",
+            f"{len(misjudged(near))} of {len(near)}",
+            f"{len(misjudged(near, CLEARLY))} of {len(near)}",
         )
+        for title, value in zip(told, values, strict=True):
+            told[title].append(value)
+    return lines + [f"| {title} | " + " | ".join(values) + " |" for title, values in told.items()]
+
+
+def _worst(rows: Rows, runtime: str) -> str:
+    wrong = misjudged(pairs_of(rows)[0])
+    if not wrong:
+        return f"- {runtime}: none"
+    fewer, more = max(wrong, key=lambda pair: pair[0]["cpu_ms"] / pair[1]["cpu_ms"])
+    return (
+        f"- {runtime}: `{fewer['model']}` ({fewer['macs'] / 1e9:.2f} x 10^9 MACs) takes {fewer['cpu_ms']:.1f} ms, "
+        f"`{more['model']}` ({more['macs'] / 1e9:.2f} x 10^9) {more['cpu_ms']:.1f} ms"
+    )
+
+
+def _between_runtimes(by_runtime: dict[str, Rows]) -> list[str]:
+    """Whether what is faster in one runtime is faster in another: correlation, and neighbours that change places."""
+    if len(by_runtime) < 2:
+        return ["One runtime was measured; whether another orders the models alike is not known."]
+    lines = [
+        "Does a measurement in one runtime do for another?",
+        "",
+        f"| Runtimes | rank correlation | neighbours that change places (by over {CLEARLY - 1:.0%} in both) | times |",
+        "|---|---|---|---|",
+    ]
+    for first, second in itertools.combinations(by_runtime, 2):
+        theirs = {row["model"]: row["cpu_ms"] for row in by_runtime[second]}
+        mine = [row for row in by_runtime[first] if row["model"] in theirs]
+        mine_of = {row["model"]: row["cpu_ms"] for row in mine}
+        near = pairs_of(mine)[1]
+        changed = [(a, b) for a, b in near if _faster(a, b, mine_of) * _faster(a, b, theirs) < 0]
+        ratios = [row["cpu_ms"] / theirs[row["model"]] for row in mine]
+        correlation = spearman(_column(mine, "cpu_ms"), [theirs[row["model"]] for row in mine])
+        lines.append(
+            f"| {first}, {second} | {correlation:.2f} | {len(changed)} of {len(near)} | "
+            f"the first takes {min(ratios):.1f} to {max(ratios):.1f} times as long |"
+        )
+    return lines
+
+
+def _faster(a: dict[str, Any], b: dict[str, Any], times: dict[str, float]) -> int:
+    """1 if a is clearly faster, -1 if b is, 0 if neither."""
+    first, second = times[a["model"]], times[b["model"]]
+    return (second > CLEARLY * first) - (first > CLEARLY * second)
+
+
+def _times(by_runtime: dict[str, Rows]) -> list[str]:
+    """Every variant with its counts and its time in every runtime."""
+    header = ["Variant", "MACs (10^9)", "Parameters (10^6)", *by_runtime, "ms per 10^9 MACs"]
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    times = {(row["model"], n): row["cpu_ms"] for n, mine in by_runtime.items() for row in mine}
+    for row in sorted(next(iter(by_runtime.values())), key=lambda row: row["macs"]):
+        shown = [f"{times[row['model'], n]:.1f}" if (row["model"], n) in times else "-" for n in by_runtime]
+        per_mac = row["cpu_ms"] / row["macs"] * 1e9
+        counts = (f"{row['macs'] / 1e9:.2f}", f"{row['params'] / 1e6:.1f}")
+        lines.append(f"| `{row['model']}` | " + " | ".join([*counts, *shown, f"{per_mac:.0f}"]) + " |")
     return lines
 
 

@@ -9,6 +9,8 @@ from types import ModuleType
 
 import pytest
 
+from vitrail.models import FAMILIES
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -33,13 +35,42 @@ def test_ranks_correlate_as_they_should(script: ModuleType) -> None:
     assert script.spearman([1, 1, 2], [5, 6, 7]) == pytest.approx(0.8660254)  # ties share the mean of their ranks
 
 
-def test_pairs_are_misjudged_where_fewer_macs_take_longer(script: ModuleType) -> None:
-    rows = [
-        {"model": name, "macs": macs * 1e9, "cpu_ms": cpu_ms, "runtime": "torch"}
-        for name, macs, cpu_ms in (("a", 1.0, 30.0), ("b", 1.4, 20.0), ("c", 9.0, 25.0))
+def rows_of(runtime: str, **times: float) -> list[dict[str, object]]:
+    macs = {"a": 1.0, "b": 1.4, "c": 9.0}
+    return [
+        {"model": n, "macs": macs[n] * 1e9, "params": 10 * macs[n], "cpu_ms": ms, "runtime": runtime}
+        for n, ms in times.items()
     ]
-    text = " ".join(script._misjudged(rows, "torch"))
-    assert "from 3 to 30 ms" in text
-    assert "misjudge 2 of 3" in text
-    assert "of 1 pairs whose MACs differ by less than a factor of 1.5, the one with fewer is the slower" in text
-    assert "`a` (1.00 x 10^9 MACs) takes 30.0 ms, `b` (1.40 x 10^9) 20.0 ms" in text
+
+
+def test_pairs_are_misjudged_where_fewer_macs_take_longer(script: ModuleType) -> None:
+    rows = rows_of("torch", a=30.0, b=20.0, c=25.0)
+    every, near = script.pairs_of(rows)
+    assert (len(every), len(near)) == (3, 1)
+    assert [(fewer["model"], more["model"]) for fewer, more in script.misjudged(every)] == [("a", "b"), ("a", "c")]
+    assert "`a` (1.00 x 10^9 MACs) takes 30.0 ms, `b` (1.40 x 10^9) 20.0 ms" in script._worst(rows, "torch")
+    table = "\n".join(script._proxies({"torch": rows_of("torch", a=30.0, b=42.0, c=90.0)}))
+    assert "of MACs with time | 1.00 |" in table
+    assert "10^9 MACs take (ms) | 10 to 30 |" in table
+    assert "is slower | 0 of 3 |" in table
+    assert [len(script.misjudged(script.pairs_of(rows_of("torch", a=1.04, b=1.0))[0], by)) for by in (1, 1.05)] == [
+        1,
+        0,
+    ]
+
+
+def test_runtimes_disagree_where_neighbours_change_places(script: ModuleType) -> None:
+    rows = {"torch": rows_of("torch", a=30.0, b=20.0, c=40.0), "openvino": rows_of("openvino", a=10.0, b=20.0, c=40.0)}
+    assert (
+        script._between_runtimes(rows)[-1]
+        == "| torch, openvino | 0.50 | 1 of 1 | the first takes 1.0 to 3.0 times as long |"
+    )
+    rows["openvino"] = rows_of("openvino", a=10.0, b=10.4, c=40.0)
+    assert "| 0 of 1 |" in script._between_runtimes(rows)[-1]  # 4 % may be noise
+
+
+def test_every_family_was_measured_in_every_runtime(script: ModuleType) -> None:
+    rows = json.loads((ROOT / "docs/results/latency.json").read_text())["rows"]
+    assert {row["model"] for row in rows} == {*script.MODELS}
+    for runtime in ("torch", "onnxruntime", "openvino"):
+        assert {row["family"] for row in rows if row["runtime"] == runtime and not row["failure"]} == {*FAMILIES}
