@@ -62,15 +62,20 @@ def instances(head: Any) -> Callable[[Backbone, Tensor], tuple[Task, Any]]:
     return make
 
 
-def pose(backbone: Backbone, images: Tensor) -> tuple[Task, Any]:
-    keypoints = torch.tensor([[0.3, 0.4, 1], [0.7, 0.6, 1]]).expand(len(images), 2, 3)
-    return PoseTask(backbone, ("left", "right"), PoseOptions(width=16)), {"keypoints": keypoints}
+def pose(decoder: Any) -> Callable[[Backbone, Tensor], tuple[Task, Any]]:
+    def make(backbone: Backbone, images: Tensor) -> tuple[Task, Any]:
+        keypoints = torch.tensor([[0.3, 0.4, 1], [0.7, 0.6, 1]]).expand(len(images), 2, 3)
+        options = PoseOptions(decoder=decoder, width=16)
+        return PoseTask(backbone, ("left", "right"), options), {"keypoints": keypoints}
+
+    return make
 
 
 HEADS = (
     {name: segmentation(name) for name in ("semantic_fpn", "upernet")}
     | {name: detection(name) for name in ("retinanet", "fasterrcnn", "cascade")}
-    | {"maskrcnn": instances("maskrcnn"), "cascade_mask": instances("cascade"), "pose": pose}
+    | {"maskrcnn": instances("maskrcnn"), "cascade_mask": instances("cascade")}
+    | {"pose": pose("classic"), "pose_simple": pose("simple")}
 )
 TWO_STAGES = {"fasterrcnn": ("maxvit",), "cascade": (), "maskrcnn": ("edgevit",), "cascade_mask": ("vit",)}
 """They take seconds each, so that one family each stands for all in the fast part."""

@@ -151,3 +151,15 @@ def test_a_run_remembers_names_and_skeleton() -> None:
     assert (task.classes, task.skeleton, task.options.stride) == (NAMES, ((0, 2),), 8)
     with pytest.raises(ConfigError, match="sigma=0"):
         PoseTask.read_options({"training": {"options": {"sigma": 0}}})
+
+
+def test_decoders_are_as_published() -> None:
+    plain, stages = create_model("vit_tiny_patch16", num_classes=0, image_size=64), create_model("edgevit_xxs")
+    images = torch.randn(1, 3, 64, 64)
+    for backbone, count in ((plain, 2), (stages, 3)):
+        task = PoseTask(backbone, NAMES, PoseOptions(width=16)).eval()
+        transposed = [one for one in task.head.modules() if isinstance(one, torch.nn.ConvTranspose2d)]
+        assert len(transposed) == count
+        simple = PoseTask(backbone, NAMES, PoseOptions(decoder="simple")).eval()
+        assert len([one for one in simple.head.modules() if isinstance(one, torch.nn.Conv2d)]) == 1
+        assert task(images).shape == simple(images).shape == (1, 3, 16, 16)

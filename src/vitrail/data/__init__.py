@@ -1,6 +1,7 @@
 """Images: found, checked, decoded, split, augmented, batched."""
 
 from vitrail.data.boxes import BoxSet, load_boxes
+from vitrail.data.coco_masks import IGNORE
 from vitrail.data.decode import IMAGE_SUFFIXES, MAX_PIXELS, decode_image
 from vitrail.data.image_set import ImageSet
 from vitrail.data.instances import InstanceSet, load_instances
@@ -9,7 +10,7 @@ from vitrail.data.letterbox import Letterbox
 from vitrail.data.listing import find_images
 from vitrail.data.load import DataConfig, load_data
 from vitrail.data.loaders import TrainLoader, calibration_images, eval_loader, train_loader
-from vitrail.data.masks import IGNORE, MaskSet, load_masks
+from vitrail.data.masks import MaskSet, load_masks
 from vitrail.data.pictures import PictureSet, load_pictures
 from vitrail.data.samples import Samples
 from vitrail.data.scores import Opinion, ScoreSet, load_scores

@@ -22,6 +22,9 @@ from vitrail.data.listing import PART_NAMES, leads_inside
 SLACK = 1.0
 """Pixels that a box may reach out of its image: tools round differently; it is cut off at the border."""
 
+LISTS = ("images", "annotations", "categories")
+IDS = ("id", "image_id", "category_id")
+
 REMEDY = "give annotations/train.json (COCO) beside train/, the same for val and test"
 
 Box = tuple[float, float, float, float]
@@ -64,7 +67,7 @@ class CocoFiles:
 
 def has_coco(root: Path, kind: str) -> bool:
     """The folder has annotations of that kind in JSON."""
-    return bool(_annotation_files(root, kind))
+    return bool(annotation_files(root, kind))
 
 
 def read_coco(root: Path, kind: str, problems: Problems) -> CocoFiles:
@@ -78,16 +81,14 @@ def read_coco(root: Path, kind: str, problems: Problems) -> CocoFiles:
     Raises:
         DataError: no annotations, or files that are no COCO JSON.
     """
-    files = _annotation_files(root, kind)
+    files = annotation_files(root, kind)
     if not files:
         raise DataError(f"{root} has no annotations; {REMEDY}")
     images: list[CocoImage] = []
     categories: dict[int, dict[str, Any]] = {}
     for file, part in files:
-        values = read_json(file)
-        if not isinstance(values, dict) or not all(isinstance(values.get(k), list) for k in ("images", "annotations")):
-            raise DataError(f"{file} is no COCO JSON: it needs the lists 'images', 'annotations' and 'categories'")
-        known = {entry["id"]: entry for entry in values.get("categories") or () if "id" in entry and "name" in entry}
+        values = read_lists(root, file, problems)
+        known = {entry["id"]: entry for entry in values["categories"] if "id" in entry and "name" in entry}
         for identifier, entry in known.items():
             if categories.setdefault(identifier, entry)["name"] != entry["name"]:
                 raise DataError(
@@ -97,7 +98,30 @@ def read_coco(root: Path, kind: str, problems: Problems) -> CocoFiles:
     return CocoFiles(images=images, categories=dict(sorted(categories.items())))
 
 
-def _annotation_files(root: Path, kind: str) -> list[tuple[Path, str]]:
+def read_lists(root: Path, file: Path, problems: Problems) -> dict[str, list[dict[str, Any]]]:
+    """The lists ``images``, ``annotations`` and ``categories`` of a file; entries that are no objects, or whose ids are
+    neither numbers nor texts, are told to ``problems`` and left out.
+
+    Raises:
+        DataError: there are no such lists.
+    """
+    values = read_json(file)
+    if not isinstance(values, dict) or not all(isinstance(values.get(key), list) for key in LISTS):
+        raise DataError(f"{file} is no COCO JSON: it needs the lists 'images', 'annotations' and 'categories'")
+    found: dict[str, list[dict[str, Any]]] = {key: [] for key in LISTS}
+    for key in LISTS:
+        for number, entry in enumerate(values[key]):
+            where = f"{file.relative_to(root).as_posix()} {key}[{number}]"
+            if not isinstance(entry, dict):
+                problems.add(where, f"is {type(entry).__name__} instead of an object")
+            elif odd := [name for name in IDS if not isinstance(entry.get(name, 0), int | str)]:
+                problems.add(where, f"its {odd[0]} {entry[odd[0]]!r} is neither a number nor a text")
+            else:
+                found[key].append(entry)
+    return found
+
+
+def annotation_files(root: Path, kind: str) -> list[tuple[Path, str]]:
     """One JSON a part: the one of the wanted kind, else the one that is named as the part."""
     found: dict[str, tuple[int, Path]] = {}
     for file in sorted((root / "annotations").glob("*.json")):
@@ -114,11 +138,11 @@ def _read_part(
     root: Path, file: Path, part: str, values: dict[str, Any], categories: dict[int, Any], problems: Problems
 ) -> list[CocoImage]:
     title = file.relative_to(root).as_posix()
-    folder = _image_folder(root, file, part)
+    folder = image_folder(root, file, part)
     images: dict[Any, CocoImage] = {}
     for entry in values["images"]:
         where = f"{title} image {entry.get('id')}"
-        if (image := _image(root, folder, part, entry)) is None:
+        if (image := image_entry(root, folder, part, entry)) is None:
             problems.add(where, f"file_name {entry.get('file_name')!r} is no file in {folder.name}/")
         elif entry["id"] in images:
             problems.add(where, "this image id occurs twice")
@@ -147,12 +171,14 @@ def _read_part(
     return list(images.values())
 
 
-def _image_folder(root: Path, file: Path, part: str) -> Path:
+def image_folder(root: Path, file: Path, part: str) -> Path:
+    """Where the images of an annotation file are."""
     own = file.stem.rpartition("_")[2]  # instances_train2017 -> train2017
     return next((root / name for name in (own, part, "images") if (root / name).is_dir()), root)
 
 
-def _image(root: Path, folder: Path, part: str, entry: dict[str, Any]) -> CocoImage | None:
+def image_entry(root: Path, folder: Path, part: str, entry: dict[str, Any]) -> CocoImage | None:
+    """An entry of ``images``; None where its file is missing or outside of the data."""
     name = entry.get("file_name")
     if "id" not in entry or not isinstance(name, str):
         return None

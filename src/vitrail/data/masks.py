@@ -1,4 +1,4 @@
-"""Images with a class for every pixel: folders of images and of masks.
+"""Images with a class for every pixel: folders of images and of masks, or COCO's JSON (:mod:`.coco_masks`).
 
 Layout: ``train/images/a.jpg`` with ``train/masks/a.png``, the same for ``val`` and ``test``; or ``images/`` and
 ``masks/`` alone, from which a validation part is cut. Masks are 8-bit PNG files (grey or palette) whose values are
@@ -9,9 +9,10 @@ occur are the classes. Value 255, and classes called unlabelled, void or ignore,
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,6 +27,7 @@ from vitrail.core.errors import DataError
 from vitrail.core.types import Preprocessing
 from vitrail.data.annotations import Problems, as_splits, image_size_of
 from vitrail.data.check import check_files
+from vitrail.data.coco_masks import IGNORE, MaskPair, coco_kind, coco_pairs
 from vitrail.data.letterbox import Letterbox
 from vitrail.data.listing import PART_NAMES, image_files, is_visible_folder
 from vitrail.data.load import DataConfig
@@ -33,24 +35,28 @@ from vitrail.data.samples import Samples, Transform
 from vitrail.data.splits import DataSplits
 from vitrail.data.transforms import AugmentConfig, colour_jitter, interpolation_mode
 
-IGNORE = 255
-"""What masks have where nothing is learnt or measured."""
-
 IGNORED_NAMES = frozenset({"unlabelled", "unlabeled", "void", "ignore", "ignored"})
 MASK_FOLDERS = ("masks", "labels")
-REMEDY = "give images/ and masks/ (or the same inside train/, val/ and test/), with a PNG mask for every image"
+REMEDY = (
+    "give images/ and masks/ (or the same inside train/, val/ and test/), with a PNG mask for every image, or COCO JSON"
+)
 
 
 class MaskSet(Samples):
     """Images with masks.
 
     Attributes:
-        masks: for each image, its mask's file.
+        masks: for each image, what reads its mask.
         table: (256,) uint8, from a value in the files to a class index, or to :data:`IGNORE`.
     """
 
     def __init__(
-        self, names: Sequence[str], sources: Sequence[Path], masks: Sequence[Path], table: Tensor, **settings: Any
+        self,
+        names: Sequence[str],
+        sources: Sequence[Path],
+        masks: Sequence[Callable[[], np.ndarray]],
+        table: Tensor,
+        **settings: Any,
     ) -> None:
         super().__init__(names, sources, **settings)
         self.masks = list(masks)
@@ -58,7 +64,7 @@ class MaskSet(Samples):
 
     def target(self, index: int) -> Tensor:
         """Class indices (h, w), uint8."""
-        return self.table[torch.from_numpy(read_mask(self.masks[index])).long()]
+        return self.table[torch.from_numpy(self.masks[index]()).long()]
 
     def fit(self, image: Tensor, target: Tensor, preprocessing: Preprocessing) -> tuple[Tensor, Tensor]:
         """The whole picture in a frame; the frame's rest is ignored."""
@@ -126,14 +132,6 @@ def read_mask(path: Path) -> np.ndarray:
         raise DataError(f"{path} is no readable mask ({str(error).splitlines()[0]}); write it again") from error
 
 
-@dataclass(frozen=True)
-class _Pair:
-    name: str
-    image: Path
-    mask: Path
-    part: str
-
-
 def load_masks(config: DataConfig, *, progress: bool = False) -> DataSplits[MaskSet]:
     """Find, check and split images and masks.
 
@@ -146,14 +144,17 @@ def load_masks(config: DataConfig, *, progress: bool = False) -> DataSplits[Mask
         raise DataError(f"data folder {config.path} does not exist; {REMEDY}")
     root = root.resolve()
     problems = Problems(config)
-    pairs = _find_pairs(root, problems)
+    kind = coco_kind(root)
+    named, pairs = (None, _find_pairs(root, problems)) if kind is None else coco_pairs(root, kind, problems)
     if not pairs:
         raise DataError(f"{root} has no images with masks; {REMEDY}")
     checks = check_files(root, [pair.name for pair in pairs], max_pixels=config.max_pixels, progress=progress)
     problems.check_images([pair.name for pair in pairs], checks)
     with ThreadPoolExecutor() as pool:
         looks = dict(zip((pair.name for pair in pairs), pool.map(_look, pairs), strict=True))
-    names = _class_names(root, [look for look in looks.values() if not isinstance(look, str)])
+    if named is None:
+        named = _class_names(root, [look for look in looks.values() if not isinstance(look, str)])
+    names = named
     classes, table = _number(root, names, config.ignore_classes)
     _check_values(pairs, looks, names, problems)
     good = [pair for pair in pairs if pair.name not in problems.names]
@@ -161,7 +162,7 @@ def load_masks(config: DataConfig, *, progress: bool = False) -> DataSplits[Mask
     everything = MaskSet(
         [pair.name for pair in good],
         [pair.image for pair in good],
-        [pair.mask for pair in good],
+        [pair.read for pair in good],
         table,
         max_pixels=config.max_pixels,
     )
@@ -179,13 +180,13 @@ def load_masks(config: DataConfig, *, progress: bool = False) -> DataSplits[Mask
     )
 
 
-def _find_pairs(root: Path, problems: Problems) -> list[_Pair]:
+def _find_pairs(root: Path, problems: Problems) -> list[MaskPair]:
     folders = [
         (entry, PART_NAMES[entry.name.lower()])
         for entry in sorted(root.iterdir())
         if is_visible_folder(entry) and entry.name.lower() in PART_NAMES
     ]
-    pairs: list[_Pair] = []
+    pairs: list[MaskPair] = []
     for folder, part in folders or [(root, "")]:
         where = next((folder / name for name in MASK_FOLDERS if (folder / name).is_dir()), None)
         if where is None or not (folder / "images").is_dir():
@@ -194,12 +195,16 @@ def _find_pairs(root: Path, problems: Problems) -> list[_Pair]:
         for path in image_files(folder / "images", root):
             name = path.relative_to(root).as_posix()
             if path.stem in masks:
-                pairs.append(_Pair(name, path, masks.pop(path.stem), part))
+                pairs.append(_pair(name, path, masks.pop(path.stem), part))
             else:
                 problems.add(name, f"there is no mask {where.relative_to(root).as_posix()}/{path.stem}.png")
         for path in masks.values():
             problems.add(path.relative_to(root).as_posix(), "there is no image for this mask")
     return pairs
+
+
+def _pair(name: str, image: Path, mask: Path, part: str) -> MaskPair:
+    return MaskPair(name, image, mask.name, partial(read_mask, mask), part)
 
 
 @dataclass(frozen=True)
@@ -208,23 +213,23 @@ class _Look:
     digest: str
 
 
-def _look(pair: _Pair) -> _Look | str:
+def _look(pair: MaskPair) -> _Look | str:
     """What a mask has, or what is wrong with it."""
     try:
-        mask = read_mask(pair.mask)
+        mask = pair.read()
         size = image_size_of(pair.image)
     except DataError as error:
         return str(error)
     if size is not None and mask.shape != size:
         return (
-            f"{pair.mask.name} is {mask.shape[1]}x{mask.shape[0]} pixels, but the image is {size[1]}x{size[0]}; "
+            f"{pair.title} is {mask.shape[1]}x{mask.shape[0]} pixels, but the image is {size[1]}x{size[0]}; "
             f"masks have the size of their images"
         )
     return _Look(frozenset(np.unique(mask).tolist()), hashlib.sha256(mask.tobytes()).hexdigest())
 
 
 def _check_values(
-    pairs: Sequence[_Pair], looks: dict[str, _Look | str], names: dict[int, str], problems: Problems
+    pairs: Sequence[MaskPair], looks: dict[str, _Look | str], names: dict[int, str], problems: Problems
 ) -> None:
     for pair in pairs:
         look = looks[pair.name]
@@ -232,7 +237,7 @@ def _check_values(
             problems.add(pair.name, look)
         elif unknown := sorted(look.values - names.keys() - {IGNORE}):
             values = ", ".join(map(str, unknown[:5]))
-            problems.add(pair.name, f"{pair.mask.name} has values that are no class: {values}")
+            problems.add(pair.name, f"{pair.title} has values that are no class: {values}")
 
 
 def _class_names(root: Path, looks: Sequence[_Look]) -> dict[int, str]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 class PoseOptions:
     """
     Attributes:
+        decoder: "classic", transposed convolutions; or "simple", enlargement and one convolution (ViTPose, Xu et al.,
+            NeurIPS 2022, arXiv:2204.12484).
         width: channels of the transposed convolutions.
         stride: pixels of the image for one of the heat maps; a backbone of stride 32 needs three transposed
             convolutions for 4, one of stride 16 two.
@@ -36,6 +38,7 @@ class PoseOptions:
         threshold: least score of a keypoint that is drawn.
     """
 
+    decoder: Literal["classic", "simple"] = "classic"
     width: int = 128
     stride: int = 4
     sigma: float = 1.5
@@ -63,7 +66,8 @@ class Keypoint:
 
 class PoseTask(Task):
     """Top-down heat maps (Simple Baselines, Xiao et al., ECCV 2018, arXiv:1804.06208), the decoder that ViTAEv2 is
-    published with on AP-10K and ViTPose calls the classic one.
+    published with on AP-10K: three transposed convolutions at stride 32. At stride 16 these are two, which ViTPose
+    calls the classic decoder; its simple one is there too.
 
     An image shows one object; ``forward`` gives (b, keypoints, h / stride, w / stride).
 
@@ -98,10 +102,17 @@ class PoseTask(Task):
         self.options = options or PoseOptions()
         self.skeleton = tuple(skeleton)
         self.level = choose_levels(backbone.feature_info)[-1]
-        info, width = backbone.feature_info[self.level], self.options.width
+        info = backbone.feature_info[self.level]
         count = max(round(math.log2(info.stride / self.options.stride)), 0)
-        channels = [info.channels] + [width] * count
-        self.head = nn.Sequential(
+        self.head = self._make_head(info.channels, count)
+
+    def _make_head(self, width: int, count: int) -> nn.Sequential:
+        """``count`` doublings of the map."""
+        if self.options.decoder == "simple":
+            larger = nn.Upsample(scale_factor=2**count, mode="bilinear") if count else nn.Identity()
+            return nn.Sequential(nn.ReLU(), larger, nn.Conv2d(width, len(self.classes), 3, padding=1))
+        channels = [width] + [self.options.width] * count
+        return nn.Sequential(
             *(_enlarge(before, after) for before, after in pairwise(channels)),
             nn.Conv2d(channels[-1], len(self.classes), 1),
         )
