@@ -52,9 +52,14 @@ def run_candidates(run: Run, runtimes: Sequence[str]) -> list[Candidate]:
             candidates += [Candidate(runtime=runtime, variant=v, source=file, file=file) for v, file in files.items()]
         else:
             candidates.append(Candidate(runtime=runtime, variant="float", source=run.folder, file=run.weights))
+    return [replace(candidate, image_shape=input_shape(run)) for candidate in candidates]
+
+
+def input_shape(run: Run) -> tuple[int, int, int]:
+    """(c, h, w) of what the run's files take; for nearly all tasks, an image."""
     description = run.read()
     channels, height, width = description.get("input_shape") or (3, *description["preprocessing"]["image_size"])
-    return [replace(candidate, image_shape=(channels, height, width)) for candidate in candidates]
+    return channels, height, width
 
 
 def onnx_variants(run: Run) -> list[str]:

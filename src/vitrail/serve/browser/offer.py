@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from vitrail.bench import onnx_variants, open_session
+from vitrail.bench.candidates import input_shape
 from vitrail.bench.session import Images
 from vitrail.core.errors import BenchError
 from vitrail.core.files import file_hash, read_json
@@ -108,8 +109,8 @@ def read_offers(runs: Sequence[Run], batch_size: int, seed: int) -> list[Offer]:
 
 def _offer(run: Run, run_name: str, variant: str, label: str, batch_size: int, seed: int) -> Offer:
     path = run.onnx(variant)
-    height, width = run.read()["preprocessing"]["image_size"]
-    images: Images = np.random.default_rng(seed).standard_normal((batch_size, 3, height, width), dtype=np.float32)
+    shape = (batch_size, *input_shape(run))
+    images: Images = np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
     answer = open_session(path, "onnxruntime")(images)
     return Offer(
         id=file_hash(path),
@@ -119,7 +120,7 @@ def _offer(run: Run, run_name: str, variant: str, label: str, batch_size: int, s
         label=label,
         path=path,
         stamp=_stamp(path),
-        shape=(batch_size, 3, height, width),
+        shape=shape,
         images=images.astype("<f4").tobytes(),
         answer=answer.astype("<f4").tobytes(),
         quality=_quality(run, variant),
