@@ -63,7 +63,7 @@ def test_generation_goes_through_the_verbs(tmp_path: Path, capsys: Capture) -> N
     assert [row["failure"] for row in rows if row["variant"] == "float"] == [None, None]
     assert main(["report", run]) == 0
     page_text = (tmp_path / "run" / "report.html").read_text()
-    for text in ("Fréchet distance", "precision", "recall"):
+    for text in ("Fréchet distance", "precision", "recall", "made picture 1"):
         assert text in page_text
 
 

@@ -16,7 +16,7 @@ from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
 from vitrail.export.onnx_file import onnx_bytes
 from vitrail.models import create_model
-from vitrail.models.maxvit_gan import create_generator
+from vitrail.models.maxvit_gan import GeneratorConfig, MaxViTGenerator, as_pixels, create_generator
 from vitrail.tasks import create_task
 from vitrail.tasks.generation import GenerationOptions, GenerationTask
 from vitrail.tasks.picture_metric import compare_features, find_extractor, share_inside
@@ -90,10 +90,12 @@ def test_it_comes_back_from_its_description() -> None:
     assert task.num_labels == 2
 
 
+@pytest.mark.slow  # the verbs' test exports an unconditional one
 def test_files_of_it_repeat_it() -> None:
     import onnxruntime
 
-    task = make(("cat", "dog"), conditional=True)
+    small = GeneratorConfig(embed_dims=(8,), depths=(1,), num_classes=2, latent_dim=4, memory_dim=8, head_dim=8)
+    task = GenerationTask(MaxViTGenerator(small), ("cat", "dog"), GenerationOptions(conditional=True)).eval()
     latents = task.inputs(PREPROCESSING.normalize(pictures(3)))
     session = onnxruntime.InferenceSession(onnx_bytes(task, latents, {}, None), providers=["CPUExecutionProvider"])
     (given,) = session.run(["pictures"], {"image": latents.numpy()})
@@ -175,8 +177,6 @@ def test_metrics_over_batches_are_those_of_all() -> None:
         metrics.update(outputs[-1], {"image": part})
     values = metrics.compute()
     extract = find_extractor("random")
-    from vitrail.models.maxvit_gan import as_pixels
-
     wanted = compare_features(extract(images).clone(), extract(as_pixels(torch.cat(outputs))).clone())
     assert all(float(values[name]) == pytest.approx(float(wanted[name]), rel=1e-3, abs=1e-5) for name in wanted)
     assert not metrics.state_dict(), "the network is no part of a checkpoint"

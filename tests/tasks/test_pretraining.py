@@ -241,6 +241,7 @@ def test_metrics_are_the_loss() -> None:
     assert float(metrics.compute()["masked_loss"]) == pytest.approx(sum(losses) / 4, rel=1e-5)
 
 
+@pytest.mark.slow  # the verbs' test exports one of the two
 @pytest.mark.parametrize("objective", ["mpp", "mae"])
 def test_files_of_it_repeat_it(objective: str) -> None:
     import onnxruntime

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from vitrail.core.errors import TrainingError
+from vitrail.core.errors import ConfigError, TrainingError
 from vitrail.core.types import Batch, Preprocessing
 from vitrail.data import DataConfig
 from vitrail.models import discriminator, maxvit_gan
@@ -109,6 +110,14 @@ def test_r1_is_added_every_few_steps_and_as_heavy(config: TrainConfig, monkeypat
     assert losses == [31, 1, 1, 31, 1], "weight 2, three times, every third step"
 
 
+def test_several_devices_are_refused(config: TrainConfig) -> None:
+    task = GenerationTask(maxvit_gan.create_generator("maxvit_gan_test_16"), (), typed_options())
+    module = AdversarialModule(task, replace(config, options={}), Preprocessing())
+    module._trainer = SimpleNamespace(world_size=2)  # type: ignore[assignment]
+    with pytest.raises(ConfigError, match="2 devices: an adversarial task is trained on one"):
+        module.on_fit_start()
+
+
 def typed_options(**values: Any) -> Any:
     return GenerationTask.Options(opponent_width=1 / 64, **values)
 
@@ -159,6 +168,7 @@ def best_checkpoint_of(folder: Path) -> Path:
     return best_checkpoint(Run(folder))
 
 
+@pytest.mark.slow
 def test_generation_learns_how_light_its_classes_are(config: TrainConfig, tmp_path: Path) -> None:
     options = {"opponent_width": 1 / 32, "conditional": True, "r1_weight": 0.1}
     run = train(
