@@ -86,7 +86,7 @@ def test_segmentation_learns_and_shows_what_it_learnt(scenes: Path, tmp_path: Pa
 
 @pytest.fixture(scope="module")
 def boxes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A red box on grey, with its corners as keypoints."""
+    """A red box on grey, with its sides as keypoints, and its mask."""
     folder = tmp_path_factory.mktemp("boxes")
     random = np.random.default_rng(0)
     (folder / "annotations").mkdir()
@@ -100,7 +100,9 @@ def boxes(tmp_path_factory: pytest.TempPathFactory) -> Path:
             pixels[top : top + 16, left : left + 16] = [220, 20, 20]
             Image.fromarray(pixels).save(folder / part / f"{i}.png")
             keypoints = [left + 1, top + 8, 2, left + 15, top + 8, 2]
+            corners = [left, top, left + 16, top, left + 16, top + 16, left, top + 16]
             box = {"bbox": [left, top, 16, 16], "area": 256, "iscrowd": 0, "keypoints": keypoints}
+            box["segmentation"] = [corners]
             values["images"].append({"id": i, "file_name": f"{i}.png", "height": 40, "width": 40})
             values["annotations"].append({"id": i, "image_id": i, "category_id": 1} | box)
         (folder / "annotations" / f"{part}.json").write_text(json.dumps(values))
@@ -109,7 +111,11 @@ def boxes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     ("task", "score", "answers", "per_class"),
-    [("detection", "map", "objects", "ap"), ("pose", "pck", "keypoints", "pck")],
+    [
+        ("detection", "map", "objects", "ap"),
+        ("instances", "mask_map", "objects", "ap"),
+        ("pose", "pck", "keypoints", "pck"),
+    ],
 )
 def test_boxes_and_keypoints_through_the_verbs(
     task: str, score: str, answers: str, per_class: str, boxes: Path, tmp_path: Path, capsys: Capture
