@@ -55,7 +55,7 @@ class Rating:
 
     Attributes:
         score: the mean.
-        deviation: of single votes from it.
+        deviation: of single votes from it; of a model that was trained on means alone, only how unsure it is.
         distribution: share of the votes for each score of the scale; empty where it is not known.
     """
 
