@@ -1,6 +1,6 @@
 """Are MACs or parameters a proxy of latency? Time variants of all families side by side, and rank them both ways.
 
-    python benchmarks/latency.py                                             # about half an hour, 10 GB of memory
+    python benchmarks/latency.py                                             # half an hour of a busy core
     python benchmarks/latency.py --runtimes torch --rounds 5 --models vit_tiny_patch16 edgevit_xxs mobilevit_xs
 
 Writes docs/results/latency.json, .md and .svg (--name for others). One image at the variant's own size, one thread,

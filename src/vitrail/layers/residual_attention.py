@@ -173,7 +173,9 @@ class PooledResidualAttention(nn.Module):
     def forward(
         self, x: Float[Tensor, "b h w c"], carried: CarriedLogits | None, alpha: Tensor | float, carry: bool = True
     ) -> tuple[Float[Tensor, "b hq wq d"], CarriedLogits | None]:
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(3, 0, 4, 5, 1, 2).unbind(0)
+        # Never more than five dimensions, here and below: Core ML has no more.
+        qkv = self.qkv(x).flatten(1, 2).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 4, 1)
+        q, k, v = (part.unflatten(-1, x.shape[1:3]) for part in qkv.unbind(0))
         q, query_grid = _pool(q, self.pool_q, self.norm_q)
         k, key_grid = _pool(k, self.pool_k, self.norm_k)
         v, _ = _pool(v, self.pool_v, self.norm_v)
@@ -189,10 +191,11 @@ class PooledResidualAttention(nn.Module):
         """q.R_h[row distance] + q.R_w[column distance], of the unscaled queries."""
         r_h = self.rel_pos_h[pooled_distance_index(query_grid[0], key_grid[0], q.device)]
         r_w = self.rel_pos_w[pooled_distance_index(query_grid[1], key_grid[1], q.device)]
-        q = q.unflatten(2, query_grid)
-        rows = torch.einsum("bnhwc,hkc->bnhwk", q, r_h)
-        columns = torch.einsum("bnhwc,wkc->bnhwk", q, r_w)
-        return (rows.unsqueeze(-1) + columns.unsqueeze(-2)).flatten(4, 5).flatten(2, 3)
+        maps = q.flatten(0, 1).unflatten(1, query_grid)
+        rows = torch.einsum("nhwc,hkc->nhwk", maps, r_h)
+        columns = torch.einsum("nhwc,wkc->nhwk", maps, r_w)
+        bias = (rows.unsqueeze(-1) + columns.unsqueeze(-2)).flatten(3, 4).flatten(1, 2)
+        return bias.unflatten(0, (-1, q.shape[1]))
 
 
 def _pooling(head_dim: int, stride: int) -> tuple[nn.Module, nn.Module]:
@@ -237,16 +240,17 @@ def resize_logits(
 
 
 def _resize_axis(values: Tensor, axis: int, old: Grid, new: Grid) -> Tensor:
-    values = values.unflatten(axis, old)
-    for side in (axis, axis + 1):
-        had, wanted = values.shape[side], new[side - axis]
+    before = values.shape[1:axis]
+    values = values.flatten(0, axis - 1).unflatten(1, old)
+    for side in (1, 2):
+        had, wanted = values.shape[side], new[side - 1]
         if had > wanted:
             values = values.unflatten(side, (wanted, had // wanted)).mean(side + 1)
         elif had < wanted:
             repeats = [-1] * (values.ndim + 1)
             repeats[side + 1] = wanted // had
             values = values.unsqueeze(side + 1).expand(repeats).flatten(side, side + 1)
-    return values.flatten(axis, axis + 1)
+    return values.flatten(1, 2).unflatten(0, (-1, *before))
 
 
 def resize_rel_pos(table: Float[Tensor, "m d"], new_length: int) -> Float[Tensor, "n d"]:
