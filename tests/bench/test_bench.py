@@ -27,7 +27,10 @@ from vitrail.bench import (
     read_results,
 )
 from vitrail.bench.candidates import onnx_variants, run_candidates
+from vitrail.bench.comparison import _with_ratios, _with_timings
+from vitrail.bench.conditions import Conditions
 from vitrail.bench.energy import EnergyWindow
+from vitrail.bench.protocol import Timings
 from vitrail.core.errors import BenchError, ConfigError, UnknownNameError
 from vitrail.core.run import Run
 
@@ -49,12 +52,25 @@ def test_rows_have_figures_and_ratios(onnx_file):
     assert eager.latency_ratio == eager.cpu_ratio == 1.0  # the baseline, although it is not the first
     assert ort.latency_ratio == pytest.approx(ort.latency_ms_median / eager.latency_ms_median)
     assert 0 < ort.latency_ms_min <= ort.latency_ms_median <= ort.latency_ms_p90 <= ort.latency_ms_p99
-    assert ort.cpu_ms_median > 0
+    assert 0 < ort.cpu_ms_p10 <= ort.cpu_ms_median
+    assert ort.cpu_ratio == pytest.approx(ort.cpu_ms_p10 / eager.cpu_ms_p10)
     assert ort.load_ms > 0
     assert (ort.num_runs, ort.batch_size, ort.image_size, ort.threads) == (3, 2, (8, 6), 1)
     assert (ort.file, ort.size_bytes) == ("model.onnx", onnx_file.stat().st_size)
     assert ort.peak_memory_mb is None
     assert ort.failure is None
+
+
+def test_what_others_lengthen_does_not_move_the_ratio():
+    """Two candidates, one of which others disturbed in most of its runs: a median would say 2 instead of 1."""
+    row = BenchResult(name="torch float", runtime="torch", variant="float")
+    quiet = _with_timings(row, Timings(wall=(1.0,) * 10, cpu=(1.0,) * 10), Conditions())
+    busy = Timings(wall=(2.0,) * 6 + (1.0,) * 4, cpu=(2.0,) * 6 + (1.0,) * 4)
+    busy_row = _with_timings(replace(row, name="openvino float", runtime="openvino"), busy, Conditions())
+    candidates = [Candidate(runtime=r, variant="float", source=Net()) for r in ("torch", "openvino")]
+    other = _with_ratios(list(zip(candidates, [quiet, busy_row], strict=True)), "")[1]
+    assert (other.cpu_ms_median, other.cpu_ms_p10) == (2000, 1000)
+    assert (other.cpu_ratio, other.latency_ratio) == (1, 2)
 
 
 def test_a_failing_candidate_is_a_row_with_its_reason(onnx_file, tmp_path):

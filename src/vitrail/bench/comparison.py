@@ -216,6 +216,7 @@ def _with_timings(result: BenchResult, timing: Timings, conditions: Conditions) 
         latency_ms_p99=percentile(timing.wall, 0.99) * 1e3,
         latency_ms_min=min(timing.wall) * 1e3,
         cpu_ms_median=cpu * 1e3,
+        cpu_ms_p10=percentile(timing.cpu, 0.1) * 1e3,
         contended=is_contended(wall, cpu, result.threads),
         drift=drift,
         warnings=warnings_of(conditions, drift, len(timing.wall)),
@@ -253,7 +254,7 @@ def _with_ratios(rows: Sequence[tuple[Candidate, BenchResult]], named: str) -> l
                 result,
                 baseline=label,
                 latency_ratio=_ratio(result.latency_ms_median, base.latency_ms_median),
-                cpu_ratio=_ratio(result.cpu_ms_median, base.cpu_ms_median),
+                cpu_ratio=_ratio(result.cpu_ms_p10, base.cpu_ms_p10),
             )
         )
     return results

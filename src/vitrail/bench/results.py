@@ -30,10 +30,11 @@ class BenchResult:
         options: what the runtime was set to beyond its defaults.
         num_runs: timed runs.
         latency_ms_median, latency_ms_p90, latency_ms_p99, latency_ms_min: wall time of a run.
-        cpu_ms_median: processor time of a run, all threads together.
+        cpu_ms_median, cpu_ms_p10: processor time of a run, all threads together.
         baseline: what ratios are taken to: "NAME", or "RUN/NAME" where several runs were measured.
-        latency_ratio, cpu_ratio: median over the baseline's median of the same measurement; below 1 is faster. A busy
-            machine interrupts long runs more often than short ones: ``cpu_ratio`` is the one to trust there.
+        latency_ratio: median over the baseline's median of the same measurement; below 1 is faster.
+        cpu_ratio: the same of the 10th percentiles of processor time, the one to trust on a busy machine: others that
+            share caches and memory only ever lengthen a run, and lengthen some models more than others.
         contended: wall and processor time disagree, so other programs disturbed the measurement.
         drift: processor time of the last quarter of runs over that of the first (wall time on other devices).
         warnings: what else disturbed it, in sentences.
@@ -63,6 +64,7 @@ class BenchResult:
     latency_ms_p99: float | None = None
     latency_ms_min: float | None = None
     cpu_ms_median: float | None = None
+    cpu_ms_p10: float | None = None
     baseline: str = ""
     latency_ratio: float | None = None
     cpu_ratio: float | None = None
