@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import Tensor
@@ -10,7 +12,7 @@ from vitrail.core.errors import QuantizationError
 from vitrail.quantization import observe_channels
 from vitrail.quantization.config import QuantizationConfig
 from vitrail.quantization.plan import Rounded
-from vitrail.quantization.rounding import Moments, Rows, best_rounding, ridge_target, second_order_codes
+from vitrail.quantization.rounding import Moments, Rows, _rows, best_rounding, ridge_target, second_order_codes
 
 generator = torch.Generator().manual_seed(0)
 MIXING = torch.randn(48, 48, generator=generator)
@@ -110,3 +112,12 @@ def test_codes_survive_the_plan_and_damage_is_refused() -> None:
         rounded.codes(nearest[:, :4])
     with pytest.raises(QuantizationError, match="damaged"):
         Rounded(steps="!!").codes(nearest)
+
+
+def test_where_nothing_is_felt_all_rows_count_alike() -> None:
+    """A level of a detector none of whose proposals was chosen: weights of zero would divide by zero."""
+    site, x = SimpleNamespace(rows=lambda rows: rows), [inputs(6), inputs(6)]
+    unfelt = _rows(site, x, x, torch.zeros(12))  # type: ignore[arg-type]
+    assert [batch.weight.tolist() for batch in unfelt] == [[1.0] * 6] * 2
+    felt = _rows(site, x, x, torch.arange(12.0))  # type: ignore[arg-type]
+    assert felt[1].weight[0] > felt[0].weight[0] > 0

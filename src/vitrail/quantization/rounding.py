@@ -222,7 +222,7 @@ def _rows(site: Site, exact: list[Tensor], quantized: list[Tensor], felt: Tensor
         rows, other = site.rows(x), site.rows(z)
         step = max(-(-len(rows) // ROWS), 1)
         weight = torch.ones(len(rows))
-        if felt is not None:
+        if felt is not None and felt.mean() > 0:  # a level none of whose proposals was chosen is felt nowhere
             weight = felt[start : start + len(rows)] + FLOOR * felt.mean()
         start += len(rows)
         batches.append(Rows(rows[::step], other[::step], weight[::step]))
