@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,11 @@ METHODS: dict[str, dict[str, Any]] = {
     "as FQ-ViT": PLAIN | {"observer": "min_max", "softmax": "log2"},
     "as RepQ-ViT": PLAIN | {"observer": "percentile", "smoothing": "repq", "softmax": "log_sqrt2"},
     "as ERQ": PLAIN | {"observer": "mse", "softmax": "log_sqrt2", "rounding": "second_order", "correction": "ridge"},
+    "as TSPTQ-ViT": PLAIN | {"softmax": "two_scale", "act": "two_scale", "search_ratio": False, "channels": "outlier"},
     "SQ-b": PLAIN | {"smoothing": "sq_b"},
     "SQ-b, OPT-m (mptq)": {"preset": "mptq"},
     "fast": {"preset": "fast"},
+    "best without reconstruction": {"preset": "best", "reconstruction": "none"},
     "best": {"preset": "best"},
 }
 BITS: dict[str, dict[str, Any]] = {
@@ -112,6 +115,7 @@ def main() -> None:
     parser.add_argument("--bits", nargs="+", choices=list(BITS), default=list(BITS))
     parser.add_argument("--seeds", type=int, default=3, help="draws of calibration images")
     parser.add_argument("--calibration", type=int, default=64, help="calibration images a draw")
+    parser.add_argument("--test", type=int, help="test images, the first ones; all by default")
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.rows.parent.mkdir(parents=True, exist_ok=True)
@@ -120,6 +124,7 @@ def main() -> None:
     known = {tuple(json.loads(line)[key] for key in ("model", "method", "bits", "seed")) for line in lines}
     for name in options.models:
         subject = load_subject(name, options.data, options.runs)
+        subject = replace(subject, test=subject.test[: options.test], labels=subject.labels[: options.test])
         with torch.inference_mode():
             reference = subject.logits(lambda batch: subject.model(torch.from_numpy(batch)).numpy())  # noqa: B023
         for seed in range(options.seeds):

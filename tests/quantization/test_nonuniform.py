@@ -8,11 +8,22 @@ import math
 import pytest
 import torch
 from hypothesis import given, strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from vitrail.core.errors import QuantizationError
-from vitrail.quantization import GroupQuantizer, LogQuantizer, Quantizer, TwoScaleQuantizer, observe_channels
+from vitrail.quantization import (
+    GroupQuantizer,
+    LogQuantizer,
+    OutlierQuantizer,
+    QuantizationConfig,
+    Quantizer,
+    TwoScaleQuantizer,
+    observe_channels,
+    observe_tensor,
+    quantize,
+)
 from vitrail.quantization.nonuniform import FakeQuantize, as_groups, quantizer_from_dict
+from vitrail.quantization.regions import with_outliers
 
 probabilities = st.lists(st.floats(0, 1, width=32), min_size=2, max_size=40).map(torch.tensor)
 activations = st.lists(st.floats(-2, 50, width=32), min_size=2, max_size=40).map(torch.tensor)
@@ -93,6 +104,11 @@ def test_groups_have_scales_of_their_own() -> None:
         LogQuantizer(bit_width=4, base=2**0.5, maximum=0.9),
         TwoScaleQuantizer(bit_width=4, regions="sign", fine_scale=0.1, ratio_exponent=2, signed=True),
         observe_channels(torch.randn(3, 8), 0, bit_width=5),
+        OutlierQuantizer(
+            inner=observe_tensor(torch.randn(64), bit_width=4, signed=False, symmetric=False),
+            outliers=(1, 5),
+            ratio_exponent=3,
+        ),
         GroupQuantizer(group_size=4, channels=3, inner=observe_channels(torch.randn(6, 4), 0, bit_width=3)),
     ],
 )
@@ -127,3 +143,39 @@ def test_damaged_quantisers_are_refused(values: dict[str, object], message: str)
 def test_a_group_of_one_is_refused() -> None:
     with pytest.raises(QuantizationError, match="group_size=1 is below 2"):
         as_groups(torch.randn(2, 4), 1)
+
+
+def test_outlying_channels_have_larger_steps() -> None:
+    inner = observe_tensor(torch.tensor([0.0, 15.0]), bit_width=4, signed=False, symmetric=False, observer="min_max")
+    quantizer = OutlierQuantizer(inner=inner, outliers=(2,), ratio_exponent=2)
+    x = torch.tensor([[3.2, 40.0, 40.0], [0.4, 1.0, 33.0]])
+    torch.testing.assert_close(quantizer.fake_quantize(x), torch.tensor([[3.0, 15.0, 40.0], [0.0, 1.0, 32.0]]))
+    with pytest.raises(QuantizationError, match="channel 2 of 2"):
+        quantizer.fake_quantize(x[:, :2])
+
+
+def test_outlying_channels_are_found() -> None:
+    x = torch.randn(256, 16, generator=torch.Generator().manual_seed(0))
+    one = observe_tensor(x, bit_width=4, signed=False, symmetric=False)
+    x[:, 3] *= 12
+    uniform = observe_tensor(x, bit_width=4, signed=False, symmetric=False)
+    found = with_outliers(uniform, x, observer="mse", importance=None)
+    assert isinstance(found, OutlierQuantizer)
+    assert found.outliers == (3,)
+    error, old = ((q.fake_quantize(x) - x)[:, :3].square().mean() for q in (found, uniform))
+    assert error < 0.1 * old
+    even = torch.randn(256, 16, generator=torch.Generator().manual_seed(1)).clamp(-2, 2)
+    assert with_outliers(one, even, observer="mse", importance=None).bit_width == 4
+
+
+def test_a_plan_with_outlying_channels_rebuilds_its_model(vit: nn.Module, images: Tensor) -> None:
+    config = QuantizationConfig(
+        preset="mptq", smoothing="none", channels="outlier", weight_bits=4, activation_bits=4, keep_float=()
+    )
+    quantized = quantize(vit, images, config=config)
+    outlying = [name for name, codes in quantized.plan.operands.items() if isinstance(codes, OutlierQuantizer)]
+    assert outlying
+    assert set(outlying) <= set(quantized.plan.simulated)
+    plan = type(quantized.plan).from_dict(json.loads(json.dumps(quantized.plan.to_dict())))
+    with torch.inference_mode():
+        torch.testing.assert_close(quantize(vit, images, plan=plan)(images), quantized(images))

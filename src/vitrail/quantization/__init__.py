@@ -2,7 +2,7 @@
 
 from vitrail.quantization.config import PRESETS, QuantizationConfig
 from vitrail.quantization.graph import capture
-from vitrail.quantization.nonuniform import GroupQuantizer, LogQuantizer, Quantizer, TwoScaleQuantizer
+from vitrail.quantization.nonuniform import GroupQuantizer, LogQuantizer, OutlierQuantizer, Quantizer, TwoScaleQuantizer
 from vitrail.quantization.observers import OBSERVERS, observe_channels, observe_tensor
 from vitrail.quantization.plan import QuantizationPlan
 from vitrail.quantization.quantize import QuantizedModel, quantize
@@ -13,6 +13,7 @@ __all__ = [
     "PRESETS",
     "GroupQuantizer",
     "LogQuantizer",
+    "OutlierQuantizer",
     "QuantizationConfig",
     "QuantizationPlan",
     "QuantizedModel",

@@ -113,7 +113,7 @@ class _Recorder(fx.Interpreter):
         with torch.set_grad_enabled(gradients):
             output = self.run(batch.detach().clone().requires_grad_(gradients))
             if gradients:
-                _objective(output, self.generator).backward()
+                objective(output, self.generator).backward()
         for name, site, chosen, result in self.outputs:
             gradient = torch.zeros_like(result) if result.grad is None else result.grad
             if gradients:
@@ -191,7 +191,7 @@ class _Recorder(fx.Interpreter):
         return joined
 
 
-def _objective(output: Tensor, generator: torch.Generator) -> Tensor:
+def objective(output: Tensor, generator: torch.Generator) -> Tensor:
     """A scalar whose gradients' squares weigh errors, summed over the images."""
     if output.ndim == 2 and output.shape[1] > 1:
         drawn = torch.multinomial(output.detach().float().softmax(-1), 1, generator=generator)[:, 0]

@@ -8,11 +8,12 @@ from typing import Any
 from vitrail.core.errors import QuantizationError
 from vitrail.quantization.observers import OBSERVERS
 from vitrail.quantization.quantizers import MAX_BITS, MIN_BITS
-from vitrail.quantization.regions import ACT_CODES, SOFTMAX_CODES
+from vitrail.quantization.regions import ACT_CODES, CHANNEL_CODES, SOFTMAX_CODES
 from vitrail.quantization.smoothing import SMOOTHINGS
 
 ROUNDINGS = ("nearest", "second_order")
 CORRECTIONS = ("none", "bias", "ridge")
+RECONSTRUCTIONS = ("none", "blocks")
 ALLOCATIONS = ("greedy", "exact")
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -21,32 +22,40 @@ PRESETS: dict[str, dict[str, Any]] = {
         "smoothing": "none",
         "softmax": "uniform",
         "act": "uniform",
+        "channels": "uniform",
         "rounding": "nearest",
         "correction": "none",
+        "reconstruction": "none",
     },
     "mptq": {
         "observer": "hessian",
         "smoothing": "sq_b",
         "softmax": "two_scale",
         "act": "two_scale",
+        "channels": "uniform",
         "rounding": "nearest",
         "correction": "none",
+        "reconstruction": "none",
     },
     "fast": {
         "observer": "hessian",
         "smoothing": "sq_b",
         "softmax": "best",
         "act": "best",
+        "channels": "uniform",
         "rounding": "nearest",
         "correction": "none",
+        "reconstruction": "none",
     },
     "best": {
         "observer": "hessian",
         "smoothing": "sq_b",
         "softmax": "best",
         "act": "best",
+        "channels": "uniform",
         "rounding": "second_order",
-        "correction": "ridge",
+        "correction": "none",
+        "reconstruction": "blocks",
     },
 }
 """Preset -> the choices that it makes where the user makes none."""
@@ -57,8 +66,8 @@ class QuantizationConfig:
     """What the user may choose; what is not chosen is as the preset has it.
 
     Attributes:
-        preset: "best" (everything below; what is fitted to the images is checked on others), "fast" (without rounding
-            by second order and without correction; enough for 8 bits), "mptq" (MPTQ-ViT as its paper describes it)
+        preset: "best" (all that helps; what is fitted to the images is checked on others), "fast" (without rounding by
+            second order and without reconstruction; enough for 8 bits), "mptq" (MPTQ-ViT as its paper describes it)
             or "min_max" (the plainest).
         weight_bits: 2 to 8; the widest one where a budget is given.
         activation_bits: 8, which ONNX Runtime and OpenVINO execute, or 2 to 7, which are simulated only.
@@ -70,10 +79,15 @@ class QuantizationConfig:
         smoothing: "none", "smoothquant", "sq_b" or "repq".
         softmax: codes of attention probabilities below 8 bits: "uniform", "log2", "log_sqrt2", "two_scale", "best".
         act: codes of what activation functions give, below 8 bits: "uniform", "twin", "two_scale", "best".
+        channels: codes of what linear layers read, below 8 bits: "uniform", or "outlier" (a second step for channels
+            that reach much further than the others, O-2SF).
         search_ratio: search the ratio of two regions (OPT-m); else a fixed one.
         search_clip: search where the coarse region ends.
         rounding: of weights: "nearest", or "second_order" (as GPTQ).
         correction: of what quantised inputs change: "none", "bias" (the mean), "ridge" (weights too, as ERQ).
+        reconstruction: "blocks" trains codes, biases and steps of a few layers at a time where any of them has fewer
+            than 8 bits (as BRECQ and QDrop); "none" does not.
+        reconstruction_steps: of that training, for each few layers.
         group_size: of weights that share a scale within a channel; 0 for one scale a channel. Simulated only.
         keep_float: what is not quantised: "stem" (a convolution that reads the image), "depthwise" (convolutions with
             one channel a group), "conv_transpose", or module paths with wildcards, e.g. "stages.0.*".
@@ -90,10 +104,13 @@ class QuantizationConfig:
     smoothing: str | None = None
     softmax: str | None = None
     act: str | None = None
+    channels: str | None = None
     search_ratio: bool = True
     search_clip: bool = True
     rounding: str | None = None
     correction: str | None = None
+    reconstruction: str | None = None
+    reconstruction_steps: int = 80
     group_size: int = 0
     keep_float: tuple[str, ...] = ("stem", "depthwise", "conv_transpose")
 
@@ -115,6 +132,11 @@ class QuantizationConfig:
             raise QuantizationError(f"max_size_mb={self.max_size_mb} is not positive; give megabytes")
         if self.average_bits is not None and self.max_size_mb is not None:
             raise QuantizationError("give one budget: either average_bits or max_size_mb")
+        if self.reconstruction_steps < 1:
+            raise QuantizationError(
+                f"reconstruction_steps={self.reconstruction_steps} is below 1; 50 to 500 are usual, "
+                f"and reconstruction='none' leaves it out"
+            )
         if self.group_size < 0 or self.group_size == 1:
             raise QuantizationError(f"group_size={self.group_size} is not usable; 0 is off, 32, 64 and 128 are usual")
 
@@ -139,8 +161,10 @@ class Chosen:
     smoothing: str
     softmax: str
     act: str
+    channels: str
     rounding: str
     correction: str
+    reconstruction: str
 
     @property
     def needs_gradients(self) -> bool:
@@ -152,8 +176,10 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "smoothing": SMOOTHINGS,
     "softmax": SOFTMAX_CODES,
     "act": ACT_CODES,
+    "channels": CHANNEL_CODES,
     "rounding": ROUNDINGS,
     "correction": CORRECTIONS,
+    "reconstruction": RECONSTRUCTIONS,
     "allocation": ALLOCATIONS,
 }
 

@@ -21,7 +21,8 @@ from vitrail.quantization.observers import observe_channels, observe_tensor
 from vitrail.quantization.plan import QuantizationPlan, Rounded, is_weight
 from vitrail.quantization.progress import Saved
 from vitrail.quantization.quantizers import MAX_BITS
-from vitrail.quantization.regions import choose_codes
+from vitrail.quantization.reconstruction import reconstruct
+from vitrail.quantization.regions import choose_codes, with_outliers
 from vitrail.quantization.rounding import round_weights
 from vitrail.quantization.sites import Operand, Site, fingerprint
 from vitrail.quantization.smoothing import (
@@ -63,8 +64,8 @@ def decide_plan(
     smoothing = _smooth(graph_module, quantised, observations, images, config)
     chooser = Chooser(graph_module, quantised, observations, config)
     widths, spent = choose_widths(graph_module, quantised, images, chooser, config, progress=progress)
-    operands = chooser.operands(widths)
-    rounded = _rounded(graph_module, quantised, observations, operands, images, config, identity, resume, progress)
+    with Saved.open(resume, identity, config) as saved:
+        operands, rounded = _fitted(graph_module, chooser, chooser.operands(widths), images, saved, progress)
     few = f"only {len(images)} calibration images were given; {few_images} or more give safer ranges"
     plan = QuantizationPlan(
         model=model,
@@ -82,33 +83,43 @@ def decide_plan(
     return plan, Diagnostics(decibels=decibels, spent=spent)
 
 
-def _rounded(
+def _fitted(
     graph_module: fx.GraphModule,
-    sites: list[Site],
-    observations: Mapping[str, Observation],
-    operands: Mapping[str, Quantizer],
+    chooser: Chooser,
+    operands: dict[str, Quantizer],
     images: Tensor,
-    config: QuantizationConfig,
-    identity: str,
-    resume: Path | None,
+    saved: Saved,
     progress: bool,
-) -> Mapping[str, Rounded]:
-    """Codes that are not the nearest, and corrected biases, if the configuration asks for any."""
-    chosen = config.resolved()
-    if chosen.rounding == "nearest" and chosen.correction == "none":
-        return {}
-    with Saved.open(resume, identity, config) as saved:
-        return round_weights(
+) -> tuple[dict[str, Quantizer], dict[str, Rounded]]:
+    """Operands with trained steps, codes that are not the nearest, corrected biases, if the configuration asks."""
+    chosen, sites = chooser.chosen, chooser.sites
+    rounded: dict[str, Rounded] = {}
+    if chosen.rounding != "nearest" or chosen.correction != "none":
+        rounded = round_weights(
             graph_module,
             sites,
             operands,
             images,
             chosen,
-            felt={name: seen.felt for name, seen in observations.items()},
+            felt={name: seen.felt for name, seen in chooser.observations.items()},
             known=saved.rounded,
             on_rounded=saved.add,
             progress=progress,
         )
+    if chosen.reconstruction == "blocks" and any(quantizer.bit_width < MAX_BITS for quantizer in operands.values()):
+        operands, rounded = reconstruct(
+            graph_module,
+            sites,
+            operands,
+            rounded,
+            images,
+            num_steps=chooser.config.reconstruction_steps,
+            sources=chooser.sources,
+            known=saved.tuned,
+            on_tuned=saved.add_tuned,
+            progress=progress,
+        )
+    return operands, rounded
 
 
 def _smooth(
@@ -267,7 +278,7 @@ class Chooser:
         if self.chosen.observer == "min_max":  # a sample would miss the extremes
             low, high = (seen.low, seen.high) if left else (seen.right_low, seen.right_high)
             values, importance = torch.stack([low.min(), high.max()]), None
-        return choose_codes(
+        codes = choose_codes(
             operand,
             values,
             bit_width=bit_width,
@@ -278,6 +289,10 @@ class Chooser:
             search_clip=self.config.search_clip,
             importance=importance,
         )
+        outlying = self.chosen.channels == "outlier" and bit_width < MAX_BITS
+        if outlying and left and site.kind in ("linear", "matmul") and site.weighted:
+            return with_outliers(codes, values, observer=self.chosen.observer, importance=importance)
+        return codes
 
     def _output(self, site: Site, operand: Operand) -> Quantizer:
         """Of a convolution, which ONNX Runtime wants in codes too; always 8 bits."""

@@ -163,6 +163,60 @@ class GroupQuantizer:
         }
 
 
+@dataclass(frozen=True, kw_only=True)
+class OutlierQuantizer:
+    """Even steps for a tensor whose channels are on the last axis, with larger ones for a few outlying channels.
+
+    Source: O-2SF of TSPTQ-ViT, which MPTQ-ViT builds on, arXiv:2401.14895.
+
+    Attributes:
+        inner: of the other channels, one scale.
+        outliers: indices of the outlying channels.
+        ratio_exponent: m; their step is 2**m times as large.
+    """
+
+    kind: ClassVar[str] = "outlier"
+
+    inner: UniformQuantizer
+    outliers: tuple[int, ...]
+    ratio_exponent: int
+
+    def __post_init__(self) -> None:
+        if self.inner.axis is not None or self.ratio_exponent < 0 or min(self.outliers, default=0) < 0:
+            raise QuantizationError(
+                f"axis={self.inner.axis} must be None, ratio_exponent={self.ratio_exponent} and channels not negative"
+            )
+
+    @property
+    def bit_width(self) -> int:
+        return self.inner.bit_width
+
+    def factors(self, num_channels: int) -> Tensor:
+        """How much larger each channel's step is, (num_channels,).
+
+        Raises:
+            QuantizationError: an outlying channel that the tensor does not have.
+        """
+        if max(self.outliers, default=0) >= num_channels:
+            raise QuantizationError(f"channel {max(self.outliers)} of {num_channels} does not exist; quantise again")
+        factors = torch.ones(num_channels)
+        factors[list(self.outliers)] = 2.0**self.ratio_exponent
+        return factors
+
+    def fake_quantize(self, x: Tensor) -> Tensor:
+        """What is left of real values (..., channels) after a trip through the codes."""
+        factors = self.factors(x.shape[-1])
+        return self.inner.fake_quantize(x / factors) * factors
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "outliers": list(self.outliers),
+            "ratio_exponent": self.ratio_exponent,
+            "inner": self.inner.to_dict(),
+        }
+
+
 def as_groups(weight: Tensor, group_size: int) -> Tensor:
     """A weight (channels, ...) as rows of ``group_size`` elements of one channel each, zeros after the last."""
     if group_size < 2:
@@ -171,9 +225,11 @@ def as_groups(weight: Tensor, group_size: int) -> Tensor:
     return nn.functional.pad(flat, (0, -flat.shape[1] % group_size)).reshape(-1, group_size)
 
 
-Quantizer = UniformQuantizer | LogQuantizer | TwoScaleQuantizer | GroupQuantizer
+Quantizer = UniformQuantizer | LogQuantizer | TwoScaleQuantizer | OutlierQuantizer | GroupQuantizer
 
-KINDS: dict[str, Any] = {cls.kind: cls for cls in (UniformQuantizer, LogQuantizer, TwoScaleQuantizer, GroupQuantizer)}
+KINDS: dict[str, Any] = {
+    cls.kind: cls for cls in (UniformQuantizer, LogQuantizer, TwoScaleQuantizer, OutlierQuantizer, GroupQuantizer)
+}
 
 
 def quantizer_from_dict(values: Mapping[str, Any]) -> Quantizer:
@@ -189,7 +245,9 @@ def quantizer_from_dict(values: Mapping[str, Any]) -> Quantizer:
     fields = {name: value for name, value in values.items() if name != "kind"}
     if kind == UniformQuantizer.kind:
         fields |= {"scale": tuple(fields["scale"]), "zero_point": tuple(fields["zero_point"])}
-    if kind == GroupQuantizer.kind:
+    if kind == OutlierQuantizer.kind:
+        fields["outliers"] = tuple(fields["outliers"])
+    if kind in (GroupQuantizer.kind, OutlierQuantizer.kind):
         fields["inner"] = quantizer_from_dict(fields["inner"])
     result: Quantizer = KINDS[kind](**fields)
     return result

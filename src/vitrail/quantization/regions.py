@@ -14,8 +14,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, fx
 
-from vitrail.quantization.nonuniform import LogQuantizer, Quantizer, TwoScaleQuantizer
+from vitrail.quantization.nonuniform import LogQuantizer, OutlierQuantizer, Quantizer, TwoScaleQuantizer
 from vitrail.quantization.observers import observe_tensor, squared_error
+from vitrail.quantization.quantizers import UniformQuantizer
 from vitrail.quantization.sites import SHAPE_ONLY, Operand
 
 aten = torch.ops.aten
@@ -24,6 +25,7 @@ SoftmaxName = Literal["uniform", "log2", "log_sqrt2", "two_scale", "best"]
 ActName = Literal["uniform", "twin", "two_scale", "best"]
 SOFTMAX_CODES: tuple[str, ...] = get_args(SoftmaxName)
 ACT_CODES: tuple[str, ...] = get_args(ActName)
+CHANNEL_CODES = ("uniform", "outlier")
 
 RATIO_EXPONENTS = range(9)
 CLIPS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
@@ -31,6 +33,9 @@ CLIPS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
 
 BASES = tuple(2 ** (eighths / 8) for eighths in range(1, 13))
 """Bases of powers that "best" tries, as AdaLog does (arXiv:2407.12951)."""
+
+OUTLIER_EXPONENTS = range(1, 5)
+"""Powers of two by which the steps of outlying channels may be larger."""
 
 SEARCH_VALUES = 2**16
 """Values on which kinds of codes are compared."""
@@ -94,6 +99,38 @@ def choose_codes(
         candidates.append(uniform)
     error: Callable[[Quantizer], float] = lambda q: squared_error(sample, q.fake_quantize(sample), sample_weights)  # noqa: E731
     return min(candidates, key=error)
+
+
+def with_outliers(uniform: Quantizer, values: Tensor, *, observer: str, importance: Tensor | None) -> Quantizer:
+    """Larger steps for channels that reach much further than the others (O-2SF), where they leave a smaller error.
+
+    Args:
+        uniform: one step for all channels; codes in regions stay as they are.
+        values: a sample (n, channels).
+        observer: of the steps.
+        importance: weights of the squared errors, as ``values``.
+    """
+    if not isinstance(uniform, UniformQuantizer):
+        return uniform
+    weights = torch.ones_like(values) if importance is None else importance
+    extent = values.abs().amax(0)
+    best: Quantizer = uniform
+    least = squared_error(values, uniform.fake_quantize(values), weights)
+    for exponent in OUTLIER_EXPONENTS:
+        outliers = tuple((extent > extent.max() / 2**exponent).nonzero().flatten().tolist())
+        factors = OutlierQuantizer(inner=uniform, outliers=outliers, ratio_exponent=exponent).factors(len(extent))
+        inner = observe_tensor(
+            values / factors,
+            bit_width=uniform.bit_width,
+            signed=uniform.signed,
+            symmetric=uniform.symmetric,
+            observer=observer,
+            importance=weights * factors.square(),
+        )
+        quantizer = OutlierQuantizer(inner=inner, outliers=outliers, ratio_exponent=exponent)
+        if (error := squared_error(values, quantizer.fake_quantize(values), weights)) < least:
+            best, least = quantizer, error
+    return best
 
 
 def _candidates(

@@ -1,0 +1,199 @@
+"""Segments of a graph that run on their own, codes that are trained, and what of it is kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vitrail.core.errors import QuantizationError
+from vitrail.models import create_model
+from vitrail.quantization import QuantizationConfig, UniformQuantizer, observe_channels, quantize
+from vitrail.quantization.nonuniform import LogQuantizer
+from vitrail.quantization.plan import Rounded
+from vitrail.quantization.prepare import prepared_graph
+from vitrail.quantization.progress import Saved
+from vitrail.quantization.reconstruction import Tuned, reconstruct
+from vitrail.quantization.segments import constants, cut
+from vitrail.quantization.sites import find_sites
+from vitrail.quantization.trainable import TrainedStep, TrainedWeight, round_through
+
+LOW = QuantizationConfig(weight_bits=4, activation_bits=4, reconstruction_steps=12, keep_float=())
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("vit_nano_patch4", 32), ("revit_nano_patch4", 32), ("edgevit_nano_stride2", 32), ("maxvit_nano", 48)],
+)
+def test_segments_one_after_the_other_are_the_model(name: str, size: int) -> None:
+    model = create_model(name, num_classes=5, image_size=size).eval()
+    images = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(0))
+    graph_module = prepared_graph(model, images)
+    sites, _ = find_sites(graph_module)
+    segments = cut(graph_module, sites, images)
+    values = constants(graph_module, len(images), images)
+    values[next(node for node in graph_module.graph.nodes if node.op == "placeholder")] = images
+    with torch.inference_mode():
+        for segment in segments:
+            assert set(segment.inputs) <= set(values)
+            values |= zip(segment.outputs, segment.run(values), strict=True)
+        expected = model(images)
+    torch.testing.assert_close(values[segments[-1].outputs[0]], expected, rtol=1e-4, atol=1e-5)
+    assert [site for segment in segments for site in segment.sites] == sites
+    assert len(segments) > 3
+    assert all(sum(site.weighted for site in segment.sites) <= 12 for segment in segments)
+
+
+def test_rounding_lets_gradients_pass() -> None:
+    x = torch.tensor([0.4, 1.6], requires_grad=True)
+    (round_through(x) * torch.tensor([2.0, 3.0])).sum().backward()
+    assert round_through(x).tolist() == [0.0, 2.0]
+    assert x.grad is not None
+    assert x.grad.tolist() == [2.0, 3.0]
+
+
+def _layer(bits: int = 4) -> tuple[TrainedWeight, Tensor, UniformQuantizer]:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 6))
+    graph_module = prepared_graph(model, torch.zeros(2, 3, 2, 2))
+    (site,), _ = find_sites(graph_module)
+    weight = torch.randn(6, 12, generator=torch.Generator().manual_seed(0))
+    quantizer = observe_channels(weight, 0, bit_width=bits)
+    return TrainedWeight(site, weight, None, quantizer, None), weight, quantizer
+
+
+def test_a_trained_weight_starts_as_its_codes_and_moves_to_neighbours_only() -> None:
+    trained, weight, quantizer = _layer()
+    torch.testing.assert_close(trained().detach(), quantizer.fake_quantize(weight))
+    first = quantizer.quantize(weight)
+    for _ in range(50):
+        trained().sum().backward()
+        trained.descend(0.2)
+    moved = trained.rounded().codes(first)
+    assert torch.equal(moved, (first.int() - 1).clamp(quantizer.quant_min).to(torch.int8))
+    torch.testing.assert_close(trained().detach(), quantizer.dequantize(moved))
+
+
+def test_a_trained_weight_starts_at_given_codes() -> None:
+    _, weight, quantizer = _layer()
+    codes = (quantizer.quantize(weight) + 2).clamp(max=quantizer.quant_max)
+    start = Rounded.of(codes, quantizer.quantize(weight), torch.arange(6.0))
+    site = _layer()[0].site
+    trained = TrainedWeight(site, weight, None, quantizer, start)
+    torch.testing.assert_close(trained().detach(), quantizer.dequantize(codes))
+    assert trained.bias.tolist() == list(range(6))
+
+
+def test_a_trained_step_follows_the_error() -> None:
+    quantizer = UniformQuantizer(bit_width=4, signed=False, symmetric=False, axis=None, scale=(1.0,), zero_point=(3,))
+    step = TrainedStep(quantizer)
+    x = torch.rand(4096, generator=torch.Generator().manual_seed(0)) * 3 - 0.6  # uses four of sixteen codes
+    torch.testing.assert_close(step(x).detach(), quantizer.fake_quantize(x))
+    before = float((step(x) - x).detach().square().mean())
+    optimizer = torch.optim.Adam(step.parameters(), lr=0.05)
+    for _ in range(200):
+        optimizer.zero_grad()
+        (step(x) - x).square().mean().backward()
+        optimizer.step()
+    tuned = step.tuned()
+    assert tuned.zero_point == (3,)
+    assert float((tuned.fake_quantize(x) - x).square().mean()) < 0.2 * before
+
+
+@pytest.mark.parametrize(
+    "quantizer",
+    [
+        LogQuantizer(bit_width=4, base=2.0),
+        UniformQuantizer(bit_width=8, signed=False, symmetric=False, axis=None, scale=(0.01,), zero_point=(0,)),
+    ],
+)
+def test_other_codes_are_not_trained(quantizer: UniformQuantizer) -> None:
+    step = TrainedStep(quantizer)
+    x = torch.rand(64, requires_grad=True)
+    out = step(x)
+    out.sum().backward()
+    torch.testing.assert_close(out.detach(), quantizer.fake_quantize(x.detach()))
+    assert x.grad is not None
+    assert bool((x.grad == 1).all())
+    assert step.tuned() == quantizer
+
+
+def _error(model: nn.Module, quantized: nn.Module, images: Tensor) -> float:
+    with torch.inference_mode():
+        return float((model(images) - quantized(images)).square().mean())
+
+
+def test_reconstruction_lowers_the_error_on_fresh_images(vit: nn.Module) -> None:
+    images = torch.randn(96, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    fresh = torch.randn(64, 3, 16, 16, generator=torch.Generator().manual_seed(2))
+    choices = {"weight_bits": 3, "rounding": "nearest", "keep_float": (), "reconstruction_steps": 20}
+    trained = quantize(vit, images, config=QuantizationConfig(**choices))
+    nearest = quantize(vit, images, config=QuantizationConfig(**choices, reconstruction="none"))
+    assert _error(vit, trained, fresh) < 0.8 * _error(vit, nearest, fresh)
+
+
+@pytest.mark.parametrize("name", ["vit", "edgevit"])
+def test_the_plan_rebuilds_what_was_trained(name: str, request: pytest.FixtureRequest, images: Tensor) -> None:
+    model = request.getfixturevalue(name)
+    quantized = quantize(model, images, config=LOW)
+    plan = type(quantized.plan).from_dict(quantized.plan.to_dict())
+    again = quantize(model, images, plan=plan)
+    with torch.inference_mode():
+        torch.testing.assert_close(again(images), quantized(images))
+
+
+def test_what_does_not_help_is_not_kept(vit: nn.Module, images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vitrail.quantization.reconstruction.BIAS_RATE", 1e4)
+    without = quantize(vit, images, config=QuantizationConfig(**(vars(LOW) | {"reconstruction": "none"})))
+    ruined = quantize(vit, images, config=LOW)
+    assert _error(vit, ruined, images) == pytest.approx(_error(vit, without, images), rel=1e-4)
+
+
+def test_eight_bits_are_not_trained(vit: nn.Module, images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise AssertionError("reconstruction ran")
+
+    monkeypatch.setattr("vitrail.quantization.decide.reconstruct", fail)
+    quantize(vit, images, config=QuantizationConfig(weight_bits=8, activation_bits=8))
+
+
+def test_an_interrupted_reconstruction_goes_on(
+    vit: nn.Module, images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "partial.json"
+    whole = quantize(vit, images, config=LOW)
+    calls = 0
+    add = Saved.add_tuned
+
+    def stop(self: Saved, name: str, tuned: Tuned) -> None:
+        nonlocal calls
+        add(self, name, tuned)
+        calls += 1
+        if calls == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Saved, "add_tuned", stop)
+    with pytest.raises(KeyboardInterrupt):
+        quantize(vit, images, config=LOW, resume=path)
+    monkeypatch.setattr(Saved, "add_tuned", add)
+    known: list[int] = []
+    monkeypatch.setattr(
+        "vitrail.quantization.decide.reconstruct",
+        lambda *args, **kwargs: (known.append(len(kwargs["known"])), reconstruct(*args, **kwargs))[1],
+    )
+    resumed = quantize(vit, images, config=LOW, resume=path)
+    assert known == [2]
+    assert not path.exists()
+    trained_before = set(list(resumed.plan.rounded)[:4])
+    assert {name: resumed.plan.rounded[name] for name in trained_before} == {
+        name: whole.plan.rounded[name] for name in trained_before
+    }
+    assert _error(vit, resumed, images) == pytest.approx(_error(vit, whole, images), rel=0.2)
+
+
+def test_steps_are_checked() -> None:
+    with pytest.raises(QuantizationError, match="reconstruction_steps=0"):
+        QuantizationConfig(reconstruction_steps=0)
+    with pytest.raises(QuantizationError, match="unknown reconstruction 'all'; choose none or blocks"):
+        QuantizationConfig(reconstruction="all")
