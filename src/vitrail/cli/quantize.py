@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vitrail.bench.latency_budget import fit_latency
 from vitrail.cli.display import Display, Output, OutputOptions, display
 from vitrail.cli.options import configured
 from vitrail.cli.run_data import load_run_data
@@ -27,22 +28,39 @@ class CalibrationConfig:
     Attributes:
         num_images: Training images to calibrate on; their labels are not read.
         calibration_seed: Of the choice of images.
+        max_latency_ms: Budget: median time of one image on this machine. Products whose codes cost most stay in float
+            as far as it allows.
+        runtime: That the latency is measured in: onnxruntime or openvino.
+        threads: That it may use.
         quantization: What is quantised, and how.
     """
 
     num_images: int = 64
     calibration_seed: int = 0
+    max_latency_ms: float | None = None
+    runtime: str = "onnxruntime"
+    threads: int = 1
     quantization: QuantizationConfig = field(default_factory=QuantizationConfig)
 
     def __post_init__(self) -> None:
         if self.num_images < 1:
             raise ConfigError(f"num_images={self.num_images} is below 1; 64 is usual")
+        if self.max_latency_ms is None:
+            return
+        if self.max_latency_ms <= 0:
+            raise ConfigError(f"max_latency_ms={self.max_latency_ms:g} is not positive; give milliseconds")
+        if self.quantization.max_size_mb is not None:
+            raise ConfigError("give one budget: max_latency_ms puts floats back, which max_size_mb forbids")
 
 
 @configured(
     CalibrationConfig(),
     names={"quantization.weight_bits": "bits"},
-    groups={"Calibration": ("num_images", "calibration_seed"), "Quantization": ("quantization",)},
+    groups={
+        "Calibration": ("num_images", "calibration_seed"),
+        "Latency": ("max_latency_ms", "runtime", "threads"),
+        "Quantization": ("quantization",),
+    },
 )
 def quantize(config: CalibrationConfig, run: Path, /, *, output: OutputOptions = Output()) -> None:
     """Turn a run's model into codes of 8 bits or fewer, after training.
@@ -62,6 +80,7 @@ def quantize(config: CalibrationConfig, run: Path, /, *, output: OutputOptions =
     vitrail quantize runs/photos --bits 4
     vitrail quantize runs/photos --average-bits 5
     vitrail quantize runs/photos --max-size-mb 3 --allocation exact
+    vitrail quantize runs/photos --max-latency-ms 8 --runtime openvino
     vitrail quantize runs/photos --preset mptq --bits 4 --activation-bits 4
     vitrail quantize runs/photos --keep-float depthwise 'stages.0.*'
     ```
@@ -83,6 +102,9 @@ def quantize_run(run: Run, config: CalibrationConfig, *, progress: bool = False)
     images = task.inputs(calibration_images(train, preprocessing, config.num_images, config.calibration_seed))
     partial = run.quantization.with_suffix(".partial.json")
     quantized = quantize_model(task, images, config=config.quantization, progress=progress, resume=partial)
+    if config.max_latency_ms is not None:
+        budget, place = config.max_latency_ms, {"runtime": config.runtime, "threads": config.threads}
+        quantized = fit_latency(task, quantized, images, max_latency_ms=budget, **place).quantized  # type: ignore[arg-type]
     quantized.plan.save(run.quantization)
     if quantized.diagnostics is not None:
         run.figures.mkdir(exist_ok=True)

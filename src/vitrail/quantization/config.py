@@ -55,7 +55,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "channels": "uniform",
         "rounding": "second_order",
         "correction": "none",
-        "reconstruction": "blocks",
+        "reconstruction": "none",
     },
 }
 """Preset -> the choices that it makes where the user makes none."""

@@ -1,0 +1,120 @@
+"""As accurate as a latency allows: which products of a quantised model may stay in float, measured in the runtime."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from vitrail.bench.protocol import BenchConfig, measure
+from vitrail.bench.session import open_session
+from vitrail.core.errors import QuantizationError
+from vitrail.export.onnx_file import onnx_bytes
+from vitrail.quantization import QuantizedModel, quantize
+from vitrail.quantization.restoring import leave_in_float, rank_products
+
+RUNTIMES = ("onnxruntime", "openvino")
+"""Those that execute the codes."""
+
+TIMING = BenchConfig(min_runs=30, min_seconds=0.5, budget_seconds=10.0, warmup_seconds=1.0, memory=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """What a budget allowed.
+
+    Attributes:
+        quantized: the model with as many products in float as the latency allows; its plan's notes say what was
+            measured.
+        latency_ms: measured, of one image.
+        num_float: products that went back to float.
+        probes: number of products in float -> latency_ms, of all that was measured.
+    """
+
+    quantized: QuantizedModel
+    latency_ms: float
+    num_float: int
+    probes: dict[int, float]
+
+
+def fit_latency(
+    model: nn.Module,
+    quantized: QuantizedModel,
+    images: Tensor,
+    *,
+    max_latency_ms: float,
+    runtime: str = "onnxruntime",
+    threads: int = 1,
+    latency_of: Callable[[QuantizedModel], float] | None = None,
+) -> Fitted:
+    """Give products their floats back, those first whose codes cost most, until the latency is spent.
+
+    The width of weights hardly changes the time that a processor needs, so that what a latency decides is where
+    integers are needed at all. The number of products is found by bisection, a file and a measurement each.
+
+    Args:
+        model: the float model.
+        quantized: all of it that may be quantised is, with codes that runtimes execute.
+        images: normalised calibration images (n, c, h, w).
+        max_latency_ms: median wall time of one image.
+        runtime: "onnxruntime" or "openvino".
+        threads: that it may use.
+        latency_of: how a model is measured, in milliseconds; in the runtime by default.
+
+    Raises:
+        QuantizationError: the plan is simulated only, the runtime executes no codes, or even with all products in
+            integers the model takes longer; the message says how long.
+    """
+    _check_executable(quantized, runtime)
+    timed = latency_of or (lambda each: latency_ms(model, each, images, runtime=runtime, threads=threads))
+    place = f"{runtime} with {threads} thread{'s' if threads > 1 else ''}"
+    ranked = rank_products(model, images, quantized.plan)
+    fitted, probes = quantized, {0: timed(quantized)}
+    if probes[0] > max_latency_ms:
+        raise QuantizationError(
+            f"max_latency_ms={max_latency_ms:g} cannot be met: with all {len(ranked)} products in integers an image "
+            f"takes {probes[0]:.3g} ms in {place}; allow more, or take a smaller model"
+        )
+    fits, too_many = 0, len(ranked)  # with none in integers it would be the float model
+    while too_many - fits > 1:
+        middle = (fits + too_many) // 2
+        each = quantize(model, images, plan=leave_in_float(quantized.plan, ranked[:middle]))
+        each.diagnostics = quantized.diagnostics
+        probes[middle] = timed(each)
+        if probes[middle] <= max_latency_ms:
+            fitted, fits = each, middle
+        else:
+            too_many = middle
+    note = (
+        f"{fits} of {len(ranked)} products went back to float; an image took {probes[fits]:.3g} ms in {place}, "
+        f"{max_latency_ms:g} ms were allowed"
+    )
+    fitted.plan = replace(fitted.plan, notes=(*fitted.plan.notes, note))
+    return Fitted(quantized=fitted, latency_ms=probes[fits], num_float=fits, probes=probes)
+
+
+def _check_executable(quantized: QuantizedModel, runtime: str) -> None:
+    if quantized.plan.simulated:
+        raise QuantizationError(
+            f"{quantized.plan.simulated[0]} has codes that no runtime executes, so there is no latency to measure; "
+            f"use activation_bits=8 and no mixed_activations with max_latency_ms"
+        )
+    if runtime not in RUNTIMES:
+        raise QuantizationError(f"runtime '{runtime}' executes no codes of ours; choose {' or '.join(RUNTIMES)}")
+
+
+def latency_ms(model: nn.Module, quantized: QuantizedModel, images: Tensor, *, runtime: str, threads: int) -> float:
+    """Median wall time of one image in a runtime, in milliseconds."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.onnx"
+        file.write_bytes(onnx_bytes(model, images, {}, quantized))
+        session = open_session(file, runtime, threads)
+        image = images[:1].numpy()
+        timings = measure({runtime: lambda: session(image)}, TIMING)[runtime]
+    if timings.failure is not None:
+        raise QuantizationError(f"{runtime} does not run the quantised model: {timings.failure}")
+    return statistics.median(timings.wall) * 1e3
