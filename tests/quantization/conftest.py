@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -17,6 +19,11 @@ def excite(model: nn.Module) -> nn.Module:
             fan_in = parameter[0].numel()
             parameter.data = torch.randn(parameter.shape, generator=generator) * fan_in**-0.5
     return model.eval()
+
+
+@pytest.fixture(scope="session")
+def excited() -> Callable[[nn.Module], nn.Module]:
+    return excite
 
 
 @pytest.fixture(scope="session")

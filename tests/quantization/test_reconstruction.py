@@ -20,7 +20,9 @@ from vitrail.quantization.segments import constants, cut
 from vitrail.quantization.sites import find_sites
 from vitrail.quantization.trainable import TrainedStep, TrainedWeight, round_through
 
-LOW = QuantizationConfig(weight_bits=4, activation_bits=4, reconstruction_steps=12, keep_float=())
+LOW = QuantizationConfig(
+    reconstruction="blocks", weight_bits=4, activation_bits=4, reconstruction_steps=12, keep_float=()
+)
 
 
 @pytest.mark.parametrize(
@@ -128,8 +130,8 @@ def test_reconstruction_lowers_the_error_on_fresh_images(vit: nn.Module) -> None
     images = torch.randn(96, 3, 16, 16, generator=torch.Generator().manual_seed(1))
     fresh = torch.randn(64, 3, 16, 16, generator=torch.Generator().manual_seed(2))
     choices = {"weight_bits": 3, "rounding": "nearest", "keep_float": (), "reconstruction_steps": 20}
-    trained = quantize(vit, images, config=QuantizationConfig(**choices))
-    nearest = quantize(vit, images, config=QuantizationConfig(**choices, reconstruction="none"))
+    trained = quantize(vit, images, config=QuantizationConfig(**choices, reconstruction="blocks"))
+    nearest = quantize(vit, images, config=QuantizationConfig(**choices))
     assert _error(vit, trained, fresh) < 0.8 * _error(vit, nearest, fresh)
 
 
@@ -155,7 +157,7 @@ def test_eight_bits_are_not_trained(vit: nn.Module, images: Tensor, monkeypatch:
         raise AssertionError("reconstruction ran")
 
     monkeypatch.setattr("vitrail.quantization.decide.reconstruct", fail)
-    quantize(vit, images, config=QuantizationConfig(weight_bits=8, activation_bits=8))
+    quantize(vit, images, config=QuantizationConfig(reconstruction="blocks"))
 
 
 def test_an_interrupted_reconstruction_goes_on(

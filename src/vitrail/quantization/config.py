@@ -66,8 +66,8 @@ class QuantizationConfig:
     """What the user may choose; what is not chosen is as the preset has it.
 
     Attributes:
-        preset: "best" (all that helps; what is fitted to the images is checked on others), "fast" (without rounding by
-            second order and without reconstruction; enough for 8 bits), "mptq" (MPTQ-ViT as its paper describes it)
+        preset: "best" (what wins with a few dozen images), "fast" (without rounding by second order; enough for 8
+            bits), "mptq" (MPTQ-ViT as its paper describes it)
             or "min_max" (the plainest).
         weight_bits: 2 to 8; the widest one where a budget is given.
         activation_bits: 8, which ONNX Runtime and OpenVINO execute, or 2 to 7, which are simulated only.
