@@ -41,8 +41,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "SQ-b": PLAIN | {"smoothing": "sq_b"},
     "SQ-b, OPT-m (mptq)": {"preset": "mptq"},
     "fast": {"preset": "fast"},
+    "best without blocks": {"preset": "best", "reconstruction": "none"},
     "best": {"preset": "best"},
-    "best, blocks reconstructed": {"preset": "best", "reconstruction": "blocks"},
 }
 BITS: dict[str, dict[str, Any]] = {
     "W8A8": {},

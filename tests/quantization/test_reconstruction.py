@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -131,7 +132,7 @@ def test_reconstruction_lowers_the_error_on_fresh_images(vit: nn.Module) -> None
     fresh = torch.randn(64, 3, 16, 16, generator=torch.Generator().manual_seed(2))
     choices = {"weight_bits": 3, "rounding": "nearest", "keep_float": (), "reconstruction_steps": 20}
     trained = quantize(vit, images, config=QuantizationConfig(**choices, reconstruction="blocks"))
-    nearest = quantize(vit, images, config=QuantizationConfig(**choices))
+    nearest = quantize(vit, images, config=QuantizationConfig(**choices, reconstruction="none"))
     assert _error(vit, trained, fresh) < 0.8 * _error(vit, nearest, fresh)
 
 
@@ -194,8 +195,23 @@ def test_an_interrupted_reconstruction_goes_on(
     assert _error(vit, resumed, images) == pytest.approx(_error(vit, whole, images), rel=0.2)
 
 
+@pytest.mark.parametrize(
+    ("choices", "expected"),
+    [
+        ({"weight_bits": 4}, "none"),
+        ({"activation_bits": 6}, "blocks"),
+        ({"average_bits": 5, "mixed_activations": True}, "blocks"),
+        ({"activation_bits": 4, "preset": "fast"}, "none"),
+        ({"activation_bits": 4, "reconstruction": "none"}, "none"),
+        ({"weight_bits": 3, "reconstruction": "blocks"}, "blocks"),
+    ],
+)
+def test_best_trains_blocks_where_activations_are_low(choices: dict[str, Any], expected: str) -> None:
+    assert QuantizationConfig(**choices).resolved().reconstruction == expected
+
+
 def test_steps_are_checked() -> None:
     with pytest.raises(QuantizationError, match="reconstruction_steps=0"):
         QuantizationConfig(reconstruction_steps=0)
-    with pytest.raises(QuantizationError, match="unknown reconstruction 'all'; choose none or blocks"):
+    with pytest.raises(QuantizationError, match="unknown reconstruction 'all'; choose none, low or blocks"):
         QuantizationConfig(reconstruction="all")

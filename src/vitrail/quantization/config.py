@@ -13,7 +13,7 @@ from vitrail.quantization.smoothing import SMOOTHINGS
 
 ROUNDINGS = ("nearest", "second_order")
 CORRECTIONS = ("none", "bias", "ridge")
-RECONSTRUCTIONS = ("none", "blocks")
+RECONSTRUCTIONS = ("none", "low", "blocks")
 ALLOCATIONS = ("greedy", "exact")
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -55,7 +55,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "channels": "uniform",
         "rounding": "second_order",
         "correction": "none",
-        "reconstruction": "none",
+        "reconstruction": "low",
     },
 }
 """Preset -> the choices that it makes where the user makes none."""
@@ -67,8 +67,7 @@ class QuantizationConfig:
 
     Attributes:
         preset: "best" (what wins with a few dozen images), "fast" (without rounding by second order; enough for 8
-            bits), "mptq" (MPTQ-ViT as its paper describes it)
-            or "min_max" (the plainest).
+            bits), "mptq" (MPTQ-ViT as its paper describes it) or "min_max" (the plainest).
         weight_bits: 2 to 8; the widest one where a budget is given.
         activation_bits: 8, which ONNX Runtime and OpenVINO execute, or 2 to 7, which are simulated only.
         average_bits: budget: mean width of weights; of activations too with mixed_activations.
@@ -85,8 +84,8 @@ class QuantizationConfig:
         search_clip: search where the coarse region ends.
         rounding: of weights: "nearest", or "second_order" (as GPTQ).
         correction: of what quantised inputs change: "none", "bias" (the mean), "ridge" (weights too, as ERQ).
-        reconstruction: "blocks" trains codes, biases and steps of a few layers at a time where any of them has fewer
-            than 8 bits (as BRECQ and QDrop); "none" does not.
+        reconstruction: "blocks" trains codes, biases and steps of a few layers at a time where any operand has fewer
+            than 8 bits (as BRECQ and QDrop), "low" only where activations may have; "none" does not.
         reconstruction_steps: of that training, for each few layers.
         group_size: of weights that share a scale within a channel; 0 for one scale a channel. Simulated only.
         keep_float: what is not quantised: "stem" (a convolution that reads the image), "depthwise" (convolutions with
@@ -150,6 +149,9 @@ class QuantizationConfig:
         chosen = PRESETS[self.preset] | {
             name: value for name in PRESETS[self.preset] if (value := getattr(self, name)) is not None
         }
+        if chosen["reconstruction"] == "low":
+            low = self.activation_bits < MAX_BITS or self.mixed_activations
+            chosen["reconstruction"] = "blocks" if low else "none"
         return Chosen(**chosen)
 
 
