@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PYTEST := $(BIN)/pytest
 # Workers share the cores; more than eight gain nothing and cost memory. A file's tests stay together, so that what a
-# file prepares for all its tests is prepared once.
-PARALLEL := -n auto --maxprocesses 8 --dist loadfile
+# file prepares for all its tests is prepared once. A worker that crashes ends the run: replacing it may wait for ever.
+PARALLEL := -n auto --maxprocesses 8 --dist loadfile --max-worker-restart 0
 
 .PHONY: demo test test-slow lint format docs web clean
 .DELETE_ON_ERROR:

@@ -31,6 +31,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vitrail.core.errors import ExportError
+from vitrail.core.openvino_core import openvino_core
 from vitrail.export.convert import to_onnx
 from vitrail.export.packing import pack_weights
 from vitrail.quantization import QuantizationConfig, capture, quantize
@@ -91,7 +92,7 @@ def write_nncf(float_file: Path, images: Tensor, file: Path) -> bool:
     except ImportError:
         return False
     dataset = nncf.Dataset([image[None].numpy() for image in images])
-    model = openvino.Core().read_model(float_file)
+    model = openvino_core().read_model(float_file)
     quantized = nncf.quantize(model, dataset, model_type=nncf.ModelType.TRANSFORMER, subset_size=len(images))
     openvino.save_model(quantized, file, compress_to_fp16=False)
     return True
@@ -108,10 +109,10 @@ def in_onnx_runtime(file: Path) -> Run:
 
 
 def in_openvino(file: Path) -> Run:
-    model = openvino.Core().read_model(file)
+    model = openvino_core().read_model(file)
     model.reshape([1, 3, 224, 224])
     options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": "1", "NUM_STREAMS": "1"}
-    request = openvino.Core().compile_model(model, "CPU", options).create_infer_request()
+    request = openvino_core().compile_model(model, "CPU", options).create_infer_request()
     return lambda x: request.infer([x], share_inputs=True)
 
 

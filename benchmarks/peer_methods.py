@@ -17,6 +17,7 @@ import torch
 from quantization_subjects import Subject
 from torch import Tensor
 
+from vitrail.core.openvino_core import openvino_core
 from vitrail.export import export_onnx
 
 PRODUCTS = ["MatMul", "Gemm", "Conv"]
@@ -213,9 +214,8 @@ def nncf_weights(job: Job) -> Result:
 
 
 def _openvino_model(job: Job) -> Any:
-    import openvino
 
-    return openvino.Core().read_model(job.float_file)
+    return openvino_core().read_model(job.float_file)
 
 
 def _openvino_result(job: Job, model: Any, name: str, bits: str) -> Result:
@@ -224,7 +224,7 @@ def _openvino_result(job: Job, model: Any, name: str, bits: str) -> Result:
     path = job.folder / f"{name}.xml"
     openvino.save_model(model, path, compress_to_fp16=False)
     size = path.stat().st_size + path.with_suffix(".bin").stat().st_size
-    return Result(predict=openvino_predict(openvino.Core().read_model(path)), bits=bits, size_bytes=size)
+    return Result(predict=openvino_predict(openvino_core().read_model(path)), bits=bits, size_bytes=size)
 
 
 def torchao_dynamic(job: Job) -> Result:

@@ -188,6 +188,7 @@ def test_predict_goes_on_past_broken_images(run: Path, photos: Path, tmp_path: P
     assert [row["image"] for row in values["skipped"]] == [str(broken)]
     assert len(values["predictions"]) == 1
     assert "0 bytes" in error_line(capsys, ["predict", str(run), str(broken)])
+    assert "no images given" in error_line(capsys, ["predict", str(run)])
 
 
 def test_quantize_and_export_can_be_repeated(run: Path, tmp_path: Path, capsys: Capture) -> None:
@@ -357,7 +358,6 @@ def test_printed_configuration_is_accepted_again(verb: str, tmp_path: Path, caps
         ("evaluate runs/none", "run folder runs/none does not exist; make one with: vitrail train --run runs/none"),
         ("evaluate runs/none --std 0", "std=(0.0,) must be above 0"),
         ("predict runs/none x.jpg", "run folder runs/none does not exist"),
-        ("predict runs/none", "no images given"),
         ("predict runs/none x.jpg --csv --json", "exclude each other"),
         ("quantize runs/none --num-images 0", "num_images=0 is below 1"),
         ("export runs/none --num-images 1", "num_images=1 is below 2"),

@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from vitrail.core.openvino_core import openvino_core
 from vitrail.core.types import Preprocessing
 from vitrail.export import export_onnx
 from vitrail.models import create_model
@@ -107,7 +108,7 @@ def onnx_runtime(path: Path, images: Tensor, optimised: Path) -> tuple[np.ndarra
 
 
 def open_vino(path: Path) -> openvino.CompiledModel:
-    return openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return openvino_core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
 
 def decibels(reference: np.ndarray, output: np.ndarray) -> float:

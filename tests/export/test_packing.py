@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import onnxruntime
-import openvino
 import pytest
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from vitrail.core.openvino_core import openvino_core
 from vitrail.export.packing import bit_width, pack_weights
 
 
@@ -70,7 +70,7 @@ def test_openvino_unpacks_the_same_codes(width: int) -> None:
     codes = codes_of_width(width, 20_001)  # does not fill the last byte
     model = model_of(codes)
     pack_weights(model)
-    compiled = openvino.Core().compile_model(openvino.Core().read_model(model.SerializeToString()), "CPU")
+    compiled = openvino_core().compile_model(openvino_core().read_model(model.SerializeToString()), "CPU")
     weight = compiled(np.zeros((1,), np.float32))[0]
     assert np.array_equal(weight, codes * np.float32(0.5))
 

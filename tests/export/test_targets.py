@@ -16,6 +16,7 @@ from export.installed import where_installed
 from torch import Tensor, nn
 
 from vitrail.core.errors import ExportError, MissingDependencyError, UnknownNameError
+from vitrail.core.openvino_core import openvino_core
 from vitrail.core.run import SUFFIXES, Run
 from vitrail.core.types import Preprocessing
 from vitrail.export import FORMATS, ExportRecord, check_formats, export_coreml, export_onnx, export_openvino
@@ -41,9 +42,8 @@ def outputs(model: nn.Module, images: Tensor) -> np.ndarray:
 
 
 def run_openvino(path: Path, images: Tensor) -> np.ndarray:
-    import openvino
 
-    compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = openvino_core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return np.asarray(compiled(images.numpy())[0])
 
 
@@ -78,9 +78,8 @@ def run_litert(path: Path, images: Tensor) -> np.ndarray:
 
 
 def facts_of_openvino(path: Path) -> dict[str, Any]:
-    import openvino
 
-    info = openvino.Core().read_model(path).get_rt_info(["vitrail"])
+    info = openvino_core().read_model(path).get_rt_info(["vitrail"])
     return {name: json.loads(info[name].value if hasattr(info[name], "value") else info[name]) for name in FACTS}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from vitrail.core.openvino_core import openvino_core
 from vitrail.core.types import Preprocessing
 from vitrail.export.contract import FLOAT_TOLERANCE, INTEGER_TOLERANCE, Target, about, as_json, write_verified
 from vitrail.export.onnx_file import onnx_bytes
@@ -56,14 +57,12 @@ def export_openvino(
 def _write(proto: bytes, facts: dict[str, Any], file: Path) -> None:
     import openvino
 
-    model = openvino.Core().read_model(proto)
+    model = openvino_core().read_model(proto)
     for name, value in as_json(facts).items():
         model.set_rt_info(value, name.split("."))
     openvino.save_model(model, file, compress_to_fp16=False)
 
 
 def _load(file: Path) -> Predictor:
-    import openvino
-
-    compiled = openvino.Core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = openvino_core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return lambda images: compiled(images)[0]

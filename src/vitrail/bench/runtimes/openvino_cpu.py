@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from vitrail.bench.session import Images, Session, Shape
 from vitrail.core.errors import BenchError
+from vitrail.core.openvino_core import openvino_core
 
 OPTIONS = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1"}
 
@@ -24,7 +25,7 @@ def load(source: Path, *, threads: int, shape: Shape | None) -> Session:
     Raises:
         BenchError: the file is not an ONNX model that this version can run.
     """
-    core = ov.Core()
+    core = openvino_core()
     try:
         model = core.read_model(str(source))
         if shape:
