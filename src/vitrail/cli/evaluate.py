@@ -11,7 +11,6 @@ import torch
 from vitrail.cli.display import Display, Output, OutputOptions, display, figure, number, percent
 from vitrail.cli.options import configured
 from vitrail.cli.robustness import evaluate_robustness
-from vitrail.cli.run_data import load_run_data
 from vitrail.core.errors import ConfigError
 from vitrail.core.files import atomic_path
 from vitrail.core.run import Run
@@ -21,7 +20,7 @@ from vitrail.evaluation import GROUPS, RobustnessConfig, evaluate_task, figures_
 from vitrail.models import create_model
 from vitrail.report import evaluate_run
 from vitrail.tasks import ClassificationTask, Task, load_task, task_of
-from vitrail.training import typed
+from vitrail.training import load_run_data, typed
 
 WEIGHTS = "torch-float"
 """How the evaluation of a run calls that of its weights."""

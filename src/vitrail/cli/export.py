@@ -4,22 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import Parameter
 
 from vitrail.cli.display import Display, Output, OutputOptions, display, megabytes, number, percent
 from vitrail.cli.options import WholeNumber, split_words
-from vitrail.cli.run_data import load_run_data
 from vitrail.core.errors import ConfigError
 from vitrail.core.run import Run
-from vitrail.core.types import Preprocessing
-from vitrail.data import calibration_images
-from vitrail.export import FORMATS, ExportRecord, check_formats
-from vitrail.quantization import QuantizationPlan, quantize
-from vitrail.tasks import load_task
-
-VERIFICATION_IMAGES = 64
+from vitrail.export import FORMATS, VERIFICATION_IMAGES, ExportRecord, check_formats, export_run
+from vitrail.quantization import QuantizationPlan
 
 FORMAT_WORDS = Parameter(name=("--format", "--formats"), consume_multiple=True, negative=(), converter=split_words)
 
@@ -73,48 +67,6 @@ def export(
                 f"{simulated[0]}, have codes that no runtime executes; quantise with --activation-bits 8"
             )
         shown.result([record.to_dict() for record in records])
-
-
-def export_run(
-    run: Run,
-    num_images: int = VERIFICATION_IMAGES,
-    *,
-    formats: Sequence[str] = ("onnx",),
-    dynamic_size: bool = False,
-) -> list[ExportRecord]:
-    """The float file of every format, and the 8-bit one where the run has a plan and the format takes it.
-
-    A plan that no runtime executes is never written to a file.
-    """
-    description = run.read()
-    preprocessing = Preprocessing.from_dict(description["preprocessing"])
-    task = load_task(run)
-    images = task.inputs(calibration_images(load_run_data(run).held_out, preprocessing, num_images, 0))
-    given: dict[str, Any] = {"preprocessing": preprocessing, "classes": description["classes"], "images": images}
-    quantized = None
-    if run.quantization.exists() and any(FORMATS[name].takes_quantized for name in formats):
-        plan = QuantizationPlan.load(run.quantization)
-        if plan.simulated:
-            _forget_quantized(run)
-        else:
-            quantized = quantize(task, images, plan=plan)
-    records = []
-    for name in dict.fromkeys(formats):
-        write = FORMATS[name].exporter()
-        more = {"dynamic_size": True} if dynamic_size and name == "onnx" else {}
-        records.append(write(task, run.exported(name), **given, **more))
-        if quantized is not None and FORMATS[name].takes_quantized:
-            records.append(write(task, run.exported(name, "int8"), **given, variant="int8", quantized=quantized))
-    return records
-
-
-def _forget_quantized(run: Run) -> None:
-    """Files of an earlier plan would be evaluated and measured as if they were this one's."""
-    for name, known in FORMATS.items():
-        if known.takes_quantized:
-            path = run.exported(name, "int8")
-            for part in (path, path.with_name(path.name + ".json"), path.with_suffix(".bin")):
-                part.unlink(missing_ok=True)
 
 
 def show_export(shown: Display, records: Sequence[ExportRecord]) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 from vitrail.cli.display import Display, percent
-from vitrail.cli.run_data import load_run_data
 from vitrail.core.run import Run
 from vitrail.evaluation import RobustnessConfig, robustness_table, write_robustness
 from vitrail.report import robustness_pictures, runs_by_recipe
+from vitrail.training import load_run_data
 
 TITLES: dict[Literal["top1", "consistency"], str] = {
     "top1": "Top-1, mean over all strengths",

@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from vitrail.bench import BenchConfig, BenchResult, bench_run, latest_results
+from vitrail.bench.quantized_run import CalibrationConfig, quantize_run
 from vitrail.cli.bench import show_bench
 from vitrail.cli.display import Display, figure, megabytes, number
 from vitrail.cli.evaluate import WEIGHTS, show_evaluation, write_evaluation
-from vitrail.cli.export import export_run, show_export
+from vitrail.cli.export import show_export
 from vitrail.cli.options import Groups
-from vitrail.cli.quantize import CalibrationConfig, quantize_run, show_plan
+from vitrail.cli.quantize import show_plan
 from vitrail.cli.train import TRAIN_GROUPS, TRAIN_NAMES, show_training
 from vitrail.core.errors import RunError
 from vitrail.core.files import read_json
 from vitrail.core.run import Run
+from vitrail.export import export_run
 from vitrail.report import write_report
 from vitrail.report.entries import accuracy_key
 from vitrail.tasks import task_of

@@ -8,10 +8,12 @@ from vitrail.export.litert_model import export_litert
 from vitrail.export.onnx_file import export_onnx
 from vitrail.export.openvino_ir import export_openvino
 from vitrail.export.record import ExportRecord
+from vitrail.export.run_files import VERIFICATION_IMAGES, export_run
 from vitrail.export.torch_program import export_torch
 
 __all__ = [
     "FORMATS",
+    "VERIFICATION_IMAGES",
     "ExportRecord",
     "Format",
     "check_formats",
@@ -21,5 +23,6 @@ __all__ = [
     "export_litert",
     "export_onnx",
     "export_openvino",
+    "export_run",
     "export_torch",
 ]

@@ -8,7 +8,7 @@ from typing import Any
 from vitrail.core.run import Run
 from vitrail.data import DataSplits
 from vitrail.tasks import task_of
-from vitrail.training import TrainConfig
+from vitrail.training.config import TrainConfig
 
 
 def load_run_data(run: Run, *, other: str | None = None, progress: bool = False) -> DataSplits[Any]:
