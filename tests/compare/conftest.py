@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,13 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def values(images: Path) -> dict[str, Any]:
+def values(tiny_values: dict[str, Any]) -> dict[str, Any]:
+    """For tests that change it."""
+    return copy.deepcopy(tiny_values)
+
+
+@pytest.fixture(scope="package")
+def tiny_values(images: Path) -> dict[str, Any]:
     return {
         "question": "Is wider <better> & 100 % so?",
         "cells": [

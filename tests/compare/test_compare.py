@@ -16,12 +16,14 @@ import yaml
 from vitrail.bench import BenchConfig
 from vitrail.cli.main import main
 from vitrail.compare import CellResult, Comparison, collect, job_list, read_plan, run_cell, write_comparison
+from vitrail.compare.collect import Difference
 from vitrail.compare.execute import cell_run
 from vitrail.compare.figures import comparison_figure
 from vitrail.compare.tables import spread
 from vitrail.core.errors import RunError
 from vitrail.core.files import read_json
 from vitrail.evaluation import Interval
+from vitrail.tasks import Score
 
 
 @pytest.fixture
@@ -33,18 +35,21 @@ def comparison_of_three() -> Comparison:
         fields={},
         params=10,
         macs=20,
-        top1=(0.5, 0.6),
+        scores=(0.5, 0.6),
         interval=Interval(mean=0.55, low=0.5, high=0.6),
         train_seconds=1.0,
     )
-    difference = Interval(mean=0.05, low=-0.05, high=0.15)
+    difference = Difference(to="a", interval=Interval(mean=0.05, low=-0.05, high=0.15))
     return Comparison(
         question="",
         baseline="a",
         training={},
+        score=Score(name="top1", title="top-1"),
+        per_image=True,
         seeds=(0, 1),
         missing=0,
         num_images=10,
+        runtimes=(),
         cells=(first, *(replace(first, name=name, difference=difference) for name in "bc")),
         fronts={},
         place={},
@@ -70,15 +75,15 @@ def test_from_file_to_tables(plan_file: Path, values: dict[str, Any], tmp_path: 
         for index, seed in enumerate(plan.seeds):
             run = cell_run(folder, of_plan, seed)
             with np.load(run.predictions) as arrays:
-                assert cell.top1[index] == pytest.approx((arrays["logits"].argmax(1) == arrays["labels"]).mean())
+                assert cell.scores[index] == pytest.approx((arrays["logits"].argmax(1) == arrays["labels"]).mean())
             summary = read_json(run.robustness)["summary"]["translation"]
             assert cell.consistency[index] == summary["consistency"]
-        assert cell.interval.low <= np.mean(cell.top1) <= cell.interval.high
+        assert cell.interval.low <= np.mean(cell.scores) <= cell.interval.high
         assert all(-1 <= value <= 1 for value in cell.collapse)
     narrow, wide = comparison.cells
     assert narrow.difference is None
     assert wide.difference is not None
-    assert wide.difference.mean == pytest.approx(np.mean(wide.top1) - np.mean(narrow.top1))
+    assert wide.difference.interval.mean == pytest.approx(np.mean(wide.scores) - np.mean(narrow.scores))
     assert wide.params > narrow.params
     assert set(comparison.fronts) == {"params", "macs", "cpu_ms torch"}
     assert narrow.name in comparison.fronts["params"]
@@ -87,7 +92,7 @@ def test_from_file_to_tables(plan_file: Path, values: dict[str, Any], tmp_path: 
     assert [path.suffix for path in paths] == [".json", ".csv", ".tex", ".html", ".png"]
     rows = list(csv.DictReader(io.StringIO(paths[1].read_text(encoding="utf-8"))))
     assert [(row["cell"], row["seed"]) for row in rows] == [(c.name, str(s)) for c in plan.cells for s in plan.seeds]
-    assert float(rows[2]["top1"]) == pytest.approx(wide.top1[0])
+    assert float(rows[2]["top1"]) == pytest.approx(wide.scores[0])
     tex, html = (path.read_text(encoding="utf-8") for path in paths[2:4])
     assert r"narrow\_1 & " in tex
     assert "Is wider &lt;better&gt; &amp; 100 % so?" in html
@@ -115,7 +120,7 @@ def test_the_figure_shows_every_seed(comparison_of_three: Comparison) -> None:
 def test_a_share_trains_and_does_not_compare(plan_file: Path, tmp_path: Path, capsys: Any) -> None:
     folder = tmp_path / "out"
     assert main(["compare", str(plan_file), "--out", str(folder), "--shard", "4/4"]) == 0
-    assert "1/1 wide, seed 1: trained" in capsys.readouterr().out
+    assert "1/1 wide, seed 1: done" in capsys.readouterr().out
     assert (folder / "wide" / "seed-1" / "model.safetensors").exists()
     assert not (folder / "comparison.json").exists()
     assert main(["compare", str(plan_file), "--out", str(folder), "--shard", "5/4"]) == 2

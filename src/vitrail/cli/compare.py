@@ -15,7 +15,8 @@ def compare(file: Path, /, *, out: Path | None = None, shard: str = "1/1", outpu
     The file names the models, the recipe and the seeds (see `examples/compare`). Every model is trained once with each
     seed in a run folder of its own; finished ones are not trained again, interrupted ones go on. Then all are compared
     on the same held-out images: mean and deviation, paired tests, parameters, MACs, latency, memory, Pareto fronts;
-    as JSON, CSV, LaTeX and a page.
+    as JSON, CSV, LaTeX and a page. With a list `quantization` in the file every trained model is also quantised in each
+    of these ways, and each is a row of its own.
 
     On several machines, start the same command on each with its own `--shard`, bring the folders together, and start
     it once without.
@@ -24,6 +25,7 @@ def compare(file: Path, /, *, out: Path | None = None, shard: str = "1/1", outpu
 
     ```sh
     vitrail compare examples/compare/mixers.yaml
+    vitrail compare examples/compare/quantization.yaml
     vitrail compare mine.yaml --out runs/mine --shard 2/3
     ```
 
@@ -38,7 +40,7 @@ def compare(file: Path, /, *, out: Path | None = None, shard: str = "1/1", outpu
         jobs = shard_of(job_list(plan), shard)
         for number, job in enumerate(jobs, 1):
             done = run_cell(plan, folder, job, progress=shown.progress)
-            shown.say(f"{number}/{len(jobs)} {job[0].name}, seed {job[1]}: {'trained' if done else 'was there'}")
+            shown.say(f"{number}/{len(jobs)} {job[0].name}, seed {job[1]}: {'done' if done else 'was there'}")
         if shard != "1/1":
             shown.result({"folder": str(folder), "jobs": len(jobs)})
             return

@@ -3,13 +3,15 @@
 from vitrail.compare.collect import CellResult, Comparison, collect
 from vitrail.compare.execute import job_list, run_cell, shard_of
 from vitrail.compare.page import write_comparison
-from vitrail.compare.plan import Cell, ComparePlan, read_plan
+from vitrail.compare.plan import Cell, ComparePlan, Entry, NamedQuantization, read_plan
 
 __all__ = [
     "Cell",
     "CellResult",
     "ComparePlan",
     "Comparison",
+    "Entry",
+    "NamedQuantization",
     "collect",
     "job_list",
     "read_plan",

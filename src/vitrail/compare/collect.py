@@ -10,56 +10,109 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from vitrail.bench import BenchConfig, BenchResult, Candidate, bench, environment, pareto_front
-from vitrail.compare.execute import cell_run, held_out, read_predictions
-from vitrail.compare.plan import Cell, ComparePlan
+from vitrail.bench import BenchConfig, BenchResult, environment, pareto_front
+from vitrail.compare.execute import cell_run, entry_run
+from vitrail.compare.measure import measure_entries, size_of
+from vitrail.compare.outcome import Outcome, has_outcome, read_outcome, score_of
+from vitrail.compare.plan import ComparePlan, Entry
+from vitrail.compare.quantized import executed_in
 from vitrail.core.errors import RunError
 from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
-from vitrail.data import calibration_images, fit_image
+from vitrail.data import fit_image
 from vitrail.evaluation import Interval, bootstrap, mcnemar_exact, read_robustness
 from vitrail.explain import token_similarity
-from vitrail.export import export_onnx
 from vitrail.models.complexity import complexity
-from vitrail.tasks import load_task
+from vitrail.quantization import QuantizationPlan
+from vitrail.tasks import Score, load_task
+from vitrail.training import load_run_data
 
 NUM_COLLAPSE_IMAGES = 64
 """Held-out images over which the similarity of tokens is averaged."""
 
+FLOAT_BITS = 32.0
+
+Values = NDArray[np.float64]
+"""(seeds, images), or (seeds, 1) where only all images together have a score."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """Against another entry, paired by seed, and by image where images are right or wrong.
+
+    Attributes:
+        to: name of the other.
+        interval: of the mean difference of the score.
+        p_values: McNemar's exact test, one a seed; none where images are not right or wrong.
+    """
+
+    to: str
+    interval: Interval
+    p_values: tuple[float, ...] = ()
+
 
 @dataclass(frozen=True, kw_only=True)
 class CellResult:
-    """What is known of one model.
+    """What is known of one model, as trained or quantised.
 
     Attributes:
-        name, model, fields: of the cell.
-        params, macs: of one image.
-        top1: one a seed, in the order of the seeds.
-        interval: of their mean, over seeds and images.
-        difference: of top-1 to the baseline, paired by seed and image; None for the baseline itself.
-        p_values: McNemar's exact test against the baseline, one a seed.
+        name, model, fields: of the cell; a quantised one has its way's name after a comma.
+        quantization: how it was quantised, None for the model as trained.
+        computed_by: what the scores were computed by: "torch", "onnxruntime", or "simulated" for codes that no runtime
+            executes.
+        weight_bits, activation_bits: mean widths of what is quantised, over the seeds.
+        size_bytes: of the first seed's file; None if it is only simulated.
+        params, macs: of one image; quantisation changes neither.
+        scores: the task's first score, one a seed, in the order of the seeds.
+        interval: of their mean, over seeds, and images where they are right or wrong.
+        difference: to the baseline; None for the baseline itself.
+        float_difference: to the model as trained; None for that one.
         train_seconds: mean over the seeds.
-        collapse: mean cosine similarity of different tokens of the last level, one a seed.
-        consistency: share of images whose predicted class stays under a shift, one a seed.
-        shifted_top1: top-1 averaged over all shifts, one a seed.
-        measurements: latency and memory of the first seed's model, one a runtime.
+        collapse: mean cosine similarity of different tokens of the last level, one a seed; not of quantised models.
+        consistency: share of images whose predicted class stays under a shift, one a seed; not of quantised models.
+        shifted_top1: top-1 averaged over all shifts, one a seed; not of quantised models.
+        measurements: latency and memory of the first seed's model, one a runtime that runs it.
     """
 
     name: str
     model: str
     fields: dict[str, Any]
+    quantization: dict[str, Any] | None = None
+    computed_by: str = "torch"
+    weight_bits: float = FLOAT_BITS
+    activation_bits: float = FLOAT_BITS
+    size_bytes: int | None = None
     params: int
     macs: int
-    top1: tuple[float, ...]
+    scores: tuple[float, ...]
     interval: Interval
-    difference: Interval | None = None
-    p_values: tuple[float, ...] = ()
+    difference: Difference | None = None
+    float_difference: Difference | None = None
     train_seconds: float
     collapse: tuple[float, ...] = ()
     consistency: tuple[float, ...] = ()
     shifted_top1: tuple[float, ...] = ()
     measurements: tuple[BenchResult, ...] = ()
+
+    def measured_in(self, runtime: str) -> BenchResult | None:
+        """The row of a runtime; None if it cannot run this."""
+        return next((row for row in self.measurements if row.runtime == runtime), None)
+
+    def cost(self, name: str) -> float | None:
+        """One of the costs that have a front; None where it is not known, or not this entry's to compete in.
+
+        Args:
+            name: "params" or "macs", in which quantised models do not compete, since they have the same; "size_bytes";
+                or "cpu_ms RUNTIME".
+        """
+        if name in ("params", "macs"):
+            return None if self.quantization is not None else float(getattr(self, name))
+        if name == "size_bytes":
+            return self.size_bytes
+        row = self.measured_in(name.removeprefix("cpu_ms "))
+        return None if row is None else row.cpu_ms_median
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,23 +121,34 @@ class Comparison:
 
     Attributes:
         question, baseline, training: of the plan.
-        seeds: those that every cell was trained with.
-        missing: how many runs of the plan are not trained yet.
+        score: what was measured.
+        per_image: images are right or wrong, so that they could be resampled; else intervals are over seeds alone.
+        seeds: those that every cell was trained, and quantised, with.
+        missing: how many runs of the plan are not there yet, quantised ones included.
         num_images: held-out images that all were tested on.
-        cells: in the order of the plan.
-        fronts: cost ("params", "macs", or "cpu_ms RUNTIME") -> names of the cells that nobody beats, by rising cost.
+        runtimes: that were measured.
+        cells: in the order of the plan, every model followed by its quantised forms.
+        fronts: cost (see :meth:`CellResult.cost`) -> names of the cells that nobody beats, by rising cost.
         place: the machine that latency was measured on.
     """
 
     question: str
     baseline: str
     training: dict[str, Any]
+    score: Score
+    per_image: bool
     seeds: tuple[int, ...]
     missing: int
     num_images: int
+    runtimes: tuple[str, ...]
     cells: tuple[CellResult, ...]
     fronts: dict[str, tuple[str, ...]]
     place: dict[str, Any]
+
+    @property
+    def quantized(self) -> bool:
+        """There are quantised models in it."""
+        return any(cell.quantization is not None for cell in self.cells)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values, for JSON."""
@@ -110,76 +174,107 @@ def collect(
     Raises:
         RunError: no seed has been trained for every cell, or two runs were tested on different images.
     """
-    seeds = [s for s in plan.seeds if all(cell_run(folder, cell, s).predictions.exists() for cell in plan.cells)]
-    missing = sum(not cell_run(folder, cell, s).predictions.exists() for cell in plan.cells for s in plan.seeds)
+    there = {seed: [has_outcome(entry_run(folder, entry, seed)) for entry in plan.entries] for seed in plan.seeds}
+    seeds = tuple(seed for seed, found in there.items() if all(found))
+    missing = sum(found.count(False) for found in there.values())
     if not seeds:
         raise RunError(f"{folder} has no seed that every cell was trained with; {missing} runs are missing")
-    right = {cell.name: _right(folder, cell, seeds) for cell in plan.cells}
-    reference = right[plan.reference.name]
+    runs = {entry.name: [entry_run(folder, entry, seed) for seed in seeds] for entry in plan.entries}
+    first = read_outcome(runs[plan.reference.name][0])
+    values = {name: _values(name, [read_outcome(run) for run in several], first) for name, several in runs.items()}
     bench_config = bench_config or BenchConfig(runtimes=plan.runtimes, threads=(plan.threads,), energy=plan.energy)
-    measurements = _measure(plan, folder, seeds[0], bench_config, progress=progress)
-    cells = [
-        _result(plan, cell, [cell_run(folder, cell, s) for s in seeds], right[cell.name], reference)
-        for cell in plan.cells
-    ]
-    cells = [replace(cell, measurements=tuple(measurements[cell.name])) for cell in cells]
+    measurements = measure_entries(plan, folder, seeds[0], bench_config, progress=progress)
+    cells = tuple(
+        replace(
+            _result(plan, entry, runs[entry.name], values, first.per_image),
+            measurements=measurements[entry.name],
+        )
+        for entry in plan.entries
+    )
+    score = score_of(cell_run(folder, plan.cells[0], seeds[0]))
     return Comparison(
         question=plan.question,
         baseline=plan.reference.name,
         training=plan.training,
-        seeds=tuple(seeds),
+        score=score,
+        per_image=first.per_image,
+        seeds=seeds,
         missing=missing,
-        num_images=reference.shape[1],
-        cells=tuple(cells),
-        fronts=_fronts(cells),
+        num_images=len(first.names),
+        runtimes=bench_config.runtimes,
+        cells=cells,
+        fronts=_fronts(cells, bench_config.runtimes, score),
         place=environment(),
     )
 
 
-def _right(folder: Path, cell: Cell, seeds: Sequence[int]) -> np.ndarray:
-    """(seeds, images), in the order of the names."""
-    rows, known = [], None
-    for seed in seeds:
-        run = cell_run(folder, cell, seed)
-        right, names = read_predictions(run)
-        order = np.argsort(names)
-        if known is not None and not np.array_equal(known, names[order]):
-            raise RunError(f"{run.folder} was tested on other images than the others; delete the comparison's folder")
-        known = names[order]
-        rows.append(right[order])
-    return np.stack(rows)
+def _values(name: str, outcomes: Sequence[Outcome], first: Outcome) -> Values:
+    for outcome in outcomes:
+        if outcome.names != first.names:
+            raise RunError(f"{name} was tested on other images than the others; delete the comparison's folder")
+    return np.stack([outcome.values for outcome in outcomes])
 
 
-def _result(plan: ComparePlan, cell: Cell, runs: Sequence[Run], right: np.ndarray, reference: np.ndarray) -> CellResult:
-    if right.shape != reference.shape:
-        raise RunError(f"{cell.name} was tested on {right.shape[1]} images, the baseline on {reference.shape[1]}")
-    task = load_task(runs[0])
-    preprocessing = Preprocessing.from_dict(runs[0].read()["preprocessing"])
-    counts = complexity(task.backbone, preprocessing.image_size)
-    compared = cell.name != plan.reference.name
-    difference = right.astype(float) - reference.astype(float)
-    robust = [read_robustness(run)["summary"]["translation"] for run in runs] if plan.robustness else []
+def _result(
+    plan: ComparePlan, entry: Entry, runs: Sequence[Run], values: dict[str, Values], per_image: bool
+) -> CellResult:
+    trained = Entry(cell=entry.cell)
+    references = (plan.reference, trained)
+    differences = [
+        None if other == entry else _difference(other.name, entry.name, values, per_image) for other in references
+    ]
+    counts = complexity(load_task(runs[0]), Preprocessing.from_dict(runs[0].read()["preprocessing"]).image_size)
     return CellResult(
-        name=cell.name,
-        model=cell.model,
-        fields=cell.fields,
+        name=entry.name,
+        model=entry.cell.model,
+        fields=entry.cell.fields,
+        size_bytes=size_of(entry, runs[0]),
         params=counts.params,
         macs=counts.macs,
-        top1=tuple(right.mean(1).tolist()),
-        interval=bootstrap(right.astype(float)),
-        difference=bootstrap(difference) if compared else None,
-        p_values=tuple(mcnemar_exact(*pair) for pair in zip(right, reference, strict=True)) if compared else (),
+        scores=tuple(values[entry.name].mean(1).tolist()),
+        interval=bootstrap(values[entry.name]),
+        difference=differences[0],
+        float_difference=differences[1],
         train_seconds=float(np.mean([run.read()["trained"]["seconds"] for run in runs])),
-        collapse=tuple(collapse_of(run) for run in runs) if plan.collapse else (),
-        consistency=tuple(float(one["consistency"]) for one in robust),
-        shifted_top1=tuple(float(one["top1"]) for one in robust),
+        **(_measured_as_trained(plan, runs) if entry == trained else _codes(entry, runs)),
     )
+
+
+def _difference(other: str, name: str, values: dict[str, Values], per_image: bool) -> Difference:
+    pairs = zip(values[name] > 0.5, values[other] > 0.5, strict=True) if per_image else ()
+    return Difference(
+        to=other,
+        interval=bootstrap(values[name] - values[other]),
+        p_values=tuple(mcnemar_exact(*pair) for pair in pairs),
+    )
+
+
+def _codes(entry: Entry, runs: Sequence[Run]) -> dict[str, Any]:
+    """What only quantised models have."""
+    plans = [QuantizationPlan.load(run.quantization) for run in runs]
+    assert entry.quantization is not None
+    return {
+        "quantization": asdict(entry.quantization),
+        "computed_by": executed_in(runs[0]),
+        "weight_bits": float(np.mean([plan.average_bits(weights=True) for plan in plans])),
+        "activation_bits": float(np.mean([plan.average_bits(weights=False) for plan in plans])),
+    }
+
+
+def _measured_as_trained(plan: ComparePlan, runs: Sequence[Run]) -> dict[str, Any]:
+    """What is measured only of models as trained."""
+    robust = [read_robustness(run)["summary"]["translation"] for run in runs] if plan.robustness else []
+    return {
+        "collapse": tuple(collapse_of(run) for run in runs) if plan.collapse else (),
+        "consistency": tuple(float(one["consistency"]) for one in robust),
+        "shifted_top1": tuple(float(one["top1"]) for one in robust),
+    }
 
 
 def collapse_of(run: Run) -> float:
     """Mean cosine similarity between different tokens of the last level, over some held-out images."""
     preprocessing = Preprocessing.from_dict(run.read()["preprocessing"])
-    images = held_out(run).sample(NUM_COLLAPSE_IMAGES, 0)
+    images = load_run_data(run).held_out.sample(NUM_COLLAPSE_IMAGES, 0)
     fitted = torch.stack([fit_image(images[i][0], preprocessing) for i in range(len(images))])
     with torch.inference_mode():
         (level,) = load_task(run).backbone.forward_intermediates(
@@ -188,43 +283,12 @@ def collapse_of(run: Run) -> float:
     return float(token_similarity(level.flatten(2).transpose(1, 2)).mean())
 
 
-def _measure(
-    plan: ComparePlan, folder: Path, seed: int, config: BenchConfig, *, progress: bool
-) -> dict[str, list[BenchResult]]:
-    """All cells take turns in every runtime."""
-    runs = {cell.name: cell_run(folder, cell, seed) for cell in plan.cells}
-    shape = Preprocessing.from_dict(next(iter(runs.values())).read()["preprocessing"]).image_size
-    candidates = []
-    for runtime in config.runtimes:
-        for name, run in runs.items():
-            onnx = not runtime.startswith("torch")
-            if onnx and not run.onnx("float").exists():
-                _export(run)
-            source = run.onnx("float") if onnx else run.folder
-            file = run.onnx("float") if onnx else run.weights
-            candidates.append(Candidate(runtime=runtime, variant=name, source=source, file=file))
-    rows = bench(candidates, config, (3, *shape), progress=progress)
-    return {name: [row for row in rows if row.variant == name] for name in runs}
-
-
-def _export(run: Run) -> None:
-    preprocessing = Preprocessing.from_dict(run.read()["preprocessing"])
-    images = calibration_images(held_out(run), preprocessing, 32, 0)
-    export_onnx(
-        load_task(run), run.onnx("float"), preprocessing=preprocessing, classes=run.read()["classes"], images=images
-    )
-
-
-def _fronts(cells: Sequence[CellResult]) -> dict[str, tuple[str, ...]]:
-    costs: dict[str, list[float | None]] = {
-        "params": [cell.params for cell in cells],
-        "macs": [cell.macs for cell in cells],
-    }
-    for index, row in enumerate(cells[0].measurements):
-        costs[f"cpu_ms {row.runtime}"] = [cell.measurements[index].cpu_ms_median for cell in cells]
+def _fronts(cells: Sequence[CellResult], runtimes: Sequence[str], score: Score) -> dict[str, tuple[str, ...]]:
+    quantized = any(cell.quantization is not None for cell in cells)
+    costs = ["params", "macs", *(["size_bytes"] if quantized else []), *(f"cpu_ms {name}" for name in runtimes)]
     fronts = {}
-    for name, values in costs.items():
-        known = [(cell, value) for cell, value in zip(cells, values, strict=True) if value is not None]
-        front = pareto_front([(value, cell.interval.mean) for cell, value in known])
-        fronts[name] = tuple(known[i][0].name for i in front)
+    for cost in costs:
+        known = [(cell, value) for cell in cells if (value := cell.cost(cost)) is not None]
+        front = pareto_front([(value, score.rank(cell.interval.mean)) for cell, value in known])
+        fronts[cost] = tuple(known[i][0].name for i in front)
     return fronts

@@ -1,22 +1,17 @@
-"""Training of a comparison's runs: resumable, and divisible among machines."""
+"""The runs of a comparison, trained and quantised: resumable, and divisible among machines."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-import numpy as np
-import torch
-
-from vitrail.compare.plan import Cell, ComparePlan
+from vitrail.compare.outcome import has_outcome, write_outcome
+from vitrail.compare.plan import Cell, ComparePlan, Entry
+from vitrail.compare.quantized import quantize_trained, quantized_run
 from vitrail.core.errors import ConfigError, RunError
-from vitrail.core.files import atomic_path
 from vitrail.core.run import Run
-from vitrail.core.types import Preprocessing
-from vitrail.data import ImageSet, eval_loader, load_data
 from vitrail.evaluation import RobustnessConfig, read_robustness, write_robustness
-from vitrail.tasks import load_task
-from vitrail.training import TrainConfig, differing_fields, is_finished, train
+from vitrail.training import TrainConfig, differing_fields, is_finished, load_run_data, train
 
 Job = tuple[Cell, int]
 """A model and a seed."""
@@ -41,19 +36,25 @@ def shard_of(jobs: list[Job], shard: str) -> list[Job]:
 
 
 def cell_run(folder: Path, cell: Cell, seed: int) -> Run:
-    """Where a run of a comparison lies."""
+    """Where a trained run of a comparison lies."""
     return Run(folder / cell.folder / f"seed-{seed}")
 
 
+def entry_run(folder: Path, entry: Entry, seed: int) -> Run:
+    """Where a run lies: a trained one, or within it one that was quantised."""
+    run = cell_run(folder, entry.cell, seed)
+    return run if entry.quantization is None else quantized_run(run, entry.quantization)
+
+
 def run_cell(plan: ComparePlan, folder: Path, job: Job, *, progress: bool = False) -> bool:
-    """Train one run and write what it says of the held-out images; what is there already is not done again.
+    """Train one run, quantise it in every way of the plan, and test all; what is there already is not done again.
 
     Returns:
         whether there was anything to do.
 
     Raises:
         RunError: the folder has a run with other settings.
-        VitrailError: whatever training raises.
+        VitrailError: whatever training, quantisation and export raise.
     """
     run = cell_run(folder, *job)
     config = plan.config(*job)
@@ -68,43 +69,12 @@ def run_cell(plan: ComparePlan, folder: Path, job: Job, *, progress: bool = Fals
     todo = not is_finished(run)
     if todo:
         train(config, run=run, resume=True, progress=progress)
-        run.predictions.unlink(missing_ok=True)
-        run.robustness.unlink(missing_ok=True)
-    if not run.predictions.exists():
-        write_predictions(run)
+        for path in (run.predictions, run.scores, run.robustness):
+            path.unlink(missing_ok=True)
+    if not has_outcome(run):
+        write_outcome(run)
     if plan.robustness and (not run.robustness.exists() or "translation" not in read_robustness(run)["summary"]):
-        write_robustness(run, held_out(run), RobustnessConfig(groups=("translation",)))
+        write_robustness(run, load_run_data(run).held_out, RobustnessConfig(groups=("translation",)))
+    for quantization in plan.quantization:
+        todo |= quantize_trained(run, quantization, threads=plan.threads, progress=progress)
     return todo
-
-
-def held_out(run: Run) -> ImageSet:
-    """The images that a run is tested on.
-
-    Raises:
-        RunError: the run does not classify; only classifiers are compared.
-    """
-    description = run.read()
-    if description["task"] != "classification":
-        raise RunError(f"run {run.folder} learns {description['task']}; only classification can be compared so far")
-    return load_data(TrainConfig.from_dict(description["training"]).data).align(description["classes"]).held_out
-
-
-def write_predictions(run: Run, batch_size: int = 64) -> None:
-    """What a run's weights say of every held-out image, into ``run.predictions``."""
-    description, task = run.read(), load_task(run)
-    images = held_out(run)
-    preprocessing = Preprocessing.from_dict(description["preprocessing"])
-    logits = []
-    with torch.inference_mode():
-        for batch in eval_loader(images, preprocessing, batch_size=batch_size):
-            logits.append(task(preprocessing.normalize(batch.images)).float())
-    with atomic_path(run.predictions) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(
-            file, logits=torch.cat(logits).numpy(), labels=images.labels.numpy(), names=np.array(images.names)
-        )
-
-
-def read_predictions(run: Run) -> tuple[np.ndarray, np.ndarray]:
-    """Whether each held-out image was right (n,), and the names (n,)."""
-    with np.load(run.predictions, allow_pickle=False) as arrays:
-        return arrays["logits"].argmax(1) == arrays["labels"], arrays["names"]

@@ -5,27 +5,36 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from vitrail.compare.collect import Comparison
+from vitrail.compare.collect import CellResult, Comparison
+from vitrail.compare.tables import heading_of, scale_of
 
 
 def comparison_figure(comparison: Comparison) -> Figure:
-    """Top-1 of every seed beside the paired difference to the baseline with its interval."""
-    cells = comparison.cells
+    """The score of every seed beside the paired difference to the baseline with its interval."""
+    cells, factor = comparison.cells, scale_of(comparison.score)[0]
     height = 1.3 + 0.42 * len(cells)
     figure = Figure(figsize=(8, height), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     for place, cell in enumerate(cells):
-        left.plot([100 * value for value in cell.top1], [place] * len(cell.top1), "o", color="tab:blue", alpha=0.6)
-        left.plot(100 * cell.interval.mean, place, "|", color="black", markersize=16)
+        shown = [factor * value for value in cell.scores]
+        left.plot(shown, [place] * len(shown), "o", color="tab:blue", alpha=0.6)
+        left.plot(factor * cell.interval.mean, place, "|", color="black", markersize=16)
         if cell.difference is not None:
-            mean, low, high = (100 * v for v in (cell.difference.mean, cell.difference.low, cell.difference.high))
+            found = cell.difference.interval
+            mean, low, high = (factor * value for value in (found.mean, found.low, found.high))
             right.plot([low, high], [place, place], "-", color="tab:red")
             right.plot(mean, place, "|", color="black", markersize=16)
     right.axvline(0, color="grey", linewidth=1, linestyle=":")
-    left.set_yticks(range(len(cells)), [cell.name for cell in cells])
-    left.set(xlabel="top-1 (%): seeds and their mean", ylim=(len(cells) - 0.5, -0.5))
-    right.set(xlabel=f"points against '{comparison.baseline}',\n95 % interval")
+    left.set_yticks(range(len(cells)), [label_of(cell) for cell in cells])
+    left.set(xlabel=f"{heading_of(comparison.score)}: seeds and their mean", ylim=(len(cells) - 0.5, -0.5))
+    unit = "points" if comparison.score.percent else "difference"
+    right.set(xlabel=f"{unit} against '{comparison.baseline}',\n95 % interval")
     for axes in (left, right):
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
         axes.grid(axis="x", alpha=0.3)
     return figure
+
+
+def label_of(cell: CellResult) -> str:
+    """The name; what no runtime computes is called so wherever it is shown."""
+    return cell.name + (" (simulated)" if cell.computed_by == "simulated" else "")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import yaml
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
@@ -10,10 +12,17 @@ from markupsafe import Markup
 
 from vitrail.compare.collect import Comparison
 from vitrail.compare.figures import comparison_figure
-from vitrail.compare.tables import columns, csv_table, latex_table, rows
+from vitrail.compare.tables import columns, csv_table, heading_of, latex_table, rows, scale_of
 from vitrail.core.files import atomic_path, write_json, write_text
 from vitrail.report.fronts import ParetoPoint, pareto_plot
 from vitrail.report.window import window
+
+AXES = {
+    "params": ("parameters (millions)", 1e-6),
+    "macs": ("MACs (millions)", 1e-6),
+    "size_bytes": ("file (MB)", 1e-6),
+}
+"""Cost -> in words, and the factor to their unit; other costs are milliseconds in a runtime."""
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
@@ -46,38 +55,33 @@ def _page(comparison: Comparison, name: str) -> str:
         result=comparison,
         columns=columns(comparison),
         rows=rows(comparison),
-        charts=[_chart(comparison, cost) for cost in comparison.fronts],
-        recipe=yaml.safe_dump(comparison.training, sort_keys=False, allow_unicode=True),
+        charts=[_chart(comparison, cost) for cost, front in comparison.fronts.items() if front],
+        recipe=yaml.safe_dump(_recipe(comparison), sort_keys=False, allow_unicode=True),
         contended=any(row.contended for cell in comparison.cells for row in cell.measurements),
     )
 
 
+def _recipe(comparison: Comparison) -> dict[str, Any]:
+    ways = {cell.quantization["name"]: cell.quantization for cell in comparison.cells if cell.quantization}
+    plain = [{k: v for k, v in way.items() if v is not None} for way in ways.values()]
+    return comparison.training | ({"quantization": json.loads(json.dumps(plain))} if plain else {})
+
+
 def _chart(comparison: Comparison, cost: str) -> Markup:
-    """Top-1 over a cost, with the front that nobody beats."""
-    axis, front = axis_of(cost), comparison.fronts[cost]
+    """The score over a cost, with the front that nobody beats."""
+    axis, unit = AXES.get(cost, (f"processor time of an image (ms), {cost.partition(' ')[2]}", 1.0))
+    score, front = comparison.score, comparison.fronts[cost]
     points = [
         ParetoPoint(
             label=cell.name,
             group=cell.model,
-            cost=value,
-            quality=100 * cell.interval.mean,
+            cost=value * unit,
+            quality=scale_of(score)[0] * cell.interval.mean,
             on_front=cell.name in front,
         )
         for cell in comparison.cells
-        if (value := _cost(comparison, cell.name, cost)) is not None
+        if (value := cell.cost(cost)) is not None
     ]
-    alt = f"Top-1 over {axis}. Nobody beats: {', '.join(front)}."
-    return pareto_plot(cost.replace(" ", "-"), alt, points, axis, "top-1 (%), mean over seeds")
-
-
-def axis_of(cost: str) -> str:
-    """A key of ``Comparison.fronts`` in words."""
-    words = {"params": "parameters (millions)", "macs": "MACs (millions)"}
-    return words.get(cost, f"processor time of an image (ms), {cost.partition(' ')[2]}")
-
-
-def _cost(comparison: Comparison, name: str, cost: str) -> float | None:
-    cell = next(cell for cell in comparison.cells if cell.name == name)
-    if cost in ("params", "macs"):
-        return float(getattr(cell, cost)) / 1e6
-    return next(row.cpu_ms_median for row in cell.measurements if cost == f"cpu_ms {row.runtime}")
+    title = score.title[:1].upper() + score.title[1:]
+    alt = f"{title} over {axis}. Nobody beats: {', '.join(front)}."
+    return pareto_plot(cost.replace(" ", "-"), alt, points, axis, f"{heading_of(score)}, mean over seeds")

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from vitrail.bench.quantized_run import CalibrationConfig
+from vitrail.bench.session import FILE_FORMATS
 from vitrail.core.errors import ConfigError
 from vitrail.training import TrainConfig, typed
 
 OF_CELLS = ("model", "model_fields", "seed")
 """What a cell and its seed say, so that the common recipe cannot."""
+
+TASKS = ("classification", "segmentation", "detection", "pose", "aesthetics")
+"""Those whose models answer to an image, so that they can be tested on the same ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +42,7 @@ class Cell:
     @property
     def folder(self) -> str:
         """The name as one of a folder."""
-        return re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
+        return folder_name(self.name)
 
     def expand(self) -> list[Cell]:
         """One cell for every combination of the grid, itself without one."""
@@ -50,13 +56,64 @@ class Cell:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NamedQuantization(CalibrationConfig):
+    """One way to quantise every trained model.
+
+    In the file, its fields and those of its ``quantization`` stand side by side.
+
+    Attributes:
+        name: what it is called in tables.
+    """
+
+    name: str
+
+    @property
+    def folder(self) -> str:
+        """The name as one of a folder."""
+        return folder_name(self.name)
+
+    @classmethod
+    def from_file(cls, values: Any) -> NamedQuantization:
+        """From an entry of a comparison's file.
+
+        Raises:
+            ConfigError: an unknown field, or a value that is not allowed.
+        """
+        if not isinstance(values, dict) or not isinstance(values.get("name"), str):
+            raise ConfigError(f"quantization has {values!r}, which is no table with a name; see examples/compare")
+        own = {item.name for item in fields(cls)} - {"quantization"}
+        nested = {name: value for name, value in values.items() if name not in own}
+        return typed(cls, {k: v for k, v in values.items() if k in own} | {"quantization": nested})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A row of the result: a model as trained, or quantised.
+
+    Attributes:
+        cell: the model.
+        quantization: None for the model as trained.
+    """
+
+    cell: Cell
+    quantization: NamedQuantization | None = None
+
+    @property
+    def name(self) -> str:
+        """What it is called in tables."""
+        return self.cell.name if self.quantization is None else f"{self.cell.name}, {self.quantization.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class ComparePlan:
     """A comparison.
 
     Attributes:
         question: what is to be found out, in a sentence.
         cells: the models.
-        baseline: name of the cell that the others are compared with; the first by default.
+        quantization: every trained model is quantised in each of these ways too.
+        baseline: name of the entry that the others are compared with, e.g. "wide" or "wide, mptq W4A8"; the first
+            cell by default.
         seeds: every cell is trained once with each.
         training: the recipe, as ``vitrail train --config`` takes it, without model and seed.
         runtimes: in which latency is measured; what is not PyTorch needs an export first.
@@ -68,6 +125,7 @@ class ComparePlan:
 
     question: str = ""
     cells: tuple[Cell, ...]
+    quantization: tuple[NamedQuantization, ...] = ()
     baseline: str = ""
     seeds: tuple[int, ...] = (0, 1, 2)
     training: dict[str, Any] = field(default_factory=dict)
@@ -78,14 +136,15 @@ class ComparePlan:
     robustness: bool = False
 
     def __post_init__(self) -> None:
-        names = [cell.name for cell in self.cells]
+        names = [entry.name for entry in self.entries]
         if len(names) < 2:
             raise ConfigError(f"cells has {len(names)} entries; a comparison needs at least 2")
-        folders = [cell.folder for cell in self.cells]
-        if twice := sorted({name for name in names if folders.count(Cell(name=name, model="").folder) > 1}):
-            raise ConfigError(f"cells {', '.join(twice)} have the same name; give each one of its own")
-        if "" in folders:
-            raise ConfigError("a cell's name has no letter or digit; give it one")
+        _check_names("cells", [cell.name for cell in self.cells])
+        _check_names("quantization", [one.name for one in self.quantization])
+        if self.quantization and not any(FILE_FORMATS.get(runtime) == "onnx" for runtime in self.runtimes):
+            raise ConfigError(
+                f"runtimes has {', '.join(self.runtimes)}, and none runs quantised files; add onnxruntime or openvino"
+            )
         if self.baseline and self.baseline not in names:
             raise ConfigError(f"baseline '{self.baseline}' is no cell; there are {', '.join(names)}")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
@@ -96,9 +155,15 @@ class ComparePlan:
             raise ConfigError(f"training has {', '.join(taken)}; that belongs to cells and seeds")
 
     @property
-    def reference(self) -> Cell:
-        """The baseline's cell."""
-        return next((cell for cell in self.cells if cell.name == self.baseline), self.cells[0])
+    def entries(self) -> tuple[Entry, ...]:
+        """The rows of the result: every model, followed by its quantised forms."""
+        ways = (None, *self.quantization)
+        return tuple(Entry(cell=cell, quantization=way) for cell in self.cells for way in ways)
+
+    @property
+    def reference(self) -> Entry:
+        """The baseline."""
+        return next((entry for entry in self.entries if entry.name == self.baseline), self.entries[0])
 
     def config(self, cell: Cell, seed: int) -> TrainConfig:
         """How one run is trained.
@@ -125,7 +190,30 @@ def read_plan(file: str | Path) -> ComparePlan:
     if not isinstance(values, dict) or not isinstance(values.get("cells"), list):
         raise ConfigError(f"comparison {file} has no list 'cells'; see examples/compare")
     cells = [expanded for cell in values["cells"] for expanded in typed(Cell, cell).expand()]
-    plan = typed(ComparePlan, values | {"cells": tuple(cells)})
+    if not isinstance(ways := values.get("quantization", []), list):
+        raise ConfigError(f"quantization={ways!r} is no list; see examples/compare/quantization.yaml")
+    quantization = tuple(NamedQuantization.from_file(way) for way in ways)
+    plan = typed(ComparePlan, values | {"cells": tuple(cells), "quantization": quantization})
     for cell in plan.cells:
-        plan.config(cell, plan.seeds[0])
+        _check_task(plan, plan.config(cell, plan.seeds[0]))
     return plan
+
+
+def _check_task(plan: ComparePlan, config: TrainConfig) -> None:
+    if config.task not in TASKS:
+        raise ConfigError(f"task '{config.task}' cannot be compared; choose {', '.join(TASKS[:-1])} or {TASKS[-1]}")
+    if plan.robustness and config.task != "classification":
+        raise ConfigError(f"robustness is measured of classifiers, not of {config.task}; leave it out")
+
+
+def folder_name(name: str) -> str:
+    """A name of the file as one of a folder."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def _check_names(what: str, names: Sequence[str]) -> None:
+    folders = [folder_name(name) for name in names]
+    if twice := sorted({name for name in names if folders.count(folder_name(name)) > 1}):
+        raise ConfigError(f"{what} {', '.join(twice)} have the same name; give each one of its own")
+    if "" in folders:
+        raise ConfigError(f"a name in {what} has no letter or digit; give it one")

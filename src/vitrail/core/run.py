@@ -55,6 +55,11 @@ class Run:
         return self.folder / "predictions.npz"
 
     @property
+    def scores(self) -> Path:
+        """The task's figures of merit on the held-out images, where no image is right or wrong."""
+        return self.folder / "scores.json"
+
+    @property
     def robustness(self) -> Path:
         """Accuracy and consistency under shifts, rotations, corruptions, ..."""
         return self.folder / "robustness.json"

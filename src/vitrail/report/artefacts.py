@@ -208,7 +208,7 @@ def _predictors(task: nn.Module, look: Look) -> dict[str, Answers]:
             import_runtime(runtime)
         except BenchError:  # an optional extra; on this machine the file cannot be evaluated
             continue
-        predictors[name] = _from_session(open_session(file, runtime, look.threads))
+        predictors[name] = session_answers(open_session(file, runtime, look.threads))
     return predictors
 
 
@@ -220,7 +220,8 @@ def exported_files(run: Run) -> dict[str, tuple[str, Path]]:
     return {name: (runtime, file) for name, (runtime, file) in files.items() if file.exists()}
 
 
-def _from_session(session: Session) -> Answers:
+def session_answers(session: Session) -> Answers:
+    """A runtime's session as a function from normalised images (b, c, h, w) to outputs."""
     single = session.runtime in SINGLE_IMAGE
 
     def answers(images: Tensor) -> Tensor:

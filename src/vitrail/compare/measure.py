@@ -1,0 +1,53 @@
+"""Latency, memory and energy of a comparison's entries, measured side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vitrail.bench import BenchConfig, BenchResult, Candidate, bench
+from vitrail.bench.candidates import input_shape
+from vitrail.bench.session import FILE_FORMATS
+from vitrail.compare.execute import entry_run
+from vitrail.compare.plan import ComparePlan, Entry
+from vitrail.compare.quantized import SIMULATED, executed_in
+from vitrail.core.run import Run
+from vitrail.export import export_run
+
+
+def measure_entries(
+    plan: ComparePlan, folder: Path, seed: int, config: BenchConfig, *, progress: bool = False
+) -> dict[str, tuple[BenchResult, ...]]:
+    """The rows of every entry's model of one seed; all take turns. What a runtime cannot run has no row of it."""
+    runs = [(entry, entry_run(folder, entry, seed)) for entry in plan.entries]
+    candidates = [
+        candidate
+        for runtime in config.runtimes
+        for entry, run in runs
+        if (candidate := _candidate(entry, run, runtime)) is not None
+    ]
+    rows = bench(candidates, config, progress=progress)
+    return {entry.name: tuple(row for row in rows if row.variant == entry.name) for entry in plan.entries}
+
+
+def _candidate(entry: Entry, run: Run, runtime: str) -> Candidate | None:
+    format = FILE_FORMATS.get(runtime)
+    if entry.quantization is not None:
+        if format != "onnx" or executed_in(run) == SIMULATED:
+            return None
+        file = run.onnx("int8")
+    elif format is None:
+        file = run.weights
+    else:
+        file = run.exported(format)
+        if not file.exists():
+            export_run(run, formats=(format,), variants=("float",))
+    source = run.folder if format is None else file
+    return Candidate(runtime=runtime, variant=entry.name, source=source, file=file, image_shape=input_shape(run))
+
+
+def size_of(entry: Entry, run: Run) -> int | None:
+    """Bytes of the file that a user would ship: ONNX where there is one, else the weights; None if only simulated."""
+    if entry.quantization is not None:
+        return None if executed_in(run) == SIMULATED else run.onnx("int8").stat().st_size
+    file = run.onnx("float")
+    return (file if file.exists() else run.weights).stat().st_size

@@ -1,0 +1,99 @@
+"""A trained run of a comparison in codes: a run folder of its own within the trained one, with the same weights.
+
+So every verb takes it, and nothing of it is lost or mixed up when there are several ways to quantise.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict
+
+import torch
+
+from vitrail.bench import open_session
+from vitrail.bench.quantized_run import quantize_run
+from vitrail.compare.outcome import Answers, has_outcome, write_outcome
+from vitrail.compare.plan import NamedQuantization
+from vitrail.core.errors import RunError
+from vitrail.core.files import atomic_path, file_hash, write_json
+from vitrail.core.run import Run
+from vitrail.export import export_run
+from vitrail.quantization import QuantizationPlan, quantize
+from vitrail.report import session_answers
+from vitrail.tasks import load_task
+from vitrail.training import differing_fields
+
+SIMULATED = "simulated"
+"""How a model is called that was computed in PyTorch with the codes' values, since no runtime executes them."""
+
+EXECUTED = "onnxruntime"
+"""The runtime that quantised files are tested in."""
+
+
+def quantized_run(run: Run, quantization: NamedQuantization) -> Run:
+    """Where the quantised form of a trained run lies."""
+    return Run(run.folder / "quantized" / quantization.folder)
+
+
+def quantize_trained(run: Run, quantization: NamedQuantization, *, threads: int = 1, progress: bool = False) -> bool:
+    """Quantise a trained run, write its file where a runtime executes it, and test it on the held-out images.
+
+    What is tested is the file in ONNX Runtime; of codes that no runtime executes, the simulation in PyTorch.
+
+    Args:
+        run: trained.
+        quantization: how.
+        threads: for ONNX Runtime.
+        progress: show bars.
+
+    Returns:
+        whether there was anything to do.
+
+    Raises:
+        RunError: it was quantised with other settings.
+        VitrailError: whatever quantisation and export raise.
+    """
+    own = quantized_run(run, quantization)
+    _adopt(run, own, quantization)
+    if has_outcome(own):
+        return False
+    if not own.quantization.exists():
+        quantize_run(own, quantization, progress=progress)
+    if executed_in(own) == SIMULATED:
+        answers = _simulation(own)
+    else:
+        if not own.onnx("int8").exists():
+            export_run(own, variants=("int8",))
+        answers = session_answers(open_session(own.onnx("int8"), EXECUTED, threads))
+    write_outcome(own, answers)
+    return True
+
+
+def executed_in(run: Run) -> str:
+    """What computed the outcome of a quantised run: :data:`EXECUTED` or :data:`SIMULATED`."""
+    return SIMULATED if QuantizationPlan.load(run.quantization).simulated else EXECUTED
+
+
+def _adopt(trained: Run, own: Run, quantization: NamedQuantization) -> None:
+    """The folder of the quantised run, with the weights as they are now; what was made of older ones is deleted."""
+    settings = asdict(quantization)
+    if own.description.exists():
+        differences = differing_fields(own.read().get("quantized", {}), settings)
+        if differences:
+            raise RunError(
+                f"run {own.folder} was quantised with other settings: {'; '.join(differences)}; "
+                f"delete it, or choose another name"
+            )
+        if own.weights.exists() and file_hash(own.weights) == file_hash(trained.weights):
+            return
+        shutil.rmtree(own.folder)
+    own.folder.mkdir(parents=True, exist_ok=True)
+    with atomic_path(own.weights) as temporary:
+        shutil.copyfile(trained.weights, temporary)
+    write_json(own.description, trained.read() | {"quantized": settings})
+
+
+def _simulation(run: Run) -> Answers:
+    task = load_task(run)
+    height, width = run.read()["preprocessing"]["image_size"]
+    return quantize(task, torch.zeros(1, 3, height, width), plan=QuantizationPlan.load(run.quantization))
