@@ -65,6 +65,15 @@ def test_shares_are_the_whole_without_overlap(plan_file: Path) -> None:
             shard_of(jobs, wrong)
 
 
+def test_the_documented_file_is_one(tmp_path: Path) -> None:
+    page = (EXAMPLES.parents[1] / "docs" / "comparing.md").read_text(encoding="utf-8")
+    (tmp_path / "documented.yaml").write_text(page.split("```yaml\n")[1].split("```")[0], encoding="utf-8")
+    plan = read_plan(tmp_path / "documented.yaml")
+    assert [entry.name for entry in plan.entries[4:7]] == ["wide", "wide, W8A8", "wide, W4A8"]
+    assert plan.quantization[2].quantization.average_bits == 5
+    assert plan.quantization[1].num_images == 128
+
+
 @pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.yaml")), ids=lambda file: file.stem)
 def test_every_example_builds(file: Path) -> None:
     """Names and fields are those of real models, and all cells of a file take the same image."""

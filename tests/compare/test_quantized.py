@@ -89,6 +89,7 @@ def test_every_way_is_a_row_and_its_score_is_of_what_runs(
             assert not np.allclose(kept["logits"], load_task(of_file)(images).detach().numpy(), atol=1e-4)
 
         assert not of_plan.onnx("int8").exists()
+        assert not of_file.onnx("float").exists()  # that is the trained run's
         model = quantize(load_task(of_plan), images, plan=QuantizationPlan.load(of_plan.quantization))
         with torch.inference_mode(), np.load(of_plan.predictions) as kept:
             assert np.allclose(kept["logits"], model(images).numpy(), atol=1e-4)
@@ -113,6 +114,18 @@ def test_costs_and_fronts_are_only_of_what_exists(finished: tuple[ComparePlan, P
         assert simulated.name not in front
     assert comparison.fronts["params"] == (as_trained.name,)
     assert comparison.fronts["cpu_ms torch"] == (as_trained.name,)
+
+
+def test_what_one_seed_only_simulates_is_called_simulated(finished: tuple[ComparePlan, Path], tmp_path: Path) -> None:
+    """A mean of executed and simulated scores would be neither."""
+    plan, folder = finished
+    shutil.copytree(folder, tmp_path / "out")
+    executed, simulated = (entry_run(tmp_path / "out", entry, 1) for entry in plan.entries[1:])
+    shutil.copy(simulated.quantization, executed.quantization)
+    comparison = collect(plan, tmp_path / "out", replace(FAST, runtimes=("onnxruntime",)))
+    assert comparison.cells[1].computed_by == "simulated"
+    assert comparison.cells[1].size_bytes is None
+    assert comparison.cells[1].measurements == ()
 
 
 def test_differences_are_to_the_float_model_and_to_the_baseline(
@@ -187,7 +200,7 @@ def test_tables_and_page_name_what_is_simulated(comparison: Comparison, tmp_path
 
     paths = write_comparison(comparison, tmp_path)
     tex, html = (path.read_text(encoding="utf-8") for path in paths[2:4])
-    assert r"narrow\_1, W4A4 & " in tex
+    assert r"narrow\_1, W4A4 (simulated) & " in tex
     assert "no runtime executes" in html
     assert "weight_bits: 4" in html
     table = list(csv.DictReader(io.StringIO(paths[1].read_text(encoding="utf-8"))))
@@ -219,6 +232,13 @@ def test_energy_is_a_column_where_any_row_has_it(comparison: Comparison) -> None
         ({"quantization": [{"name": "a", "weight_bits": 1}]}, "weight_bits=1 is not supported"),
         ({"quantization": [{"name": "a", "num_images": 0}]}, "num_images=0 is below 1"),
         ({"quantization": [{"name": "W 8"}, {"name": "w-8"}]}, "quantization W 8, w-8 have the same name"),
+        (
+            {
+                "cells": [{"name": "a", "model": "vit_nano_patch4"}, {"name": "a, b", "model": "vit_nano_patch4"}],
+                "quantization": [{"name": "b"}],
+            },
+            "'a, b' is both a cell and a quantised form",
+        ),
         ({"quantization": [{"name": "a"}], "runtimes": ["torch"]}, "none runs quantised files"),
         ({"quantization": [{"name": "a"}], "baseline": "wide, b"}, "is no cell"),
     ],

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from vitrail.bench import BenchConfig, BenchResult, environment, pareto_front
 from vitrail.compare.execute import cell_run, entry_run
-from vitrail.compare.measure import measure_entries, size_of
+from vitrail.compare.measure import measure_entries
 from vitrail.compare.outcome import Outcome, has_outcome, read_outcome, score_of
 from vitrail.compare.plan import ComparePlan, Entry
-from vitrail.compare.quantized import executed_in
+from vitrail.compare.quantized import EXECUTED, SIMULATED, executed_in
 from vitrail.core.errors import RunError
 from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
@@ -61,9 +61,9 @@ class CellResult:
         name, model, fields: of the cell; a quantised one has its way's name after a comma.
         quantization: how it was quantised, None for the model as trained.
         computed_by: what the scores were computed by: "torch", "onnxruntime", or "simulated" for codes that no runtime
-            executes.
+            executes, be it with one seed alone.
         weight_bits, activation_bits: mean widths of what is quantised, over the seeds.
-        size_bytes: of the first seed's file; None if it is only simulated.
+        size_bytes: of the first seed's file, ONNX where there is one, else the weights; None if it is only simulated.
         params, macs: of one image; quantisation changes neither.
         scores: the task's first score, one a seed, in the order of the seeds.
         interval: of their mean, over seeds, and images where they are right or wrong.
@@ -95,6 +95,11 @@ class CellResult:
     consistency: tuple[float, ...] = ()
     shifted_top1: tuple[float, ...] = ()
     measurements: tuple[BenchResult, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The name; what no runtime computes is called so wherever it is shown."""
+        return self.name + (" (simulated)" if self.computed_by == SIMULATED else "")
 
     def measured_in(self, runtime: str) -> BenchResult | None:
         """The row of a runtime; None if it cannot run this."""
@@ -184,12 +189,10 @@ def collect(
     values = {name: _values(name, [read_outcome(run) for run in several], first) for name, several in runs.items()}
     bench_config = bench_config or BenchConfig(runtimes=plan.runtimes, threads=(plan.threads,), energy=plan.energy)
     measurements = measure_entries(plan, folder, seeds[0], bench_config, progress=progress)
+    results = [_result(plan, entry, runs[entry.name], values, first.per_image) for entry in plan.entries]
     cells = tuple(
-        replace(
-            _result(plan, entry, runs[entry.name], values, first.per_image),
-            measurements=measurements[entry.name],
-        )
-        for entry in plan.entries
+        cell if cell.computed_by == SIMULATED else replace(cell, measurements=measurements[cell.name])
+        for cell in results
     )
     score = score_of(cell_run(folder, plan.cells[0], seeds[0]))
     return Comparison(
@@ -228,7 +231,6 @@ def _result(
         name=entry.name,
         model=entry.cell.model,
         fields=entry.cell.fields,
-        size_bytes=size_of(entry, runs[0]),
         params=counts.params,
         macs=counts.macs,
         scores=tuple(values[entry.name].mean(1).tolist()),
@@ -252,10 +254,12 @@ def _difference(other: str, name: str, values: dict[str, Values], per_image: boo
 def _codes(entry: Entry, runs: Sequence[Run]) -> dict[str, Any]:
     """What only quantised models have."""
     plans = [QuantizationPlan.load(run.quantization) for run in runs]
+    executed = all(executed_in(run) == EXECUTED for run in runs)
     assert entry.quantization is not None
     return {
         "quantization": asdict(entry.quantization),
-        "computed_by": executed_in(runs[0]),
+        "computed_by": EXECUTED if executed else SIMULATED,
+        "size_bytes": runs[0].onnx("int8").stat().st_size if executed else None,
         "weight_bits": float(np.mean([plan.average_bits(weights=True) for plan in plans])),
         "activation_bits": float(np.mean([plan.average_bits(weights=False) for plan in plans])),
     }
@@ -264,7 +268,9 @@ def _codes(entry: Entry, runs: Sequence[Run]) -> dict[str, Any]:
 def _measured_as_trained(plan: ComparePlan, runs: Sequence[Run]) -> dict[str, Any]:
     """What is measured only of models as trained."""
     robust = [read_robustness(run)["summary"]["translation"] for run in runs] if plan.robustness else []
+    file = runs[0].onnx("float") if runs[0].onnx("float").exists() else runs[0].weights
     return {
+        "size_bytes": file.stat().st_size,
         "collapse": tuple(collapse_of(run) for run in runs) if plan.collapse else (),
         "consistency": tuple(float(one["consistency"]) for one in robust),
         "shifted_top1": tuple(float(one["top1"]) for one in robust),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from vitrail.compare.collect import CellResult, Comparison
+from vitrail.compare.collect import Comparison
 from vitrail.compare.tables import heading_of, scale_of
 
 
@@ -25,7 +25,7 @@ def comparison_figure(comparison: Comparison) -> Figure:
             right.plot([low, high], [place, place], "-", color="tab:red")
             right.plot(mean, place, "|", color="black", markersize=16)
     right.axvline(0, color="grey", linewidth=1, linestyle=":")
-    left.set_yticks(range(len(cells)), [label_of(cell) for cell in cells])
+    left.set_yticks(range(len(cells)), [cell.label for cell in cells])
     left.set(xlabel=f"{heading_of(comparison.score)}: seeds and their mean", ylim=(len(cells) - 0.5, -0.5))
     unit = "points" if comparison.score.percent else "difference"
     right.set(xlabel=f"{unit} against '{comparison.baseline}',\n95 % interval")
@@ -33,8 +33,3 @@ def comparison_figure(comparison: Comparison) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
         axes.grid(axis="x", alpha=0.3)
     return figure
-
-
-def label_of(cell: CellResult) -> str:
-    """The name; what no runtime computes is called so wherever it is shown."""
-    return cell.name + (" (simulated)" if cell.computed_by == "simulated" else "")

@@ -43,11 +43,3 @@ def _candidate(entry: Entry, run: Run, runtime: str) -> Candidate | None:
             export_run(run, formats=(format,), variants=("float",))
     source = run.folder if format is None else file
     return Candidate(runtime=runtime, variant=entry.name, source=source, file=file, image_shape=input_shape(run))
-
-
-def size_of(entry: Entry, run: Run) -> int | None:
-    """Bytes of the file that a user would ship: ONNX where there is one, else the weights; None if only simulated."""
-    if entry.quantization is not None:
-        return None if executed_in(run) == SIMULATED else run.onnx("int8").stat().st_size
-    file = run.onnx("float")
-    return (file if file.exists() else run.weights).stat().st_size

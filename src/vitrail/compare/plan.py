@@ -141,6 +141,8 @@ class ComparePlan:
             raise ConfigError(f"cells has {len(names)} entries; a comparison needs at least 2")
         _check_names("cells", [cell.name for cell in self.cells])
         _check_names("quantization", [one.name for one in self.quantization])
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ConfigError(f"'{twice[0]}' is both a cell and a quantised form of another; give one another name")
         if self.quantization and not any(FILE_FORMATS.get(runtime) == "onnx" for runtime in self.runtimes):
             raise ConfigError(
                 f"runtimes has {', '.join(self.runtimes)}, and none runs quantised files; add onnxruntime or openvino"

@@ -68,14 +68,14 @@ def _columns(comparison: Comparison) -> list[tuple[str, Text]]:
     cells, score = comparison.cells, comparison.score
     factor, digits = scale_of(score)
     found: list[tuple[str, Text]] = [
-        ("model", lambda cell: cell.name),
+        ("model", lambda cell: cell.label),
         (heading_of(score), lambda cell: spread(cell.scores, factor, digits)),
+        *([("computed by", lambda cell: COMPUTED_BY[cell.computed_by])] if comparison.quantized else []),
         *_difference_columns(comparison, "", lambda cell: cell.difference),
     ]
     if comparison.quantized:
         found += _difference_columns(comparison, " to float", lambda cell: cell.float_difference)
         found += [
-            ("computed by", lambda cell: COMPUTED_BY[cell.computed_by]),
             ("bits W/A", lambda cell: f"{cell.weight_bits:.3g}/{cell.activation_bits:.3g}"),
             ("file MB", lambda cell: _number(cell.size_bytes, 1e-6, ".3f")),
         ]
