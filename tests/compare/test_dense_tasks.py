@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,8 @@ def test_segmentation_is_compared_by_its_own_score(dense_values: dict[str, Any],
     assert rows(comparison)[0][head.index("mIoU (%)")] == (
         f"{100 * np.mean(small.scores):.1f} ± {100 * np.std(small.scores, ddof=1):.1f}"
     )
+    one_seed = collect(replace(plan, seeds=(1,)), folder, FAST)
+    assert "[" not in rows(one_seed)[1][head.index("difference (points)")]  # nothing to resample
     page = write_comparison(comparison, folder)[3].read_text(encoding="utf-8")
     assert "is over seeds alone" in page
     assert "McNemar" not in page

@@ -104,8 +104,9 @@ def _difference_columns(
         one = difference(cell)
         return "–" if one is None else ", ".join(f"{p:.2g}" for p in one.p_values)
 
+    spread_known = comparison.per_image or len(comparison.seeds) > 1
     found: list[tuple[str, Text]] = [
-        (f"difference{to}{unit}", lambda cell: _interval(difference(cell), factor, digits))
+        (f"difference{to}{unit}", lambda cell: _interval(difference(cell), factor, digits, spread_known))
     ]
     return [*found, (f"McNemar p{to}", tests)] if comparison.per_image else found
 
@@ -153,12 +154,12 @@ def spread(values: Sequence[float], factor: float, digits: int) -> str:
     return f"{mean:.{digits}f}" + ("" if math.isnan(sd) else f" ± {sd:.{digits}f}")
 
 
-def _interval(difference: Difference | None, factor: float, digits: int) -> str:
+def _interval(difference: Difference | None, factor: float, digits: int, spread_known: bool) -> str:
     if difference is None:
         return "–"
     found = difference.interval
     mean, low, high = (f"{factor * value:+.{digits}f}" for value in (found.mean, found.low, found.high))
-    return f"{mean} [{low}, {high}]".replace("-", "−")
+    return (f"{mean} [{low}, {high}]" if spread_known else mean).replace("-", "−")
 
 
 def latex_table(comparison: Comparison) -> str:
