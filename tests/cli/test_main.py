@@ -144,6 +144,6 @@ def test_reader_that_leaves_is_no_error() -> None:
 
 
 def test_the_package_is_the_command() -> None:
-    done = subprocess.run([sys.executable, "-m", "vitrail", "trian"], check=False, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "vitrail", "trai"], check=False, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert "did you mean train" in done.stderr
