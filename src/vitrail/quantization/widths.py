@@ -19,11 +19,11 @@ from vitrail.quantization.sites import Site
 if TYPE_CHECKING:
     from vitrail.quantization.decide import Chooser
 
-SENSITIVITY_IMAGES = 16
+SENSITIVITY_IMAGES = 32
 """Images that sensitivities are measured on, one after the other."""
 
-NUM_DRAWS = 2
-"""Backward passes of each of them."""
+NUM_DRAWS = 4
+"""Backward passes of each of them: with a quarter of the passes, noise decides between tensors (decision 0015)."""
 
 CANDIDATES = (2, 3, 4, 5, 6, 8)
 """Widths that a budget may give; codes of 7 bits save too little to be worth a search."""
@@ -66,7 +66,7 @@ def choose_widths(
     even = _even_widths(widths, config)
     if even is not None:
         # predictions add up what interacts: where one width for all is measured to be better, it is taken
-        measured = [_measure(graph_module, sites, few, chooser, each, objective) for each in (mixed, even)]
+        measured = [_measure(graph_module, sites, images, chooser, each, objective) for each in (mixed, even)]
         if measured[1] <= measured[0]:
             return even, None
     return mixed, Spent(choices=tuple(choices), budget=budget, allocation=allocation)
