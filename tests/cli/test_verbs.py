@@ -192,8 +192,11 @@ def test_predict_goes_on_past_broken_images(run: Path, photos: Path, tmp_path: P
 
 
 def test_quantize_and_export_can_be_repeated(run: Path, tmp_path: Path, capsys: Capture) -> None:
-    plan = result(capsys, ["quantize", str(run), "--num-images", "8"])
+    plan = result(capsys, ["quantize", str(run), "--calibration", "8"])
     assert plan["num_images"] == 8
+    before, after = (held_out := plan.pop("held_out"))["float"], held_out["codes"]
+    assert (before["agreement"], before["num_images"]) == (1.0, after["num_images"])
+    assert after["loss"] != before["loss"]  # it is the codes that were measured
     assert json.loads((run / "quantization.json").read_text()) == plan
     records = result(capsys, ["export", str(run)])
     assert [record["variant"] for record in records] == ["float", "int8"]
@@ -201,7 +204,7 @@ def test_quantize_and_export_can_be_repeated(run: Path, tmp_path: Path, capsys: 
 
 def test_codes_that_no_runtime_executes_are_not_exported(run: Path, tmp_path: Path, capsys: Capture) -> None:
     copy = shutil.copytree(run, tmp_path / "run")
-    assert main(["quantize", str(copy), "--num-images", "8", "--preset", "fast", "--activation-bits", "6"]) == 0
+    assert main(["quantize", str(copy), "--calibration", "8", "--preset", "fast", "--activation-bits", "6"]) == 0
     assert "simulated:" in capsys.readouterr().out
     assert (copy / "figures" / "quantization_noise.png").exists()
     assert main(["export", str(copy), "--num-images", "4"]) == 0
@@ -359,7 +362,7 @@ def test_printed_configuration_is_accepted_again(verb: str, tmp_path: Path, caps
         ("evaluate runs/none --std 0", "std=(0.0,) must be above 0"),
         ("predict runs/none x.jpg", "run folder runs/none does not exist"),
         ("predict runs/none x.jpg --csv --json", "exclude each other"),
-        ("quantize runs/none --num-images 0", "num_images=0 is below 1"),
+        ("quantize runs/none --calibration 0", "num_images=0 is below 1"),
         ("export runs/none --num-images 1", "num_images=1 is below 2"),
         ("predict runs/none x.jpg --top-k 1.5", "not a whole number"),
         ("export runs/none --num-images 2.5", "not a whole number"),

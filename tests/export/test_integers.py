@@ -160,17 +160,19 @@ def check_openvino(case: Case) -> None:
     assert ran["FullyConnected f32"] + ran["MatMul f32"] == 0
     # both products of an attention and the softmax between them are one kernel
     assert 2 * ran["Subgraph integer"] + ran["MatMul integer"] == asked["attention"]
-    check_output(case, np.asarray(compiled(case.images.numpy())[0]))
+    check_output(case, np.asarray(compiled(case.images.numpy())[0]), rounds_less=True)
 
 
-def check_output(case: Case, output: np.ndarray) -> None:
+def check_output(case: Case, output: np.ndarray, *, rounds_less: bool = False) -> None:
     """A runtime differs from the simulation less than half as much as the simulation from the float model.
 
-    Both differ only where the order of float additions moves a value across the edge of two codes.
+    Both differ only where the order of float additions moves a value across the edge of two codes. OpenVINO may also
+    leave out a rounding between two of its kernels (it does in MobileViT): then it must be as close to the float model.
     """
     with torch.inference_mode():
         reference, simulated = case.model(case.images).numpy(), case.quantized(case.images).numpy()
-    assert decibels(simulated, output) > max(decibels(reference, simulated) + 6, 20)
+    lost, apart = decibels(reference, simulated), decibels(simulated, output)
+    assert apart > max(lost + 6, 20) or (rounds_less and decibels(reference, output) > lost - 1)
 
 
 @pytest.mark.parametrize(("family", "widths"), QUICK)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from vitrail.bench.latency_budget import fit_latency
 from vitrail.core.errors import ConfigError
@@ -10,9 +11,13 @@ from vitrail.core.files import atomic_path
 from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
 from vitrail.data import calibration_images
+from vitrail.evaluation import measure
 from vitrail.quantization import QuantizationConfig, QuantizedModel, quantize
 from vitrail.tasks import load_task
 from vitrail.training import load_run_data
+
+CHECK_IMAGES = 256
+"""Held-out images that codes are compared with floats on; ``vitrail evaluate`` takes all, and the files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,3 +74,16 @@ def quantize_run(run: Run, config: CalibrationConfig, *, progress: bool = False)
             with atomic_path(run.figures / f"{name}.png") as path:
                 figure.savefig(path, dpi=120)
     return quantized
+
+
+def compare_with_float(
+    run: Run, quantized: QuantizedModel, *, num_images: int = CHECK_IMAGES, progress: bool = False
+) -> dict[str, dict[str, Any]]:
+    """Of "float" and "codes" the task's scores on held-out images, as :func:`~vitrail.evaluation.measure` gives them.
+
+    Codes are simulated in PyTorch, whether a runtime executes them or not.
+    """
+    preprocessing = Preprocessing.from_dict(run.read()["preprocessing"])
+    samples = load_run_data(run).held_out.sample(num_images, 0)
+    task = load_task(run).eval()
+    return measure(task, {"float": task, "codes": quantized}, samples, preprocessing, progress=progress)

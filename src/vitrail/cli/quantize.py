@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from vitrail.bench.quantized_run import CalibrationConfig, quantize_run
-from vitrail.cli.display import Display, Output, OutputOptions, display
+from vitrail.bench.quantized_run import CalibrationConfig, compare_with_float, quantize_run
+from vitrail.cli.display import Display, Output, OutputOptions, display, figure, number, percent
 from vitrail.cli.options import configured
 from vitrail.core.run import Run
 from vitrail.quantization import QuantizedModel
+from vitrail.tasks import task_of
 
 WEIGHTS_AND_ACTIVATIONS = ((True, "weights"), (False, "activations"))
 
 
 @configured(
     CalibrationConfig(),
-    names={"quantization.weight_bits": "bits"},
+    names={"num_images": "calibration", "quantization.weight_bits": "bits"},
     groups={
         "Calibration": ("num_images", "calibration_seed"),
         "Latency": ("max_latency_ms", "runtime", "threads"),
@@ -29,7 +32,8 @@ def quantize(config: CalibrationConfig, run: Path, /, *, output: OutputOptions =
     A few dozen images of the training part, without their labels, go through the model, and everything is chosen by
     how much its output would feel it: scales, what is moved from activations into weights, how weights are rounded.
     The decisions are written to `quantization.json` of the run, a plan from which `vitrail export` builds the file,
-    with pictures of the noise of every layer in `figures/`.
+    with pictures of the noise of every layer in `figures/`. At the end the task's scores in float and in codes, on up
+    to 256 held-out images.
 
     Weights may have 2 to 8 bits, or each its own within a budget. Activations of 8 bits are executed by ONNX Runtime
     and OpenVINO; narrower ones are simulated only, and cannot be exported.
@@ -38,7 +42,7 @@ def quantize(config: CalibrationConfig, run: Path, /, *, output: OutputOptions =
 
     ```sh
     vitrail quantize runs/photos
-    vitrail quantize runs/photos --bits 4
+    vitrail quantize runs/photos --bits 4 --calibration 128
     vitrail quantize runs/photos --average-bits 5
     vitrail quantize runs/photos --max-size-mb 3 --allocation exact
     vitrail quantize runs/photos --max-latency-ms 8 --runtime openvino
@@ -50,9 +54,32 @@ def quantize(config: CalibrationConfig, run: Path, /, *, output: OutputOptions =
         run: Run folder.
     """
     with display(output) as shown:
-        quantized = quantize_run(Run.open(run), config, progress=shown.progress)
+        opened = Run.open(run)
+        with shown.stage("Calibration"):
+            quantized = quantize_run(opened, config, progress=shown.progress)
         show_plan(shown, quantized)
-        shown.result(quantized.plan.to_dict())
+        held_out = compare_with_float(opened, quantized, progress=shown.progress)
+        _show_effect(shown, held_out, [asdict(score) for score in task_of(opened.read()).scores])
+        shown.result(quantized.plan.to_dict() | {"held_out": held_out})
+
+
+def _show_effect(shown: Display, held_out: dict[str, dict[str, Any]], scores: list[dict[str, Any]]) -> None:
+    """Before and after."""
+    rows = [
+        [
+            name,
+            *(figure(report[score["name"]], percentage=score["percent"]) for score in scores),
+            number(report["loss"], 4),
+            percent(report["agreement"]),
+        ]
+        for name, report in held_out.items()
+    ]
+    count = held_out["float"]["num_images"]
+    shown.table(
+        f"{count} held-out images, codes simulated",
+        ["model", *(score["title"] for score in scores), "loss", "agrees with float"],
+        rows,
+    )
 
 
 def show_plan(shown: Display, quantized: QuantizedModel) -> None:
