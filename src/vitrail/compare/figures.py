@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import fill
+
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -28,7 +30,8 @@ def comparison_figure(comparison: Comparison) -> Figure:
     left.set_yticks(range(len(cells)), [cell.label for cell in cells])
     left.set(xlabel=f"{heading_of(comparison.score)}: seeds and their mean", ylim=(len(cells) - 0.5, -0.5))
     unit = "points" if comparison.score.percent else "difference"
-    right.set(xlabel=f"{unit} against '{comparison.baseline}',\n95 % interval")
+    # names of cells with fields are long, and would run into the other half
+    right.set(xlabel=fill(f"{unit} against '{comparison.baseline}', 95 % interval", 34))
     for axes in (left, right):
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
         axes.grid(axis="x", alpha=0.3)
