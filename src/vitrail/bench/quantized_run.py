@@ -43,7 +43,7 @@ class CalibrationConfig:
 
     def __post_init__(self) -> None:
         if self.num_images < 1:
-            raise ConfigError(f"num_images={self.num_images} is below 1; 64 is usual")
+            raise ConfigError(f"num_images={self.num_images} is below 1; 64 is usual (--calibration 64)")
         if self.max_latency_ms is None:
             return
         if self.max_latency_ms <= 0:
@@ -65,8 +65,15 @@ def quantize_run(run: Run, config: CalibrationConfig, *, progress: bool = False)
     partial = run.quantization.with_suffix(".partial.json")
     quantized = quantize(task, images, config=config.quantization, progress=progress, resume=partial)
     if config.max_latency_ms is not None:
-        budget, place = config.max_latency_ms, {"runtime": config.runtime, "threads": config.threads}
-        quantized = fit_latency(task, quantized, images, max_latency_ms=budget, **place).quantized  # type: ignore[arg-type]
+        fitted = fit_latency(
+            task,
+            quantized,
+            images,
+            max_latency_ms=config.max_latency_ms,
+            runtime=config.runtime,
+            threads=config.threads,
+        )
+        quantized = fitted.quantized
     quantized.plan.save(run.quantization)
     if quantized.diagnostics is not None:
         run.figures.mkdir(exist_ok=True)
