@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -142,3 +144,14 @@ def test_answers_in_words(task: DetectionTask) -> None:
 def test_options_are_checked(options: dict[str, float], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         DetectionTask.read_options({"training": {"options": options}})
+
+
+@pytest.mark.parametrize(("head", "side"), [("retinanet", 2 * 4), ("fasterrcnn", 4 * 2)])
+def test_smaller_anchors_for_smaller_objects(head: Any, side: int) -> None:
+    backbone = create_model("edgevit_nano_stride2", num_classes=0)
+    options = DetectionOptions(head=head, width=16, anchor_scale=2)
+    anchors = DetectionTask(backbone, ("cell",), options).head.anchors
+    area = anchors[0, 2] * anchors[0, 3] * 48**2 if head == "retinanet" else (anchors[0, 2:] - anchors[0, :2]).prod()
+    assert area == pytest.approx(side**2, rel=0.2), "in pixels; their finest levels have strides 4 and 2"
+    with pytest.raises(ConfigError, match="anchor_scale=0 is outside"):
+        DetectionOptions(anchor_scale=0)

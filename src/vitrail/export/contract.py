@@ -19,6 +19,7 @@ from vitrail.core.types import Preprocessing
 from vitrail.export.failure import explained, silence
 from vitrail.export.record import ExportRecord
 from vitrail.export.verify import Agreement, Predictor, verify
+from vitrail.quantization.graph import without_checks
 
 FLOAT_TOLERANCE = 1e-4
 """Kernels add in another order; all families stayed below 2e-6 in six runtimes."""
@@ -103,6 +104,7 @@ def write_verified(
             verified=agreement is not None,
             max_relative_error=agreement.max_relative_error if agreement else None,
             top1_agreement=agreement.top1_agreement if agreement else None,
+            unmatched_rows=agreement.unmatched_rows if agreement else None,
             num_images=len(images) if agreement else 0,
             batch_size=target.batch_size,
             dynamic_batch=target.batch_size is None and agreement is not None,
@@ -168,9 +170,9 @@ def one_image_program(model: nn.Module, images: Tensor) -> torch.export.Exported
     model.eval()
     try:
         with explained("torch.export"), torch.no_grad():
-            module = torch.export.export(model, example).module(check_guards=False)
+            module = without_checks(torch.export.export(model, example)).module(check_guards=False)
             constant_fold(module)
-            return torch.export.export(module, example)
+            return without_checks(torch.export.export(module, example))
     finally:
         for part, training in modes:
             part.training = training

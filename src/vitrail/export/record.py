@@ -20,6 +20,8 @@ class ExportRecord:
         verified: it was run and compared with the model; False only for Core ML off a Mac.
         max_relative_error: max |file - model| / max |model| over the outputs of all verification images.
         top1_agreement: share of the verification images for which both have the same largest output.
+        unmatched_rows: share of the rows that only one of the two has, where they are chosen by their scores
+            (:func:`~vitrail.export.verify.compare_sets`); 0 elsewhere.
         num_images: how many images it was verified on.
         batch_size: the only one that it takes; None if it takes any.
         dynamic_batch: it was run at more than one batch size.
@@ -34,6 +36,7 @@ class ExportRecord:
     verified: bool = True
     max_relative_error: float | None
     top1_agreement: float | None
+    unmatched_rows: float | None = 0.0
     num_images: int
     batch_size: int | None = None
     dynamic_batch: bool

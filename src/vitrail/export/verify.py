@@ -22,6 +22,10 @@ BATCH_SIZE = 16
 SINGLES = 4
 """Images that go through such a file one by one too: enough to meet a batch size that was frozen into it."""
 
+MOST_UNMATCHED = 0.25
+"""Where rows are chosen by their scores, the last bit of a float decides between two that score alike, as all places of
+a plain background do, and which others count as duplicates of the chosen one. A wrong file has hardly a row right."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
@@ -29,6 +33,28 @@ class Agreement:
 
     max_relative_error: float
     top1_agreement: float
+    unmatched_rows: float = 0.0
+
+
+def compare_sets(outputs: np.ndarray, reference: np.ndarray, tolerance: float) -> Agreement:
+    """Agreement of outputs (n, rows, c) whose rows are a set: each row is held against the most similar one of the
+    other side, each channel relative to its largest value. ``max_relative_error`` is that of rows within ``tolerance``,
+    and infinite where there is none; ``unmatched_rows`` is the share of the others, of the side that has more. A NaN
+    matches nothing."""
+    if not (np.isfinite(outputs).all() and np.isfinite(reference).all()):
+        return Agreement(max_relative_error=float("inf"), top1_agreement=0.0, unmatched_rows=1.0)
+    scale = np.abs(reference).max((0, 1))
+    ours, theirs = (torch.from_numpy(rows / np.where(scale > 0, scale, 1)) for rows in (outputs, reference))
+    distances = torch.cdist(ours, theirs, p=float("inf"))
+    nearest = torch.stack([distances.amin(1), distances.amin(2)]).numpy()  # side, image, row
+    matched = nearest <= tolerance
+    channels = outputs.shape[-1]
+    best, wanted = (rows.reshape(len(rows), -1).argmax(1) % channels for rows in (outputs, reference))
+    return Agreement(
+        max_relative_error=float(nearest[matched].max()) if matched.any() else float("inf"),
+        top1_agreement=float((best == wanted).mean()),
+        unmatched_rows=1 - float(matched.mean((1, 2)).min()),
+    )
 
 
 def compare(outputs: np.ndarray, reference: np.ndarray) -> Agreement:
@@ -83,23 +109,36 @@ def verify(
         batch_size: the only one that the file takes; None if any: then batches are tried, and a few single images.
         runtime: what runs the file, for messages.
 
+    A model whose ``rows_in_any_order`` is true is compared by :func:`compare_sets`.
+
     Raises:
-        ExportError: it does not run, or disagrees by more than ``tolerance``.
+        ExportError: it does not run, or disagrees by more than ``tolerance``, or in more than :data:`MOST_UNMATCHED`
+            of the rows.
     """
     reference = model_outputs(model, images)
+    any_order = getattr(model, "rows_in_any_order", False)
     passes: Sequence[tuple[int, int]] = (
         [(BATCH_SIZE, len(images)), (1, SINGLES)] if batch_size is None else [(batch_size, _whole(images, batch_size))]
     )
-    agreements = [
-        compare(file_outputs(predict, images[:count], size, runtime), reference[:count]) for size, count in passes
-    ]
+    agreements = []
+    for size, count in passes:
+        outputs = file_outputs(predict, images[:count], size, runtime)
+        wanted = reference[:count]
+        agreements.append(compare_sets(outputs, wanted, tolerance) if any_order else compare(outputs, wanted))
     worst = max(agreement.max_relative_error for agreement in agreements)
+    unmatched = max(agreement.unmatched_rows for agreement in agreements)
+    if unmatched > MOST_UNMATCHED:
+        raise ExportError(
+            f"the exported model disagrees with the PyTorch model: {unmatched:.0%} of the rows on {len(images)} images "
+            f"have no counterpart within a relative error of {tolerance:.2g}, allowed {MOST_UNMATCHED:.0%}; nothing "
+            f"was written. Report the model, or raise tolerance if you accept it"
+        )
     if worst > tolerance:
         raise ExportError(
             f"the exported model disagrees with the PyTorch model: relative error {worst:.2g} on {len(images)} images, "
             f"allowed {tolerance:.2g}; nothing was written. Report the model, or raise tolerance if you accept it"
         )
-    return Agreement(max_relative_error=worst, top1_agreement=agreements[0].top1_agreement)
+    return Agreement(max_relative_error=worst, top1_agreement=agreements[0].top1_agreement, unmatched_rows=unmatched)
 
 
 def _whole(images: Tensor, batch_size: int) -> int:

@@ -7,31 +7,26 @@ normalised as the family expects (``vitrail.create_model(variant).preprocessing`
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, get_args
 
 from torch import nn
 
 from vitrail.core.errors import ConfigError, MissingDependencyError
 from vitrail.integrations.timm import PREFIX, register
+from vitrail.layers.query_detector import QueryKind, make_query_detector
 from vitrail.models import create_model
 
 LEVELS = 3
-SMALL = {"d_model": 128, "encoder_hidden_dim": 128, "encoder_ffn_dim": 512, "decoder_ffn_dim": 512, "decoder_layers": 3}
-"""Widths that suit small backbones; both papers take 256 and six layers for their large ones."""
+WIDTH = 128
 
 
-def create_detector(
-    variant: str, num_classes: int, *, kind: Literal["dfine", "rtdetrv2"] = "dfine", **fields: Any
-) -> nn.Module:
+def create_detector(variant: str, num_classes: int, *, kind: QueryKind = "dfine", **fields: Any) -> nn.Module:
     """An untrained detector of transformers.
-
-    transformers freezes the BatchNorms of these detectors' backbones by default, without a word, which harms backbones
-    that start from scratch; here they learn.
 
     Args:
         variant: e.g. ``edgevit_xxs``; of a family that takes any multiple of 32 pixels.
         num_classes: without a background.
-        kind: "dfine" (Peng et al., ICLR 2025, arXiv:2410.13842) or "rtdetrv2" (Lv et al., arXiv:2407.17140).
+        kind: "dfine" or "rtdetrv2", see :func:`~vitrail.layers.query_detector.make_query_detector`.
         **fields: of transformers' ``DFineConfig`` or ``RTDetrV2Config``, e.g. ``num_queries=100``.
 
     Raises:
@@ -39,7 +34,7 @@ def create_detector(
         ConfigError: the variant has fewer than three strides, or ``kind`` is neither.
         UnknownNameError: there is no such variant.
     """
-    if kind not in ("dfine", "rtdetrv2"):
+    if kind not in get_args(QueryKind):
         raise ConfigError(f"kind='{kind}' does not exist; take 'dfine' or 'rtdetrv2'")
     info = create_model(variant, num_classes=0).feature_info
     last = {level.stride: index for index, level in enumerate(info)}
@@ -50,24 +45,11 @@ def create_detector(
         )
     register()
     try:
-        import transformers
+        from transformers import TimmBackboneConfig
     except ImportError as error:
         raise MissingDependencyError("transformers", "transformers") from error
     levels = [last[stride] for stride in strides]
-    width = fields.get("d_model", SMALL["d_model"])
-    hidden = fields.get("encoder_hidden_dim", width)
-    values = SMALL | {
-        "backbone_config": transformers.TimmBackboneConfig(backbone=PREFIX + variant, out_indices=levels),
-        "encoder_hidden_dim": hidden,
-        "encoder_in_channels": [info[level].channels for level in levels],
-        "decoder_in_channels": [hidden] * LEVELS,
-        "feat_strides": strides,
-        "freeze_backbone_batch_norms": False,
-        "num_labels": num_classes,
-    }
-    config, model = {
-        "dfine": (transformers.DFineConfig, transformers.DFineForObjectDetection),
-        "rtdetrv2": (transformers.RTDetrV2Config, transformers.RTDetrV2ForObjectDetection),
-    }[kind]
-    detector: nn.Module = model(config(**(values | fields)))
-    return detector
+    backbone = TimmBackboneConfig(backbone=PREFIX + variant, out_indices=levels)
+    width = fields.pop("d_model", WIDTH)
+    channels = [info[level].channels for level in levels]
+    return make_query_detector(kind, backbone, channels, strides, num_classes, width=width, **fields)

@@ -15,6 +15,8 @@ from torch import Tensor, fx, nn
 
 from vitrail.core.errors import VitrailError
 
+CHECKS = ("aten._assert_scalar.default", "aten._assert_async.msg")
+
 
 def capture(
     model: nn.Module, images: Tensor, error: type[VitrailError], *, size_step: int | None = None
@@ -39,7 +41,7 @@ def capture(
     model.eval()
     try:
         with quiet(), torch.no_grad():
-            return torch.export.export(model, (example,), dynamic_shapes=(free,))
+            return without_checks(torch.export.export(model, (example,), dynamic_shapes=(free,)))
     except VitrailError:
         raise
     except Exception as failure:  # torch.export raises all kinds; each means the same to the user
@@ -51,6 +53,16 @@ def capture(
     finally:
         for module, training in modes:
             module.training = training
+
+
+def without_checks(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """Without assertions that depend on values: they held for the example, and no file format has them."""
+    graph = program.graph_module.graph
+    for node in list(graph.nodes):
+        if str(node.target) in CHECKS:
+            graph.erase_node(node)
+    graph.eliminate_dead_code()
+    return program
 
 
 def module_path(node: fx.Node) -> str:

@@ -31,6 +31,7 @@ class QuantizedModel(nn.Module):
         graph_module: the rewritten graph; its weights are integer codes.
         plan: rebuilds it from the float model.
         output_name: how the exported file calls its output.
+        rows_in_any_order: as the float model has it, see :class:`vitrail.tasks.Task`; both are taken from ``like``.
         diagnostics: what was seen on the way; None for a model that was rebuilt from a plan.
     """
 
@@ -38,13 +39,14 @@ class QuantizedModel(nn.Module):
         self,
         graph_module: nn.Module,
         plan: QuantizationPlan,
-        output_name: str = "logits",
+        like: nn.Module,
         diagnostics: Diagnostics | None = None,
     ) -> None:
         super().__init__()
         self.graph_module = graph_module
         self.plan = plan
-        self.output_name = output_name
+        self.output_name: str = getattr(like, "output_name", "logits")
+        self.rows_in_any_order: bool = getattr(like, "rows_in_any_order", False)
         self.diagnostics = diagnostics
 
     def forward(self, images: Tensor) -> Tensor:
@@ -107,7 +109,7 @@ def quantize(
         check_plan(plan, name, fingerprint(graph_module, sites), sites)
         smooth_again(graph_module, sites, plan, images)
     rewrite(graph_module, sites, plan)
-    return QuantizedModel(graph_module, plan, getattr(model, "output_name", "logits"), diagnostics).eval()
+    return QuantizedModel(graph_module, plan, model, diagnostics).eval()
 
 
 def smooth_again(graph_module: fx.GraphModule, sites: list[Site], plan: QuantizationPlan, images: Tensor) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +13,14 @@ from torchvision.ops import batched_nms, box_iou
 from vitrail.core.errors import ConfigError
 from vitrail.core.types import ImageSize, Preprocessing
 from vitrail.data import BoxSet, DataConfig, DataSplits, Letterbox, load_boxes
+from vitrail.layers.query_detector import QueryKind
 from vitrail.models import Backbone
 from vitrail.tasks.base import Score, Task, entry
 from vitrail.tasks.colours import class_colours, draw_boxes
 from vitrail.tasks.pyramid import FeaturePyramidNetwork, Pyramid
+from vitrail.tasks.query_heads import NUM_LEVELS, QueryDetector
 from vitrail.tasks.region_heads import MASK_OUT, RegionDetector
-from vitrail.tasks.retinanet import RetinaNet
+from vitrail.tasks.retinanet import ANCHOR_SCALE, RetinaNet
 
 if TYPE_CHECKING:
     from torchmetrics import Metric
@@ -30,18 +32,24 @@ MOST_CANDIDATES = 1000
 class DetectionOptions:
     """
     Attributes:
-        head: "retinanet" (one stage), "fasterrcnn" (two), or "cascade" (three looks at each proposal).
+        head: "retinanet" (one stage), "fasterrcnn" (two), "cascade" (three looks at each proposal), or "dfine" or
+            "rtdetrv2" of transformers, whose answers have no duplicates.
         width: channels of pyramid and head.
-        extra_levels: levels of doubled stride below the backbone's coarsest one, for large objects.
-        proposals: places that a head of two stages looks at, rows of its output.
+        extra_levels: levels of doubled stride below the backbone's coarsest one, for large objects; of heads with
+            anchors, as ``anchor_scale`` is.
+        anchor_scale: side of the smallest boxes that a level starts from, in its strides (twice that in a head of two
+            stages); 2 finds objects of half the size.
+        proposals: places that a head of two stages looks at, or queries: rows of the output, but retinanet's.
         score_threshold: least probability of an object that is reported.
-        nms_threshold: overlap above which the less probable of two objects of one class is dropped.
+        nms_threshold: overlap above which the less probable of two objects of one class is dropped, by heads that
+            give duplicates.
         max_objects: at most so many objects an image.
     """
 
-    head: Literal["retinanet", "fasterrcnn", "cascade"] = "retinanet"
+    head: Literal["retinanet", "fasterrcnn", "cascade", "dfine", "rtdetrv2"] = "retinanet"
     width: int = 128
     extra_levels: int = 1
+    anchor_scale: float = ANCHOR_SCALE
     proposals: int = 100
     score_threshold: float = 0.05
     nms_threshold: float = 0.5
@@ -53,6 +61,8 @@ class DetectionOptions:
                 f"width={self.width}, extra_levels={self.extra_levels}, max_objects={self.max_objects}, "
                 f"proposals={self.proposals}: need a multiple of 8, 0 or more, 1 or more, 1 or more"
             )
+        if not 0.5 <= self.anchor_scale <= 32:
+            raise ConfigError(f"anchor_scale={self.anchor_scale} is outside [0.5, 32]; 4 is usual")
         for name in ("score_threshold", "nms_threshold"):
             if not 0 < getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)} is outside (0, 1)")
@@ -103,20 +113,33 @@ class DetectionTask(Task):
         self.options = options or DetectionOptions()
         width = self.options.width
         self.pyramid = Pyramid(backbone)
-        one_stage = self.options.head == "retinanet"
-        # the finest of four levels has most anchors, and least use where every anchor is judged
-        self.first = max(len(self.pyramid.strides) - 3, 0) if one_stage else 0
-        self.fpn = FeaturePyramidNetwork(self.pyramid.channels[self.first :], width)
+        self.rows_in_any_order = self.options.head != "retinanet"
+        self.queries = self.options.head in get_args(QueryKind)
+        # the finest of four levels has most anchors, and least use where every place is judged
+        every_place = self.queries or not self.rows_in_any_order
+        self.first = max(len(self.pyramid.strides) - NUM_LEVELS, 0) if every_place else 0
+        self.fpn = None if self.queries else FeaturePyramidNetwork(self.pyramid.channels[self.first :], width)
         self.extra = nn.ModuleList(
-            nn.Conv2d(width, width, 3, stride=2, padding=1) for _ in range(self.options.extra_levels)
+            nn.Conv2d(width, width, 3, stride=2, padding=1)
+            for _ in range(0 if self.queries else self.options.extra_levels)
         )
-        self.head = self._make_head(one_stage)
+        self.head = self._make_head()
 
-    def _make_head(self, one_stage: bool) -> RetinaNet | RegionDetector:
+    def _make_head(self) -> RetinaNet | RegionDetector | QueryDetector:
         size = self.backbone.config.image_size
         shapes, width = self._shapes(size), self.options.width
-        if one_stage:
-            return RetinaNet(width, len(self.classes), size, shapes)
+        if self.options.head in ("dfine", "rtdetrv2"):
+            return QueryDetector(
+                self.options.head,
+                self.pyramid.channels[self.first :],
+                shapes,
+                size,
+                len(self.classes),
+                width=width,
+                num_queries=self.options.proposals,
+            )
+        if self.options.head == "retinanet":
+            return RetinaNet(width, len(self.classes), size, shapes, anchor_scale=self.options.anchor_scale)
         return RegionDetector(
             width,
             len(self.classes),
@@ -126,6 +149,7 @@ class DetectionTask(Task):
             num_stages=3 if self.options.head == "cascade" else 1,
             masks=self.masks,
             num_proposals=self.options.proposals,
+            anchor_scale=self.options.anchor_scale,
         )
 
     @classmethod
@@ -140,7 +164,10 @@ class DetectionTask(Task):
         return cls(backbone, classes, cls.read_options(description))
 
     def _levels(self, images: Tensor) -> list[Tensor]:
-        levels = self.fpn(self.pyramid(self.backbone, images)[self.first :])
+        maps = self.pyramid(self.backbone, images)[self.first :]
+        if self.fpn is None:
+            return maps
+        levels = self.fpn(maps)
         for conv in self.extra:
             levels.append(conv(levels[-1]))
         return levels
@@ -161,12 +188,13 @@ class DetectionTask(Task):
         return output
 
     def loss(self, output: Tensor, targets: list[dict[str, Tensor]]) -> Tensor:
-        """See :meth:`RetinaNet.loss <vitrail.tasks.retinanet.RetinaNet.loss>` and
-        :meth:`RegionDetector.loss <vitrail.tasks.region_heads.RegionDetector.loss>`."""
+        """See :meth:`RetinaNet.loss <vitrail.tasks.retinanet.RetinaNet.loss>`,
+        :meth:`RegionDetector.loss <vitrail.tasks.region_heads.RegionDetector.loss>` and
+        :meth:`QueryDetector.loss <vitrail.tasks.query_heads.QueryDetector.loss>`."""
         return self.head.loss(output, targets)
 
     def training_loss(self, images: Tensor, targets: list[dict[str, Tensor]]) -> Tensor:
-        """A head of two stages learns from more than its answers."""
+        """Heads of two stages and of queries learn from more than their answers."""
         self.backbone.require_built_size(images.shape[-2], images.shape[-1], "set of anchors")
         return self.head.training_loss(self._levels(images), targets)
 
@@ -181,7 +209,10 @@ class DetectionTask(Task):
             rows = values[chosen // len(self.classes)]
             boxes = rows[:, :4].clamp(0, 1)
             labels, scores = chosen % len(self.classes), probabilities[chosen]
-            kept = batched_nms(boxes, scores, labels, self.options.nms_threshold)[: self.options.max_objects]
+            kept = torch.arange(len(chosen), device=chosen.device)
+            if not self.queries:
+                kept = batched_nms(boxes, scores, labels, self.options.nms_threshold)
+            kept = kept[: self.options.max_objects]
             found.append({"boxes": boxes[kept], "scores": scores[kept], "labels": labels[kept]})
             if self.masks:
                 found[-1]["masks"] = rows[kept, last:].sigmoid().reshape(-1, MASK_OUT, MASK_OUT)

@@ -23,11 +23,9 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead, con
 from torchvision.ops import roi_align
 
 from vitrail.core.types import ImageSize
-from vitrail.tasks.retinanet import Targets, focal_loss, match
+from vitrail.tasks.retinanet import ANCHOR_SCALE, Targets, focal_loss, match
 
 RATIOS = (0.5, 1.0, 2.0)
-ANCHOR_SIDE = 8
-"""In strides of the level, as in FPN."""
 CANDIDATES = 1000
 """Anchors that are compared with one another at inference."""
 DUPLICATE = 0.7
@@ -74,6 +72,7 @@ class RegionDetector(nn.Module):
         num_stages: 1 (Faster R-CNN), or 3 (Cascade R-CNN).
         masks: predict a mask for each proposal (Mask R-CNN, He et al., ICCV 2017, arXiv:1703.06870).
         num_proposals: rows of the output.
+        anchor_scale: half the side of a level's anchors, in its strides; FPN's anchors have sides of 8 strides.
     """
 
     anchors: Tensor
@@ -90,11 +89,12 @@ class RegionDetector(nn.Module):
         num_stages: int = 1,
         masks: bool = False,
         num_proposals: int = 100,
+        anchor_scale: float = ANCHOR_SCALE,
     ) -> None:
         super().__init__()
         self.num_classes, self.size, self.strides = num_classes, size, tuple(strides)
         self.num_proposals = num_proposals
-        sides = tuple((round(ANCHOR_SIDE * size[0] / rows),) for rows, _ in shapes)
+        sides = tuple((round(2 * anchor_scale * size[0] / rows),) for rows, _ in shapes)
         generator = AnchorGenerator(sides, (RATIOS,) * len(sides))
         several = {"training": CANDIDATES, "testing": CANDIDATES}
         self.rpn = RegionProposalNetwork(
@@ -136,8 +136,10 @@ class RegionDetector(nn.Module):
         anchors = self.anchors.expand(batch, -1, 4).gather(1, chosen)
         boxes = self._refine(self.rpn.box_coder, offsets, anchors)
         twice = overlaps(boxes).triu(1).amax(1) > DUPLICATE
-        # duplicates come last instead of being removed, so that there are always enough rows
-        _, kept = (scores - 1e4 * twice).topk(min(self.num_proposals, boxes.shape[1]), dim=1)
+        # duplicates come last instead of being removed, so that there are always enough rows; the smallest step that
+        # does it, since a large one would round their scores to ties, which every runtime breaks in its own way
+        step = scores[:, :1] - scores[:, -1:] + 1
+        _, kept = (scores - step * twice).topk(min(self.num_proposals, boxes.shape[1]), dim=1)
         return boxes.gather(1, kept.unsqueeze(-1).expand(-1, -1, 4))
 
     def _refine(self, coder: BoxCoder, offsets: Tensor, boxes: Tensor) -> Tensor:

@@ -13,8 +13,9 @@ from torchvision.ops import box_iou, generalized_box_iou_loss, sigmoid_focal_los
 
 from vitrail.core.types import ImageSize
 
-SCALES = tuple(4 * 2 ** (i / 3) for i in range(3))
-"""Sides of anchors, in strides of their level, as in RetinaNet."""
+ANCHOR_SCALE = 4.0
+"""Side of a level's smallest anchors, in its strides, as in RetinaNet."""
+SCALES = tuple(2 ** (i / 3) for i in range(3))
 RATIOS = (0.5, 1.0, 2.0)
 """Heights over widths."""
 FOREGROUND, BACKGROUND = 0.5, 0.4
@@ -32,6 +33,7 @@ class RetinaNet(nn.Module):
         num_classes: without a background.
         size: (height, width) of the images.
         shapes: (rows, columns) of every level, the finest first.
+        anchor_scale: side of a level's smallest anchors, in its strides.
 
     Attributes:
         anchors: (n, 4): centre x, centre y, width, height as shares of the frame, in the order of the head.
@@ -39,12 +41,20 @@ class RetinaNet(nn.Module):
 
     anchors: Tensor
 
-    def __init__(self, width: int, num_classes: int, size: ImageSize, shapes: Sequence[ImageSize]) -> None:
+    def __init__(
+        self,
+        width: int,
+        num_classes: int,
+        size: ImageSize,
+        shapes: Sequence[ImageSize],
+        *,
+        anchor_scale: float = ANCHOR_SCALE,
+    ) -> None:
         super().__init__()
         # GroupNorm: the head is shared by levels of different statistics, and detection batches are small
         norm = partial(nn.GroupNorm, width // 8)
         self.layers = RetinaNetHead(width, len(SCALES) * len(RATIOS), num_classes, norm_layer=norm)
-        self.register_buffer("anchors", make_anchors(size, shapes), persistent=False)
+        self.register_buffer("anchors", make_anchors(size, shapes, anchor_scale), persistent=False)
 
     def forward(self, levels: list[Tensor]) -> Tensor:
         """Levels (b, width, h_i, w_i) to (b, anchors, 4 + classes): boxes as shares of the frame, and logits."""
@@ -69,16 +79,16 @@ class RetinaNet(nn.Module):
         return self.loss(self(levels), targets)
 
 
-def make_anchors(size: ImageSize, shapes: Sequence[ImageSize]) -> Tensor:
+def make_anchors(size: ImageSize, shapes: Sequence[ImageSize], anchor_scale: float = ANCHOR_SCALE) -> Tensor:
     """(n, 4): centre x, centre y, width, height as shares of the frame, level by level as the head orders them."""
     found = []
     for rows, columns in shapes:
         y, x = torch.meshgrid((torch.arange(rows) + 0.5) / rows, (torch.arange(columns) + 0.5) / columns, indexing="ij")
         stride = (size[0] / rows, size[1] / columns)
         sides = [
-            (scale * ratio**-0.5 * stride[1] / size[1], scale * ratio**0.5 * stride[0] / size[0])
+            (side * ratio**-0.5 * stride[1] / size[1], side * ratio**0.5 * stride[0] / size[0])
             for ratio in RATIOS
-            for scale in SCALES
+            for side in (anchor_scale * scale for scale in SCALES)
         ]
         centres = torch.stack([x, y], -1).reshape(-1, 1, 2).expand(-1, len(sides), 2)
         found.append(torch.cat([centres, torch.tensor(sides).expand(len(centres), -1, 2)], -1).reshape(-1, 4))
