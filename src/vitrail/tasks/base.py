@@ -130,6 +130,7 @@ class Task(nn.Module, ABC):
             ConfigError: an option that the task does not have, or a value that is not allowed.
         """
         given = (description.get("training") or {}).get("options") or {}
+        given = {name.replace("-", "_"): value for name, value in given.items()}  # as options are written on the line
         known = list(getattr(cls.Options, "__dataclass_fields__", {}))
         for name in given:
             if name not in known:

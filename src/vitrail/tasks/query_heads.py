@@ -17,7 +17,7 @@ from torchvision.ops import box_convert
 from vitrail.core.errors import ConfigError, MissingDependencyError
 from vitrail.core.types import ImageSize
 from vitrail.layers.query_detector import QueryKind, make_query_detector
-from vitrail.tasks.retinanet import Targets, focal_loss, match
+from vitrail.tasks.retinanet import Targets
 
 NUM_LEVELS = 3
 """The coarsest maps, as both papers take."""
@@ -117,23 +117,29 @@ class QueryDetector(nn.Module):
 
     def training_loss(self, levels: list[Tensor], targets: Targets) -> Tensor:
         """Of every layer of the decoder, of the chosen queries, and of denoising. Crowds are left out."""
-        labels = []
-        for target in targets:
-            kept = ~target["iscrowd"]
-            boxes = box_convert(target["boxes"][kept], "xyxy", "cxcywh")
-            labels.append({"class_labels": target["labels"][kept], "boxes": boxes})
+        labels = [_label(target) for target in targets]
         loss: Tensor = self.detector(None, inputs_embeds=self._projected(levels), labels=labels).loss
         return loss
 
     def loss(self, output: Tensor, targets: Targets) -> Tensor:
-        """What a finished answer is off by, for comparing epochs: :func:`~vitrail.tasks.retinanet.focal_loss`, where
-        boxes stand for the objects that they overlap."""
-        matches = [match(values[:, :4].detach(), target) for values, target in zip(output, targets, strict=True)]
-        return focal_loss(output, matches, targets)
+        """Of a finished answer: classes and boxes of the queries that the objects are matched with."""
+        from transformers.loss.loss_rt_detr import RTDetrLoss
+
+        boxes = box_convert(output[..., :4], "xyxy", "cxcywh").clamp(0, 1)
+        losses = RTDetrLoss(self.detector.config).to(output.device)(
+            {"logits": output[..., 4:], "pred_boxes": boxes}, [_label(target) for target in targets]
+        )
+        return torch.stack(list(losses.values())).sum()
 
     def _projected(self, levels: Sequence[Tensor]) -> _Maps:
         projections = self.detector.model.encoder_input_proj
         return _Maps(project(level) for project, level in zip(projections, levels, strict=True))
+
+
+def _label(target: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A target as transformers wants it, without crowds."""
+    kept = ~target["iscrowd"]
+    return {"class_labels": target["labels"][kept], "boxes": box_convert(target["boxes"][kept], "xyxy", "cxcywh")}
 
 
 def _check_halves(kind: str, shapes: Sequence[ImageSize], size: ImageSize) -> None:
