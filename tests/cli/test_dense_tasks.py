@@ -160,6 +160,37 @@ def test_segmentation_goes_the_whole_way(scenes: Path, tmp_path: Path, capsys: C
     assert evaluation["reports"]["onnx-float"]["agreement"] > 0.999
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the runtimes' converters
+@pytest.mark.parametrize(
+    ("task", "head"),
+    [
+        *(("detection", head) for head in ("retinanet", "fasterrcnn", "cascade", "dfine", "rtdetrv2")),
+        *(("instances", head) for head in ("maskrcnn", "cascade")),
+    ],
+)
+def test_every_head_of_boxes_goes_through_every_verb(
+    task: str, head: str, boxes: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    """After training, when the places of a plain background score alike."""
+    run = str(tmp_path / "run")
+    words = ["--task", task, "--option.head", head, "--option.width", "16", "--option.proposals", "20"]
+    score = result(capsys, ["train", *words, "--data", str(boxes), "--run", run, *TINY])
+    result(capsys, ["quantize", run, "--calibration", "4"])
+    formats = ("onnx", "openvino", "torch-export")
+    records = result(capsys, ["export", run, "--format", ",".join(formats), "--num-images", "4"])
+    assert len(records) == 5, "a float file of each, and two of integers"
+    assert all(record["verified"] for record in records)
+    reports = result(capsys, ["evaluate", run])["reports"]
+    main_score = find_task(task).scores[0].name
+    assert reports["torch-float"][main_score] == pytest.approx(score[f"val_{main_score}"], abs=1e-4)
+    assert reports["onnx-float"][main_score] == pytest.approx(reports["torch-float"][main_score], abs=0.02)
+    rows = result(capsys, ["bench", run, *QUICK])
+    assert {row["variant"] for row in rows} == {"float", "int8"}
+    assert main(["explain", run, str(boxes / "val" / "0.png")]) == 0
+    assert main(["report", run]) == 0
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -155,3 +155,8 @@ def test_smaller_anchors_for_smaller_objects(head: Any, side: int) -> None:
     assert area == pytest.approx(side**2, rel=0.2), "in pixels; their finest levels have strides 4 and 2"
     with pytest.raises(ConfigError, match="anchor_scale=0 is outside"):
         DetectionOptions(anchor_scale=0)
+
+
+def test_options_may_be_written_with_dashes() -> None:
+    options = DetectionTask.read_options({"training": {"options": {"max-objects": 7, "nms_threshold": 0.4}}})
+    assert (options.max_objects, options.nms_threshold) == (7, 0.4)

@@ -17,6 +17,7 @@ from torchvision.ops import box_convert
 from vitrail.core.errors import ConfigError, MissingDependencyError
 from vitrail.core.types import ImageSize
 from vitrail.layers.query_detector import QueryKind, make_query_detector
+from vitrail.tasks.choosing import likeliest
 from vitrail.tasks.retinanet import Targets
 
 NUM_LEVELS = 3
@@ -94,8 +95,8 @@ class QueryDetector(nn.Module):
     def forward(self, levels: list[Tensor]) -> Tensor:
         """Levels (b, channels_i, h_i, w_i) to (b, num_queries, 4 + classes), boxes as shares of the frame and logits.
 
-        The detector's own pass reads the batch size as a plain number, which would freeze it into files; here its parts
-        are called one after another, to the same end.
+        The detector's own pass reads the batch size as a plain number, which would freeze it into files, and breaks
+        ties as the runtime pleases; here its parts are called one after another.
         """
         model = self.detector.model
         maps = model.encoder(self._projected(levels)).last_hidden_state
@@ -103,8 +104,7 @@ class QueryDetector(nn.Module):
         memory = torch.cat([level.flatten(2).transpose(1, 2) for level in maps], 1)
         places = model.enc_output(self.valid.to(memory.dtype) * memory)
         boxes = model.enc_bbox_head(places) + self.anchors
-        _, chosen = model.enc_score_head(places).amax(-1).topk(model.config.num_queries, dim=1)
-        chosen = chosen.unsqueeze(-1)
+        chosen = likeliest(model.enc_score_head(places).amax(-1), model.config.num_queries).unsqueeze(-1)
         found = model.decoder(
             inputs_embeds=places.gather(1, chosen.expand(-1, -1, places.shape[-1])),
             encoder_hidden_states=memory,

@@ -23,6 +23,7 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead, con
 from torchvision.ops import roi_align
 
 from vitrail.core.types import ImageSize
+from vitrail.tasks.choosing import likeliest, without_duplicates
 from vitrail.tasks.retinanet import ANCHOR_SCALE, Targets, focal_loss, match
 
 RATIOS = (0.5, 1.0, 2.0)
@@ -129,17 +130,12 @@ class RegionDetector(nn.Module):
         """(b, num_proposals, 4) in pixels, the most likely first."""
         batch = levels[0].shape[0]
         objectness, offsets = concat_box_prediction_layers(*self.rpn.head(levels))
-        scores = objectness.reshape(batch, -1).float()
-        scores, chosen = scores.topk(min(CANDIDATES, len(self.anchors)), dim=1)
-        chosen = chosen.unsqueeze(-1).expand(-1, -1, 4)
+        chosen = likeliest(objectness.reshape(batch, -1), CANDIDATES).unsqueeze(-1).expand(-1, -1, 4)
         offsets = offsets.reshape(batch, -1, 4).gather(1, chosen)
         anchors = self.anchors.expand(batch, -1, 4).gather(1, chosen)
         boxes = self._refine(self.rpn.box_coder, offsets, anchors)
         twice = overlaps(boxes).triu(1).amax(1) > DUPLICATE
-        # duplicates come last instead of being removed, so that there are always enough rows; the smallest step that
-        # does it, since a large one would round their scores to ties, which every runtime breaks in its own way
-        step = scores[:, :1] - scores[:, -1:] + 1
-        _, kept = (scores - step * twice).topk(min(self.num_proposals, boxes.shape[1]), dim=1)
+        kept = without_duplicates(twice, self.num_proposals)
         return boxes.gather(1, kept.unsqueeze(-1).expand(-1, -1, 4))
 
     def _refine(self, coder: BoxCoder, offsets: Tensor, boxes: Tensor) -> Tensor:

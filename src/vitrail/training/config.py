@@ -21,7 +21,7 @@ class TrainConfig:
     """Everything that decides how a model is trained.
 
     Attributes:
-        task: what is learnt: classification, segmentation, detection, pose, aesthetics, generation or
+        task: what is learnt: classification, segmentation, detection, instances, pose, aesthetics, generation or
             pretraining.
         options: what only that task can be told, e.g. ``--option.head upernet``.
         model: a name that ``vitrail models`` lists.
