@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from vitrail.core.openvino_core import openvino_core
 from vitrail.core.types import Preprocessing
-from vitrail.export import export_onnx
+from vitrail.export import export_onnx, export_openvino
 from vitrail.models import create_model
 from vitrail.quantization import QuantizationConfig, QuantizedModel, quantize
 
@@ -249,3 +249,34 @@ def test_one_convolution_is_the_same_but_for_ties(tmp_path: Path) -> None:
         difference = np.abs(output - simulated)
         assert difference.max() < 1.01 * step
         assert (difference > 0.01 * step).mean() < 0.002
+
+
+class _TokensOfTwoMaps(nn.Module):
+    """As in RT-DETRv2's decoder: maps of different ranges become tokens of one list, which is multiplied by a matrix."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(3, 8, side, stride=side) for side in (2, 4))
+        self.convs[1].weight.data *= 9
+        self.values = nn.Linear(8, 8)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = [conv(images).flatten(2).transpose(1, 2) for conv in self.convs]
+        result: Tensor = self.values(torch.cat(maps, 1))
+        return result
+
+
+def test_tokens_of_two_maps_keep_their_scales(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, images = _TokensOfTwoMaps().eval(), torch.rand(8, 3, 16, 16)
+    quantized = quantize(model, images, config=QuantizationConfig(keep_float=()))
+    record = export_openvino(
+        model,
+        tmp_path / "model.xml",
+        images=images,
+        variant="int8",
+        quantized=quantized,
+        preprocessing=Preprocessing(image_size=(16, 16)),
+        classes=[],
+    )
+    assert record.max_relative_error < 0.02

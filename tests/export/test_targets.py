@@ -297,6 +297,8 @@ def test_the_operation_at_fault_is_named(message: str, operation: str) -> None:
     except RuntimeError as failure:
         told = explain(failure, "LiteRT")
     assert told.startswith(f"operation {operation} has no LiteRT counterpart; replace it")
+    where = "Exception from src/core.cpp:132:\nCheck 'a == b' failed\nshapes 84 and 1 differ\n\n"
+    assert "to OpenVINO: shapes 84 and 1 differ (nothing" in explain(RuntimeError(where), "OpenVINO")
     assert explain(ValueError("too large\nindeed"), "LiteRT").startswith(
         "the model cannot be exported to LiteRT: too large (nothing"
     )

@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from vitrail.core.errors import ExportError
 from vitrail.export.verify import MOST_UNMATCHED, compare, compare_sets, verify
 
+PARTS = (4, 2)
 ROWS = np.random.default_rng(0).normal(size=(3, 40, 6)).astype(np.float32)
 
 
 def test_order_is_no_error() -> None:
     shuffled = np.stack([np.random.default_rng(i).permutation(image) for i, image in enumerate(ROWS)])
-    agreement = compare_sets(shuffled + 1e-6, ROWS, 1e-4)
+    agreement = compare_sets(shuffled + 1e-6, ROWS, 1e-4, PARTS)
     assert agreement.unmatched_rows == 0
     assert agreement.max_relative_error < 2e-6
     assert agreement.top1_agreement == 1
@@ -25,26 +26,38 @@ def test_order_is_no_error() -> None:
 def test_rows_of_one_side_only_are_counted() -> None:
     other = ROWS.copy()
     other[0, :6] += 3
-    assert compare_sets(other, ROWS, 1e-4).unmatched_rows == pytest.approx(6 / 120)
+    assert compare_sets(other, ROWS, 1e-4, PARTS).unmatched_rows == pytest.approx(6 / 120)
     repeated = np.repeat(ROWS[:, :1], 40, axis=1)
-    assert compare_sets(repeated, ROWS, 1e-4).unmatched_rows == pytest.approx(39 / 40), "no row of its own is missing"
-    assert compare_sets(ROWS, repeated, 1e-4).unmatched_rows == pytest.approx(39 / 40)
+    assert compare_sets(repeated, ROWS, 1e-4, PARTS).unmatched_rows == pytest.approx(39 / 40), (
+        "no row of its own is missing"
+    )
+    assert compare_sets(ROWS, repeated, 1e-4, PARTS).unmatched_rows == pytest.approx(39 / 40)
 
 
-def test_each_channel_has_its_scale() -> None:
+def test_each_part_has_its_scale() -> None:
     """Boxes are shares of the frame; logits beside them are ten times as large."""
     scaled = ROWS * np.array([1, 1, 1, 1, 1000, 1000], np.float32)
     moved = scaled + np.array([0.5, 0, 0, 0, 0, 0], np.float32)
-    assert compare_sets(moved, scaled, 0.01).unmatched_rows == 1
+    assert compare_sets(moved, scaled, 0.01, PARTS).unmatched_rows == 1
+    assert compare_sets(moved, scaled, 0.01, (6,)).unmatched_rows == 0
+
+
+def test_a_part_is_judged_as_a_whole() -> None:
+    """A mask of 784 logits is not wrong because one of them is."""
+    masks = np.random.default_rng(1).normal(size=(1, 5, 784)).astype(np.float32)
+    other = masks.copy()
+    other[..., 0] += 1
+    assert compare_sets(other, masks, 0.02, (784,)).unmatched_rows == 0
+    assert compare_sets(other, masks, 0.02, (1, 783)).unmatched_rows > 0
 
 
 def test_nothing_finite_is_nothing_alike() -> None:
-    agreement = compare_sets(np.full_like(ROWS, np.nan), ROWS, 1e-4)
+    agreement = compare_sets(np.full_like(ROWS, np.nan), ROWS, 1e-4, PARTS)
     assert (agreement.unmatched_rows, agreement.max_relative_error) == (1, float("inf"))
 
 
 class Proposals(nn.Module):
-    rows_in_any_order = True
+    row_parts = PARTS
 
     def forward(self, images: Tensor) -> Tensor:
         return torch.from_numpy(ROWS)[images[:, 0, 0, 0].long()]

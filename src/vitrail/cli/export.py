@@ -89,7 +89,7 @@ def show_export(shown: Display, records: Sequence[ExportRecord]) -> None:
         if record.unmatched_rows:
             shown.say(
                 f"{record.path.name}: {percent(record.unmatched_rows)} of the rows have no counterpart in the model's "
-                f"output; of places that score alike, the two chose different ones."
+                f"output; of places that score nearly alike, it chose others."
             )
         if not record.verified:
             shown.say(f"{record.path.name} was converted and not verified: nothing on this machine can run it.")

@@ -61,6 +61,8 @@ def explain(failure: BaseException, target: str) -> str:
                     f"operations (nothing was written)"
                 )
     lines = str(chain[-1]).strip().splitlines()
+    if lines and lines[0].startswith("Exception from "):
+        lines.reverse()  # OpenVINO begins with where in its source, and ends with why
     reason = lines[0].rstrip(". ") if lines else type(chain[-1]).__name__
     return f"the model cannot be exported to {target}: {reason} (nothing was written)"
 

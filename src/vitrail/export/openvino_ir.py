@@ -39,7 +39,7 @@ def export_openvino(
         format="openvino",
         title="OpenVINO",
         package="openvino",
-        write=lambda file: _write(onnx_bytes(model, images, facts, quantized), facts, file),
+        write=lambda file: _write(onnx_bytes(model, images, facts, quantized), facts, file, quantized is not None),
         load=_load,
     )
     default = FLOAT_TOLERANCE if quantized is None else INTEGER_TOLERANCE
@@ -54,13 +54,33 @@ def export_openvino(
     )
 
 
-def _write(proto: bytes, facts: dict[str, Any], file: Path) -> None:
+def _write(proto: bytes, facts: dict[str, Any], file: Path, integers: bool) -> None:
     import openvino
 
     model = openvino_core().read_model(proto)
+    if integers:
+        _keep_tokens_apart(model)
     for name, value in as_json(facts).items():
         model.set_rt_info(value, name.split("."))
     openvino.save_model(model, file, compress_to_fp16=False)
+
+
+def _keep_tokens_apart(model: Any) -> None:
+    """Where tokens of several maps are joined, OpenVINO 2026.4 joins their scales too, one a token, and then refuses to
+    multiply these tokens by a matrix. A minimum with the largest float changes no value, and stops it from doing so."""
+    import numpy as np
+    from openvino import opset13
+
+    for operation in model.get_ordered_ops():
+        if operation.get_type_name() != "Concat" or operation.output(0).get_partial_shape().rank.get_length() != 3:
+            continue
+        sources = [one.get_source_output().get_node().get_type_name() for one in operation.inputs()]
+        if len(sources) - sources.count("Constant") < 2:
+            continue
+        readers = operation.output(0).get_target_inputs()
+        guard = opset13.minimum(operation.output(0), opset13.constant(np.finfo(np.float32).max))
+        for reader in readers:
+            reader.replace_source_output(guard.output(0))
 
 
 def _load(file: Path) -> Predictor:

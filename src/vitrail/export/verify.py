@@ -36,16 +36,20 @@ class Agreement:
     unmatched_rows: float = 0.0
 
 
-def compare_sets(outputs: np.ndarray, reference: np.ndarray, tolerance: float) -> Agreement:
-    """Agreement of outputs (n, rows, c) whose rows are a set: each row is held against the most similar one of the
-    other side, each channel relative to its largest value. ``max_relative_error`` is that of rows within ``tolerance``,
-    and infinite where there is none; ``unmatched_rows`` is the share of the others, of the side that has more. A NaN
-    matches nothing."""
+def compare_sets(outputs: np.ndarray, reference: np.ndarray, tolerance: float, parts: Sequence[int]) -> Agreement:
+    """Agreement of outputs (n, rows, c) whose rows are a set.
+
+    Each row is held against the most similar one of the other side. How far two rows are apart is decided by the part
+    (of ``parts`` channels) that differs most: a root mean square, relative to the part's largest value.
+    ``max_relative_error`` is that of rows within ``tolerance``, and infinite where there is none; ``unmatched_rows`` is
+    the share of the others, of the side that has more. A NaN matches nothing.
+    """
     if not (np.isfinite(outputs).all() and np.isfinite(reference).all()):
         return Agreement(max_relative_error=float("inf"), top1_agreement=0.0, unmatched_rows=1.0)
-    scale = np.abs(reference).max((0, 1))
-    ours, theirs = (torch.from_numpy(rows / np.where(scale > 0, scale, 1)) for rows in (outputs, reference))
-    distances = torch.cdist(ours, theirs, p=float("inf"))
+    ours, theirs = (torch.from_numpy(rows).double().split(tuple(parts), -1) for rows in (outputs, reference))
+    scales = [(float(part.abs().max()) or 1.0) * part.shape[-1] ** 0.5 for part in theirs]
+    distances = torch.stack([torch.cdist(a, b) / scale for a, b, scale in zip(ours, theirs, scales, strict=True)])
+    distances = distances.amax(0)
     nearest = torch.stack([distances.amin(1), distances.amin(2)]).numpy()  # side, image, row
     matched = nearest <= tolerance
     channels = outputs.shape[-1]
@@ -109,14 +113,14 @@ def verify(
         batch_size: the only one that the file takes; None if any: then batches are tried, and a few single images.
         runtime: what runs the file, for messages.
 
-    A model whose ``rows_in_any_order`` is true is compared by :func:`compare_sets`.
+    A model that has ``row_parts`` is compared by :func:`compare_sets`.
 
     Raises:
         ExportError: it does not run, or disagrees by more than ``tolerance``, or in more than :data:`MOST_UNMATCHED`
             of the rows.
     """
     reference = model_outputs(model, images)
-    any_order = getattr(model, "rows_in_any_order", False)
+    parts = getattr(model, "row_parts", ())
     passes: Sequence[tuple[int, int]] = (
         [(BATCH_SIZE, len(images)), (1, SINGLES)] if batch_size is None else [(batch_size, _whole(images, batch_size))]
     )
@@ -124,7 +128,7 @@ def verify(
     for size, count in passes:
         outputs = file_outputs(predict, images[:count], size, runtime)
         wanted = reference[:count]
-        agreements.append(compare_sets(outputs, wanted, tolerance) if any_order else compare(outputs, wanted))
+        agreements.append(compare_sets(outputs, wanted, tolerance, parts) if parts else compare(outputs, wanted))
     worst = max(agreement.max_relative_error for agreement in agreements)
     unmatched = max(agreement.unmatched_rows for agreement in agreements)
     if unmatched > MOST_UNMATCHED:

@@ -31,7 +31,7 @@ class QuantizedModel(nn.Module):
         graph_module: the rewritten graph; its weights are integer codes.
         plan: rebuilds it from the float model.
         output_name: how the exported file calls its output.
-        rows_in_any_order: as the float model has it, see :class:`vitrail.tasks.Task`; both are taken from ``like``.
+        row_parts: as the float model has them, see :class:`vitrail.tasks.Task`; both are taken from ``like``.
         diagnostics: what was seen on the way; None for a model that was rebuilt from a plan.
     """
 
@@ -46,7 +46,7 @@ class QuantizedModel(nn.Module):
         self.graph_module = graph_module
         self.plan = plan
         self.output_name: str = getattr(like, "output_name", "logits")
-        self.rows_in_any_order: bool = getattr(like, "rows_in_any_order", False)
+        self.row_parts: tuple[int, ...] = getattr(like, "row_parts", ())
         self.diagnostics = diagnostics
 
     def forward(self, images: Tensor) -> Tensor:

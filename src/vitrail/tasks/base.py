@@ -57,8 +57,8 @@ class Task(nn.Module, ABC):
         crop_fraction: share of the image that evaluation keeps; None leaves it to the backbone.
         adversarial: it is trained against an opponent, see :meth:`make_opponent`.
         output_name: what exported files call the output.
-        rows_in_any_order: the output (b, rows, ...) is a set of rows, chosen by their scores: equally good files may
-            choose or order them differently where scores are alike.
+        row_parts: where the output (b, rows, channels) is a set of rows, chosen by their scores, how many channels each
+            of their parts has: equally good files may choose or order rows differently where scores are alike.
         input_shape: of one input of :meth:`forward`, where that is no image.
         backbone: its state-dict names start with ``backbone.`` here.
         classes: names of the classes, in the order of the labels; empty where there are none.
@@ -71,7 +71,7 @@ class Task(nn.Module, ABC):
     crop_fraction: ClassVar[float | None] = None
     adversarial: ClassVar[bool] = False
     output_name: str = "logits"
-    rows_in_any_order: bool = False
+    row_parts: tuple[int, ...] = ()
     input_shape: tuple[int, int, int] | None = None
 
     def __init__(self, backbone: Backbone, classes: Sequence[str] = ()) -> None:

@@ -113,10 +113,11 @@ class DetectionTask(Task):
         self.options = options or DetectionOptions()
         width = self.options.width
         self.pyramid = Pyramid(backbone)
-        self.rows_in_any_order = self.options.head != "retinanet"
+        one_stage = self.options.head == "retinanet"
+        self.row_parts = () if one_stage else (4, len(self.classes), *((MASK_OUT**2,) if self.masks else ()))
         self.queries = self.options.head in get_args(QueryKind)
         # the finest of four levels has most anchors, and least use where every place is judged
-        every_place = self.queries or not self.rows_in_any_order
+        every_place = self.queries or one_stage
         self.first = max(len(self.pyramid.strides) - NUM_LEVELS, 0) if every_place else 0
         self.fpn = None if self.queries else FeaturePyramidNetwork(self.pyramid.channels[self.first :], width)
         self.extra = nn.ModuleList(
