@@ -252,7 +252,7 @@ def test_one_convolution_is_the_same_but_for_ties(tmp_path: Path) -> None:
 
 
 class _TokensOfTwoMaps(nn.Module):
-    """As in RT-DETRv2's decoder: maps of different ranges become tokens of one list, which is multiplied by a matrix."""
+    """As in the decoder of RT-DETRv2: maps of different ranges become one list of tokens, multiplied by a matrix."""
 
     def __init__(self) -> None:
         super().__init__()
