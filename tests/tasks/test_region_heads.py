@@ -42,14 +42,15 @@ def target(*boxes: list[float], crowd: bool = False, masks: bool = False) -> dic
     return values
 
 
-def test_regions_are_pooled_as_torchvision_pools_them() -> None:
+@pytest.mark.parametrize("training", [True, False])
+def test_regions_are_pooled_as_torchvision_pools_them(training: bool) -> None:
     maps = levels()
     boxes = torch.rand(2, 20, 2) * 40
     boxes = torch.cat([boxes, boxes + torch.rand(2, 20, 2) * 300], -1).clamp(max=64)
     boxes[:, 0] = torch.tensor([5.0, 5.0, 5.0, 9.0])  # no area
     pooler = MultiScaleRoIAlign(["0", "1", "2"], 7, 2)
     want = pooler({str(i): level for i, level in enumerate(maps)}, list(boxes), [SIZE] * 2)
-    torch.testing.assert_close(detector()._pool(maps, rows_of(boxes), 7), want)
+    torch.testing.assert_close(detector().train(training)._pool(maps, rows_of(boxes), 7), want)
 
 
 def test_large_regions_come_from_coarse_levels() -> None:
