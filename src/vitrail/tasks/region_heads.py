@@ -165,8 +165,8 @@ class RegionDetector(nn.Module):
     def _pool(self, levels: list[Tensor], rows: Tensor, side: int) -> Tensor:
         """RoIAlign of rows (n, 5: image, left, top, right, bottom), each in the level that suits its size.
 
-        At inference every level is asked for every box, because a choice would make shapes depend on values; in training
-        only for its own, because RoIAlign's backward pass is most of a step.
+        At inference every level is asked for every box, because a choice would make shapes depend on values; in
+        training only for its own, because RoIAlign's backward pass is most of a step.
         """
         sides = (rows[:, 3] - rows[:, 1]).clamp(min=0) * (rows[:, 4] - rows[:, 2]).clamp(min=0)
         wanted = CANONICAL_SIDE / 2**CANONICAL_LEVEL
