@@ -20,9 +20,11 @@ WORKS = [
     for format in ("openvino", "executorch", "litert")
     for head in ("semantic_fpn", "pose", "retinanet")
     if (format, head) not in (("litert", "retinanet"), ("executorch", "semantic_fpn"))
-]
+] + [where_installed(format, head, slow=True) for format in ("openvino", "aoti") for head in ("fasterrcnn", "dfine")]
 FAILS = [
     where_installed("litert", "retinanet", "disagrees with the PyTorch model", slow=True),
+    where_installed("executorch", "fasterrcnn", "operation torchvision::roi_align has no ExecuTorch", slow=True),
+    where_installed("executorch", "dfine", "cannot run the exported model at batch size 1", slow=True),
     where_installed("litert", "fasterrcnn", "operation torchvision.roi_align.default has no LiteRT", slow=True),
 ]
 
