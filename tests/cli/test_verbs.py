@@ -246,7 +246,7 @@ def test_bench_and_report(run: Path, capsys: Capture) -> None:
 
 def test_bench_tells_energy_its_source_and_its_baseline(run: Path, capsys: Capture) -> None:
     words = ["--min-runs", "2", "--min-seconds", "0", "--warmup-runs", "1", "--no-memory", "--runtimes", "onnxruntime"]
-    words += ["--energy", "estimate:6", "--energy-rounds", "2", "--energy-seconds", "0.05", "--threads", "1", "2"]
+    words += ["--energy", "estimate:6", "--energy-rounds", "6", "--energy-seconds", "0.03", "--threads", "1", "2"]
     rows = result(capsys, ["bench", str(run), *words, "--baseline", "onnxruntime int8"])
     assert [(row["name"], row["threads"]) for row in rows] == [
         (name, threads) for name in ("onnxruntime float", "onnxruntime int8") for threads in (1, 2)

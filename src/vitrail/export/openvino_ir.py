@@ -72,7 +72,8 @@ def _keep_tokens_apart(model: Any) -> None:
     from openvino import opset13
 
     for operation in model.get_ordered_ops():
-        if operation.get_type_name() != "Concat" or operation.output(0).get_partial_shape().rank.get_length() != 3:
+        rank = operation.output(0).get_partial_shape().rank
+        if operation.get_type_name() != "Concat" or rank.is_dynamic or rank.get_length() != 3:
             continue
         sources = [one.get_source_output().get_node().get_type_name() for one in operation.inputs()]
         if len(sources) - sources.count("Constant") < 2:
