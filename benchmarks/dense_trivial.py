@@ -4,7 +4,7 @@
 
 Answers are made of the training part alone, judged by the run's own metrics:
 
-segmentation  the class that each place of the frame has most often; one class everywhere, the best of them
+segmentation  the class that each place of the frame has most often; each class everywhere
 detection     boxes of the median size of the most frequent class, side by side
 instances     one object a picture: the median box and the mean mask, with every class at its frequency
 pose          the mean place of every keypoint
@@ -57,7 +57,7 @@ def instances(task: Any, targets: list[list[dict[str, Tensor]]]) -> dict[str, Te
     for one in (one for batch in targets for one in batch if len(one["boxes"])):
         which = torch.arange(len(one["boxes"]))
         masks.append(project_masks_on_boxes(one["masks"], one["boxes"] * size, which, MASK_OUT))
-    row = torch.cat([boxes.median(0).values, torch.zeros(0), torch.cat(masks).mean(0).flatten().logit(1e-4)])
+    row = torch.cat([boxes.median(0).values, torch.cat(masks).mean(0).flatten().logit(1e-4)])
     shares = torch.bincount(labels, minlength=len(task.classes)) / len(labels)
     rows = row.repeat(len(shares), 1)
     logits = torch.full((len(shares), len(shares)), -12.0).diagonal_scatter(shares.logit(1e-4))

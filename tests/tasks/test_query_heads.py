@@ -113,3 +113,7 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'vitrail\[transformers\]'"):
         make("dfine")
+    monkeypatch.undo()
+    monkeypatch.setattr("transformers.utils.is_scipy_available", lambda: False)
+    with pytest.raises(MissingDependencyError, match="scipy"):
+        make("dfine")

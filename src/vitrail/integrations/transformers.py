@@ -11,9 +11,9 @@ from typing import Any, get_args
 
 from torch import nn
 
-from vitrail.core.errors import ConfigError, MissingDependencyError
+from vitrail.core.errors import ConfigError
 from vitrail.integrations.timm import PREFIX, register
-from vitrail.layers.query_detector import QueryKind, make_query_detector
+from vitrail.layers.query_detector import QueryKind, make_query_detector, require_transformers
 from vitrail.models import create_model
 
 LEVELS = 3
@@ -44,12 +44,8 @@ def create_detector(variant: str, num_classes: int, *, kind: QueryKind = "dfine"
             f"{variant} has {len(last)} strides, and these detectors need {LEVELS}; take e.g. edgevit_xxs"
         )
     register()
-    try:
-        from transformers import TimmBackboneConfig
-    except ImportError as error:
-        raise MissingDependencyError("transformers", "transformers") from error
     levels = [last[stride] for stride in strides]
-    backbone = TimmBackboneConfig(backbone=PREFIX + variant, out_indices=levels)
+    backbone = require_transformers().TimmBackboneConfig(backbone=PREFIX + variant, out_indices=levels)
     width = fields.pop("d_model", WIDTH)
     channels = [info[level].channels for level in levels]
     return make_query_detector(kind, backbone, channels, strides, num_classes, width=width, **fields)

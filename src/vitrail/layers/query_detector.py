@@ -16,6 +16,21 @@ DECODER_LAYERS = 3
 """What suits small backbones; both papers take six, and a width of 256, for their large ones."""
 
 
+def require_transformers() -> Any:
+    """The package.
+
+    Raises:
+        MissingDependencyError: it is not installed, or scipy is not, with which it matches queries and objects.
+    """
+    try:
+        import transformers
+    except ImportError as error:
+        raise MissingDependencyError("transformers", "transformers") from error
+    if not transformers.utils.is_scipy_available():
+        raise MissingDependencyError("scipy", "transformers")
+    return transformers
+
+
 def make_query_detector(
     kind: QueryKind,
     backbone_config: Any,
@@ -41,13 +56,9 @@ def make_query_detector(
         **fields: of transformers' ``DFineConfig`` or ``RTDetrV2Config``, e.g. ``num_queries=100``.
 
     Raises:
-        MissingDependencyError: transformers is not installed.
+        MissingDependencyError: see :func:`require_transformers`.
     """
-    try:
-        import scipy.optimize  # noqa: F401  # what matches queries with objects in training
-        import transformers
-    except ImportError as error:
-        raise MissingDependencyError("transformers", "transformers") from error
+    transformers = require_transformers()
     count = len(channels)
     hidden = fields.get("encoder_hidden_dim", width)
     values = {

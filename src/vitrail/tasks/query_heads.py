@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import box_convert
 
-from vitrail.core.errors import ConfigError, MissingDependencyError
+from vitrail.core.errors import ConfigError
 from vitrail.core.types import ImageSize
-from vitrail.layers.query_detector import QueryKind, make_query_detector
+from vitrail.layers.query_detector import QueryKind, make_query_detector, require_transformers
 from vitrail.tasks.choosing import likeliest
 from vitrail.tasks.retinanet import Targets
 
@@ -50,7 +50,7 @@ class QueryDetector(nn.Module):
 
     Raises:
         ConfigError: the maps are not each half the size of the one before, as the encoder needs them.
-        MissingDependencyError: transformers is not installed.
+        MissingDependencyError: transformers, or scipy, is not installed.
     """
 
     anchors: Tensor
@@ -154,11 +154,7 @@ def _check_halves(kind: str, shapes: Sequence[ImageSize], size: ImageSize) -> No
 
 def _no_backbone(count: int) -> Any:
     """The smallest one that transformers can build, to be thrown away."""
-    try:
-        from transformers import ResNetConfig
-    except ImportError as error:
-        raise MissingDependencyError("transformers", "transformers") from error
     stages = [f"stage{i + 1}" for i in range(count)]
-    return ResNetConfig(
+    return require_transformers().ResNetConfig(
         embedding_size=8, hidden_sizes=[8] * count, depths=[1] * count, layer_type="basic", out_features=stages
     )
