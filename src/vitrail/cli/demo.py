@@ -9,7 +9,8 @@ from pathlib import Path
 
 from vitrail.cli.display import Output, OutputOptions, display
 from vitrail.cli.options import configured
-from vitrail.cli.whole_way import WHOLE_WAY_GROUPS, WHOLE_WAY_NAMES, WholeWayConfig, show_summary, whole_way
+from vitrail.cli.whole_way import WHOLE_WAY_GROUPS, WHOLE_WAY_NAMES, run_whole_way
+from vitrail.runs.whole_way import WholeWayConfig
 from vitrail.training import demo_config
 
 
@@ -42,10 +43,9 @@ def demo(
         open: Show the report in a browser, where there is a screen and a terminal.
     """
     with display(output) as shown:
-        finished = whole_way(shown, config, run, resume=resume, overwrite=not resume)
-        show_summary(shown, finished)
+        finished = run_whole_way(shown, config, run, resume=resume, overwrite=not resume)
         if open and shown.interactive and has_screen():
-            webbrowser.open(finished.report.resolve().as_uri())
+            webbrowser.open(finished.report_page.resolve().as_uri())
 
 
 def has_screen() -> bool:

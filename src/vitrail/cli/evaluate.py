@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +12,14 @@ from vitrail.cli.display import Display, Output, OutputOptions, display, figure,
 from vitrail.cli.options import configured
 from vitrail.cli.robustness import evaluate_robustness
 from vitrail.core.errors import ConfigError
-from vitrail.core.files import atomic_path
-from vitrail.core.run import Run
-from vitrail.core.types import Preprocessing
-from vitrail.data import DataConfig, DataSplits, load_data
-from vitrail.evaluation import GROUPS, RobustnessConfig, evaluate_task, figures_of
-from vitrail.models import create_model
-from vitrail.report import evaluate_run
-from vitrail.tasks import ClassificationTask, Task, load_task, task_of
-from vitrail.training import load_run_data, typed
-
-WEIGHTS = "torch-float"
-"""How the evaluation of a run calls that of its weights."""
+from vitrail.data import DataConfig
+from vitrail.evaluation import GROUPS, RobustnessConfig
+from vitrail.runs.evaluate import WEIGHTS, PreprocessingChanges, evaluate_elsewhere, evaluate_run, evaluate_weights
+from vitrail.runs.load import task_of
+from vitrail.runs.run import Run
+from vitrail.tasks import Score, find_task
+from vitrail.training import TrainConfig
+from vitrail.training.config import typed
 
 HEADINGS = {"f1": "F1", "iou": "IoU", "ap": "AP"}
 
@@ -123,71 +119,37 @@ def evaluate(config: EvaluateConfig, /, *runs: Path, output: OutputOptions = Out
         raise ConfigError("give either a run folder, or all of --model, --weights and --data")
     with display(output) as shown:
         if run is not None and config.data is None:
-            values = write_evaluation(Run.open(run), config.batch_size, progress=shown.progress)
+            values = evaluate_run(
+                Run.open(run), batch_size=config.batch_size, threads=torch.get_num_threads(), progress=shown.progress
+            )
             show_evaluation(shown, values)
-        else:
-            kind = ClassificationTask if run is None else task_of(Run.open(run).read())
-            values = evaluate_weights(shown, config) if run is None else _evaluate_elsewhere(shown, run, config)
-            show_report(shown, values, [asdict(score) for score in kind.scores])
-        shown.result(values)
+            shown.result({name: values[name] for name in ("split", "scores", "reports")})
+            return
+        scores, (report, skipped) = _evaluate(config, run, progress=shown.progress)
+        for text in skipped:
+            shown.say(f"skipped {text}")
+        show_report(shown, report, [asdict(score) for score in scores])
+        shown.result(report)
 
 
-def write_evaluation(run: Run, batch_size: int = 64, *, progress: bool = False) -> dict[str, Any]:
-    """Evaluate a run's weights and files on its held-out images; write ``run.evaluation`` and the figures."""
-    values = evaluate_run(run, batch_size=batch_size, threads=torch.get_num_threads(), progress=progress)
-    run.figures.mkdir(exist_ok=True)
-    for name, figure_ in figures_of(values["reports"][WEIGHTS]).items():
-        with atomic_path(run.figures / f"{name}.png") as path:
-            figure_.savefig(path, dpi=120)
-    return {name: values[name] for name in ("split", "scores", "reports")}
-
-
-def evaluate_weights(shown: Display, config: EvaluateConfig) -> dict[str, Any]:
-    """Evaluate a weights file that no run belongs to."""
-    assert config.model is not None
+def _evaluate(
+    config: EvaluateConfig, run: Path | None, *, progress: bool
+) -> tuple[tuple[Score, ...], tuple[dict[str, Any], tuple[str, ...]]]:
+    """Scores of the task, and the report of images that belong to no run."""
+    changes = PreprocessingChanges(
+        mean=config.mean, std=config.std, crop_fraction=config.crop_fraction, interpolation=config.interpolation
+    )
     assert config.data is not None
-    data = load_data(
-        DataConfig(path=config.data, val_fraction=1.0, max_bad_fraction=config.max_bad_fraction),
-        progress=shown.progress,
+    settings: dict[str, Any] = {"batch_size": config.batch_size, "progress": progress}
+    if run is not None:
+        opened = Run.open(run)
+        return task_of(opened).scores, evaluate_elsewhere(opened, config.data, changes, **settings)
+    assert config.model is not None
+    assert config.weights is not None
+    data = DataConfig(path=config.data, val_fraction=1.0, max_bad_fraction=config.max_bad_fraction)
+    return find_task(TrainConfig().task).scores, evaluate_weights(
+        config.model, config.weights, data, changes, image_size=config.image_size, **settings
     )
-    model = create_model(
-        config.model,
-        num_classes=len(data.classes),
-        image_size=config.image_size,
-        weights=config.weights,
-        replace_head=False,
-    )
-    own = replace(model.preprocessing, image_size=model.config.image_size)
-    task = ClassificationTask(model, data.classes).eval()
-    return _evaluate_on(shown, task, data, changed(own, config), config)
-
-
-def _evaluate_elsewhere(shown: Display, folder: Path, config: EvaluateConfig) -> dict[str, Any]:
-    run = Run.open(folder)
-    data = load_run_data(run, other=config.data, progress=shown.progress)
-    preprocessing = changed(Preprocessing.from_dict(run.read()["preprocessing"]), config)
-    return _evaluate_on(shown, load_task(run), data, preprocessing, config)
-
-
-def _evaluate_on(
-    shown: Display, task: Task, data: DataSplits[Any], preprocessing: Preprocessing, config: EvaluateConfig
-) -> dict[str, Any]:
-    for text in data.skipped:
-        shown.say(f"skipped {text}")
-    return evaluate_task(task, data.held_out, preprocessing, batch_size=config.batch_size, progress=shown.progress)
-
-
-def changed(preprocessing: Preprocessing, config: EvaluateConfig) -> Preprocessing:
-    """``preprocessing`` with what the options say."""
-    given: dict[str, Any] = {
-        name: value
-        for name in ("mean", "std", "crop_fraction", "interpolation")
-        if (value := getattr(config, name)) is not None
-    }
-    for name in ("mean", "std"):
-        if len(given.get(name, ())) == 1:
-            given[name] = given[name] * 3
-    return replace(preprocessing, **given)
 
 
 def show_report(shown: Display, report: dict[str, Any], scores: list[dict[str, Any]]) -> None:
@@ -233,3 +195,5 @@ def show_evaluation(shown: Display, values: dict[str, Any]) -> None:
             for name, report in values["reports"].items()
         ],
     )
+    for reason in values.get("stale", {}).values():
+        shown.say(f"Left out: {reason}")

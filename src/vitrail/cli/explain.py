@@ -5,18 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-import torch
 from cyclopts import Parameter
 
 from vitrail.cli.display import Output, OutputOptions, display
 from vitrail.cli.options import WholeNumber
 from vitrail.cli.predict import image_paths
 from vitrail.core.errors import ConfigError
-from vitrail.core.run import Run
-from vitrail.core.types import Preprocessing
-from vitrail.data import MAX_PIXELS, decode_image, find_images, fit_image
-from vitrail.explain import explain_images, write_explanation
-from vitrail.tasks import load_task
+from vitrail.runs.explain import explain_run
+from vitrail.runs.run import Run
 
 
 def explain(
@@ -51,17 +47,9 @@ def explain(
     if not sources:
         raise ConfigError("no images given; name files or folders, or - to read paths from standard input")
     with display(output) as shown:
-        opened = Run.open(run)
-        task = load_task(opened)
-        if task.input_shape is not None:
-            raise ConfigError(f"a model of the task '{task.name}' looks at no images; there is nothing to explain")
-        preprocessing = Preprocessing.from_dict(opened.read()["preprocessing"])
-        files = [file for path in image_paths(sources) for file in (find_images(path) if path.is_dir() else [path])]
-        if not files:
-            raise ConfigError("there are no images in what was named; name image files, or folders with some")
-        images = torch.stack([fit_image(decode_image(file, MAX_PIXELS), preprocessing) for file in files])
-        explanation = explain_images(task, images, preprocessing, batch_size=batch_size)
-        paths = write_explanation(explanation, out or opened.explanation, format)
+        explanation, paths = explain_run(
+            Run.open(run), list(image_paths(sources)), folder=out, format=format, batch_size=batch_size
+        )
         for name, reason in explanation.skipped.items():
             shown.say(f"No {name.replace('_', ' ')}: {reason}")
         shown.say(f"Written: {', '.join(map(str, paths))}")

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from vitrail.cli.display import Display, Output, OutputOptions, display, number
-from vitrail.models import create_model, find_family, list_models
-from vitrail.models.complexity import variant_complexity
-from vitrail.models.pretrained import PRETRAINED, without_weights
-from vitrail.tasks.create import TASKS
+from vitrail.models import find_family, list_models
+from vitrail.runs.card import model_card, model_summary
 
 
 def models(pattern: str = "*", /, *, output: OutputOptions = Output()) -> None:
@@ -42,7 +38,7 @@ def models(pattern: str = "*", /, *, output: OutputOptions = Output()) -> None:
 
 
 def _list(shown: Display, names: list[str]) -> None:
-    facts = [model_facts(name) for name in names]
+    facts = [model_summary(name) for name in names]
     shown.table(
         f"{len(names)} models",
         ("name", "parameters", "MACs", "image size", "weights", "paper"),
@@ -63,7 +59,7 @@ def _list(shown: Display, names: list[str]) -> None:
 
 
 def _card(shown: Display, name: str) -> None:
-    facts = model_facts(name, card=True)
+    facts = model_card(name)
     shown.say(name)
     lines = {
         "Parameters": f"{facts['params']:,}",
@@ -104,57 +100,3 @@ def _weights(shown: Display, weights: list[dict[str, Any]]) -> None:
             for w in weights
         ],
     )
-
-
-def model_facts(name: str, *, card: bool = False) -> dict[str, Any]:
-    """Everything that the table and the card show."""
-    family = find_family(name)
-    height, width = family.variants[name].image_size
-    cost = variant_complexity(name)
-    ours = family.ours.get(name)
-    facts: dict[str, Any] = {
-        "name": name,
-        "family": family.name,
-        "params": cost.params,
-        "macs": cost.macs,
-        "size": f"{height}x{width}",
-        "tasks": list(TASKS),
-        "weights": _public_weights(name),
-        "paper": f"{family.venue}, arXiv:{family.arxiv}",
-    }
-    if not card:
-        return facts
-    with torch.device("meta"):  # no memory, no weights
-        model = create_model(name)
-    return facts | {
-        "title": family.title,
-        "authors": family.authors,
-        "code": family.code,
-        "checkpoint_layouts": ["vitrail", *family.checkpoint_keys],
-        "weights_note": "" if facts["weights"] else without_weights(name, family.name, ours is not None),
-        "note": f"a variant of Vitrail's own: {ours}" if ours else "",
-        "stages": [
-            {
-                "name": info.name,
-                "channels": info.channels,
-                "stride": info.stride,
-                "map": f"{height // info.stride}x{width // info.stride}",
-            }
-            for info in model.feature_info
-        ],
-    }
-
-
-def _public_weights(name: str) -> list[dict[str, Any]]:
-    return [
-        {
-            "tag": weights.tag,
-            "size": "x".join(map(str, weights.image_size)),
-            "num_classes": weights.num_classes,
-            "top1": weights.top1,
-            "source": weights.source,
-            "licence": weights.licence,
-            "repository": weights.hub_id,
-        }
-        for weights in PRETRAINED.get(name, ())
-    ]

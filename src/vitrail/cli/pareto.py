@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vitrail.cli.display import Display, Output, OutputOptions, display, megabytes, number, number_text, percent
-from vitrail.core.run import Run
-from vitrail.report.entries import read_entries
 from vitrail.report.pareto import best_first, write_pareto
 from vitrail.report.references import Reference, read_references
+from vitrail.runs.results import read_file_results
+from vitrail.runs.run import Run
 
 
 def pareto(
@@ -53,12 +53,12 @@ def show_pareto(
     shown: Display, folders: Sequence[Path], to: Path, *, device: str | None, published: Sequence[Reference]
 ) -> list[Path]:
     """Write the fronts of runs to the folder ``to``, and print what they are drawn from; returns the files."""
-    runs = [Run.open(folder, needs=("description", "bench")) for folder in folders]
+    runs = [Run.open(folder, needs=("description", "bench_rows")) for folder in folders]
     files = write_pareto(runs, to, device=device, references=published)
-    entries = read_entries(runs, device=device)
+    results = read_file_results(runs, device=device)
     shown.table(
         "Most accurate first",
-        ("candidate", "device", entries[0].score.title, "latency", "energy an image", "size"),
+        ("candidate", "device", results[0].score.title, "latency", "energy an image", "size"),
         [
             (
                 e.name,
@@ -68,10 +68,10 @@ def show_pareto(
                 number_text(e.result.energy.text()) if e.result.energy else None,
                 megabytes(e.result.size_bytes),
             )
-            for e in sorted(entries, key=best_first)
+            for e in sorted(results, key=best_first)
         ],
     )
-    for note in dict.fromkeys(f"{e.name}: {e.note}" for e in entries if e.note and not e.result.failure):
+    for note in dict.fromkeys(f"{e.name}: {e.note}" for e in results if e.note and not e.result.failure):
         shown.say(note)
     shown.say(f"Written: {files[0]}, its table and {len(files) - 2} pictures")
     return files

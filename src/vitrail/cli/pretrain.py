@@ -8,10 +8,12 @@ from typing import Literal
 
 from vitrail.cli.display import Output, OutputOptions, display
 from vitrail.cli.options import configured
-from vitrail.cli.train import TRAIN_GROUPS, TRAIN_NAMES, read_metrics, show_training
+from vitrail.cli.train import TRAIN_GROUPS, TRAIN_NAMES, show_training
 from vitrail.core.errors import ConfigError
 from vitrail.data import AugmentConfig
-from vitrail.training import TrainConfig, train as train_model
+from vitrail.runs.train import train as train_model
+from vitrail.training import TrainConfig
+from vitrail.training.recorder import read_metrics
 
 TASK = "pretraining"
 
@@ -63,5 +65,5 @@ def pretrain(
         finished = train_model(config, run=run, resume=resume, overwrite=overwrite, progress=shown.progress)
         show_training(shown, finished)
         shown.say(f"Next: vitrail train --model {config.model} --weights {run} --data FOLDER")
-        rows = read_metrics(finished)
+        rows = read_metrics(finished.metrics)
         shown.result({"run": str(run), "epochs": len(rows), **rows[-1]})

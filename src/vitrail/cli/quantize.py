@@ -7,12 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from vitrail.bench.quantized_run import CalibrationConfig, compare_with_float, quantize_run
 from vitrail.cli.display import Display, Output, OutputOptions, display, figure, number, percent
 from vitrail.cli.options import configured
-from vitrail.core.run import Run
 from vitrail.quantization import QuantizedModel
-from vitrail.tasks import task_of
+from vitrail.runs.load import task_of
+from vitrail.runs.quantize import CalibrationConfig, compare_with_float, quantize_run
+from vitrail.runs.run import Run
 
 WEIGHTS_AND_ACTIVATIONS = ((True, "weights"), (False, "activations"))
 
@@ -59,7 +59,7 @@ def quantize(config: CalibrationConfig, run: Path, /, *, output: OutputOptions =
             quantized = quantize_run(opened, config, progress=shown.progress)
         show_plan(shown, quantized)
         held_out = compare_with_float(opened, quantized, progress=shown.progress)
-        _show_effect(shown, held_out, [asdict(score) for score in task_of(opened.read()).scores])
+        _show_effect(shown, held_out, [asdict(score) for score in task_of(opened).scores])
         shown.result(quantized.plan.to_dict() | {"held_out": held_out})
 
 

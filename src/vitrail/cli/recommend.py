@@ -8,9 +8,9 @@ from typing import Annotated
 from cyclopts import Group, Parameter
 
 from vitrail.cli.display import Output, OutputOptions, display
-from vitrail.core.run import Run
-from vitrail.report.entries import Entry, read_entries
 from vitrail.report.recommendation import Limits, recommend as choose
+from vitrail.runs.results import FileResult, read_file_results
+from vitrail.runs.run import Run
 
 LimitOptions = Annotated[Limits, Parameter(name="*", group=Group("Limits", sort_key=10))]
 
@@ -43,8 +43,8 @@ def recommend(
         device: Only devices with this in their name; "this machine" is where the runs were measured.
     """
     with display(output) as shown:
-        runs = [Run.open(folder, needs=("description", "bench")) for folder in (run, *more)]
-        found = choose(read_entries(runs, device=device), limits)
+        runs = [Run.open(folder, needs=("description", "bench_rows")) for folder in (run, *more)]
+        found = choose(read_file_results(runs, device=device), limits)
         shown.say(f"{found.best.name} ({found.best.result.file}), on {found.best.device}")
         for reason in found.reasons:
             shown.say(f"- {reason}")
@@ -59,7 +59,7 @@ def recommend(
         )
 
 
-def _facts(entry: Entry) -> dict[str, object]:
+def _facts(entry: FileResult) -> dict[str, object]:
     energy = entry.result.energy
     return {
         "run": entry.run,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from vitrail.cli.display import Output, OutputOptions, display
-from vitrail.core.run import Run
 from vitrail.report import write_report
+from vitrail.runs.run import Run
 
 
 def report(run: Path, /, *, output: OutputOptions = Output()) -> None:

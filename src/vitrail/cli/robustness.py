@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 from vitrail.cli.display import Display, percent
-from vitrail.core.run import Run
-from vitrail.evaluation import RobustnessConfig, robustness_table, write_robustness
-from vitrail.report import robustness_pictures, runs_by_recipe
-from vitrail.training import load_run_data
+from vitrail.evaluation import RobustnessConfig, robustness_table
+from vitrail.runs.robustness import measure_run_robustness, robustness_by_recipe
+from vitrail.runs.run import Run
 
 TITLES: dict[Literal["top1", "consistency"], str] = {
     "top1": "Top-1, mean over all strengths",
@@ -22,10 +21,9 @@ def evaluate_robustness(shown: Display, folders: Sequence[Path], config: Robustn
     """Measure every run, and show all in two tables."""
     runs = [Run.open(folder) for folder in folders]
     for run in runs:
-        write_robustness(run, load_run_data(run).held_out, config, progress=shown.progress)
-        pictures = robustness_pictures(run)
-        shown.say(f"{run.folder}: wrote {run.robustness.name} and {len(pictures)} pictures in {run.figures.name}/")
-    grouped = runs_by_recipe(runs)
+        measure_run_robustness(run, config, progress=shown.progress)
+        shown.say(f"{run.folder}: wrote {run.robustness.name} and its pictures in {run.figures.name}/")
+    grouped = robustness_by_recipe(runs)
     for what, title in TITLES.items():
         head, rows = robustness_table(grouped, what)
         shown.table(title, head, [(name, *map(percent, shares)) for name, shares in rows])

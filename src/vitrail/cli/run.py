@@ -6,7 +6,8 @@ from pathlib import Path
 
 from vitrail.cli.display import Output, OutputOptions, display
 from vitrail.cli.options import configured
-from vitrail.cli.whole_way import WHOLE_WAY_GROUPS, WHOLE_WAY_NAMES, WholeWayConfig, show_summary, whole_way
+from vitrail.cli.whole_way import WHOLE_WAY_GROUPS, WHOLE_WAY_NAMES, run_whole_way
+from vitrail.runs.whole_way import WholeWayConfig
 
 
 @configured(WholeWayConfig(), names=WHOLE_WAY_NAMES, groups=WHOLE_WAY_GROUPS)
@@ -38,4 +39,4 @@ def run(
         overwrite: Delete a run that is in the folder.
     """
     with display(output) as shown:
-        show_summary(shown, whole_way(shown, config, run, resume=resume, overwrite=overwrite))
+        run_whole_way(shown, config, run, resume=resume, overwrite=overwrite)

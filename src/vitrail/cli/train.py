@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 from vitrail.cli.display import Display, Output, OutputOptions, display, figure, number
 from vitrail.cli.options import Groups, configured
-from vitrail.core.run import Run
-from vitrail.tasks import task_of
-from vitrail.training import TrainConfig, best_row, train as train_model
+from vitrail.runs.load import task_of
+from vitrail.runs.run import Run
+from vitrail.runs.train import train as train_model
+from vitrail.training import TrainConfig
+from vitrail.training.recorder import best_row, read_metrics
 
 TRAIN_NAMES = {"data.path": "data", "data.seed": "split_seed", "options": "option"}
 
@@ -69,22 +70,15 @@ def train(
         finished = train_model(config, run=run, resume=resume, overwrite=overwrite, progress=shown.progress)
         show_training(shown, finished)
         shown.say(f"Next: vitrail evaluate {run}")
-        rows = read_metrics(finished)
-        best = best_row(rows, task_of(finished.read()).scores[0])
+        rows = read_metrics(finished.metrics)
+        best = best_row(rows, task_of(finished).scores[0])
         shown.result({"run": str(run), "epochs": len(rows), **best})
-
-
-def read_metrics(run: Run) -> list[dict[str, float]]:
-    """The rows of ``run.metrics``, one an epoch."""
-    with run.metrics.open(newline="", encoding="utf-8") as file:
-        rows = [{k: float(v) for k, v in row.items() if v not in (None, "")} for row in csv.DictReader(file)]
-    return [row | {"epoch": int(row["epoch"])} for row in rows]
 
 
 def show_training(shown: Display, run: Run) -> None:
     """The best and the last epoch."""
-    rows = read_metrics(run)
-    score = task_of(run.read()).scores[0]
+    rows = read_metrics(run.metrics)
+    score = task_of(run).scores[0]
     shown.table(
         f"Training: {len(rows)} epochs",
         ("", "epoch", "training loss", "validation loss", f"validation {score.title}"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,36 @@ from torch import Tensor
 
 from vitrail.core.errors import VitrailError
 from vitrail.core.files import atomic_path, write_text
-from vitrail.core.run import Run
 from vitrail.tasks import Score
 from vitrail.training.module import TrainingModule
 
 Row = dict[str, float]
+"""Metrics of one epoch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingFiles:
+    """Files that training writes.
+
+    Attributes:
+        metrics: CSV file, a row an epoch.
+        checkpoints: folder of the training state.
+        logs: folder of TensorBoard's files.
+    """
+
+    metrics: Path
+    checkpoints: Path
+    logs: Path
+
+    @property
+    def last(self) -> Path:
+        """The state at the end of the latest whole epoch."""
+        return self.checkpoints / "last.ckpt"
+
+    @property
+    def best(self) -> Path:
+        """The state at the end of the best epoch."""
+        return self.checkpoints / "best.ckpt"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -48,8 +74,8 @@ class Recorder(Checkpoint):
     the file always agrees with the state that training resumes from.
     """
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
+    def __init__(self, files: TrainingFiles) -> None:
+        self.files = files
         self.rows: list[Row] = []
         self.started = 0.0
         self.learning_rate = 0.0
@@ -73,10 +99,10 @@ class Recorder(Checkpoint):
         self.rows.append(head | pl_module.scores | {"seconds": round(time.perf_counter() - self.started, 3)})
         # The best first: if the process is killed in between, the repeated epoch writes the same file again.
         if best_row(self.rows, pl_module.task.scores[0]) is self.rows[-1]:
-            trainer.save_checkpoint(best_checkpoint(self.run), weights_only=False)
-        trainer.save_checkpoint(last_checkpoint(self.run), weights_only=False)
+            trainer.save_checkpoint(self.files.best, weights_only=False)
+        trainer.save_checkpoint(self.files.last, weights_only=False)
         if trainer.is_global_zero:
-            write_metrics(self.run, self.rows)
+            write_metrics(self.files.metrics, self.rows)
             for logger in trainer.loggers:
                 logger.log_metrics({k: v for k, v in self.rows[-1].items() if k != "epoch"}, step=trainer.global_step)
 
@@ -84,16 +110,6 @@ class Recorder(Checkpoint):
 def best_row(rows: list[Row], score: Score) -> Row:
     """The epoch with the best validation score; among equals the one with the lowest validation loss, the latest."""
     return max(reversed(rows), key=lambda row: (score.rank(row.get(f"val_{score.name}", 0.0)), -row["val_loss"]))
-
-
-def last_checkpoint(run: Run) -> Path:
-    """The state at the end of the latest whole epoch."""
-    return run.checkpoints / "last.ckpt"
-
-
-def best_checkpoint(run: Run) -> Path:
-    """The state at the end of the best epoch."""
-    return run.checkpoints / "best.ckpt"
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -120,13 +136,20 @@ def task_state(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
-def write_metrics(run: Run, rows: list[Row]) -> None:
-    """All rows, each with the columns of the first."""
+def write_metrics(path: Path, rows: list[Row]) -> None:
+    """All rows as CSV, each with the columns of the first."""
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_text(run.metrics, text.getvalue())
+    write_text(path, text.getvalue())
+
+
+def read_metrics(path: Path) -> list[Row]:
+    """The rows that :func:`write_metrics` wrote; an epoch's number is whole."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [{k: float(v) for k, v in row.items() if v not in (None, "")} for row in csv.DictReader(file)]
+    return [row | {"epoch": int(row["epoch"])} for row in rows]
 
 
 def _first_line(error: BaseException) -> str:

@@ -151,38 +151,6 @@ def measure_robustness(
     }
 
 
-def write_robustness(
-    run: Run, images: ImageSet, config: RobustnessConfig | None = None, *, progress: bool = False
-) -> dict[str, Any]:
-    """Measure a run's weights on its held-out ``images`` and write ``run.robustness``; returns what was written.
-
-    Raises:
-        RunError: the run does not classify.
-    """
-    task = load_task(run)
-    if not isinstance(task, ClassificationTask):
-        raise RunError(f"run {run.folder} does not classify; robustness is only measured for classification")
-    values = measure_robustness(
-        task, images, Preprocessing.from_dict(run.read()["preprocessing"]), config, progress=progress
-    )
-    write_json(run.robustness, values)
-    return values
-
-
-def read_robustness(run: Run) -> dict[str, Any]:
-    """The contents of ``run.robustness``.
-
-    Raises:
-        RunError: it has not been measured.
-    """
-    if not run.robustness.exists():
-        raise RunError(f"run {run.folder} has no {run.robustness.name}; make it with: vitrail evaluate --robustness")
-    values = read_json(run.robustness)
-    if not isinstance(values, dict) or not {"clean_top1", "summary", "curves"} <= values.keys():
-        raise VitrailError(f"{run.robustness} is not a robustness file; measure again")
-    return values
-
-
 @torch.inference_mode()
 def _predictions(
     model: Any,

@@ -6,6 +6,7 @@ import platform
 import shlex
 import shutil
 import sys
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,19 +15,12 @@ from safetensors.torch import save
 
 from vitrail.core.errors import RunError
 from vitrail.core.files import atomic_path
-from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
 from vitrail.data import DataSplits
-from vitrail.tasks import Task, task_of
+from vitrail.runs.run import Run
+from vitrail.tasks import Task, find_task
 from vitrail.training.config import TrainConfig, differing_fields
-from vitrail.training.recorder import (
-    best_checkpoint,
-    best_row,
-    last_checkpoint,
-    read_checkpoint,
-    recorded_rows,
-    task_state,
-)
+from vitrail.training.recorder import TrainingFiles, best_row, read_checkpoint, recorded_rows, task_state
 
 FREE_FIELDS = ("num_workers",)
 """Fields that do not change what is trained, so that a resumed run may have others."""
@@ -36,12 +30,7 @@ PACKAGES = ("vitrail", "torch", "torchvision", "lightning", "numpy")
 
 def is_finished(run: Run) -> bool:
     """Its last epoch is done and its weights are written."""
-    return run.description.exists() and run.read().get("status") == "trained" and run.weights.exists()
-
-
-def logs_folder(run: Run) -> Path:
-    """Where TensorBoard's files are."""
-    return run.folder / "tensorboard"
+    return run.description.exists() and run.read().status == "trained" and run.weights.exists()
 
 
 def check_folder(run: Run, config: TrainConfig, *, resume: bool, overwrite: bool) -> None:
@@ -53,7 +42,7 @@ def check_folder(run: Run, config: TrainConfig, *, resume: bool, overwrite: bool
     if run.folder.exists() and not run.folder.is_dir():
         raise RunError(f"run folder {run.folder} is a file; choose another folder")
     if not run.description.exists():
-        if run.folder.exists() and set(run.folder.iterdir()) - set(_leftovers(run)):
+        if run.folder.exists() and set(run.folder.iterdir()) - set(run.leftovers()):
             raise RunError(f"folder {run.folder} is not empty and is not a run; choose another folder")
         return
     if overwrite:
@@ -69,8 +58,7 @@ def check_folder(run: Run, config: TrainConfig, *, resume: bool, overwrite: bool
 
 
 def _check_same(run: Run, config: TrainConfig) -> None:
-    known = run.read().get("training", {})
-    wanted = config.to_dict()
+    known, wanted = run.read().training.to_dict(), config.to_dict()
     before, after = ({k: v for k, v in values.items() if k not in FREE_FIELDS} for values in (known, wanted))
     differences = differing_fields(before, after)
     if differences:
@@ -85,24 +73,27 @@ def clear(run: Run) -> None:
 
     The description goes last: until then the folder is recognised as a run.
     """
-    files = [run.weights, run.metrics, run.evaluation, run.predictions, run.robustness, run.quantization]
-    files += [run.bench, run.report]
-    for path in [*files, *run.folder.glob("model*.onnx*")]:
-        path.unlink(missing_ok=True)
-    for folder in (run.checkpoints, run.figures, logs_folder(run)):
-        shutil.rmtree(folder, ignore_errors=True)
-    run.description.unlink(missing_ok=True)
+    artefacts = [*run.leftovers(), *run.artefacts()]
+    for path in artefacts:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    for folder in dict.fromkeys(path.parent for path in artefacts):
+        if folder != run.folder:
+            with suppress(OSError):  # it holds files of somebody else
+                folder.rmdir()
 
 
 def remove_leftovers(run: Run) -> None:
     """Delete what a killed process was writing."""
-    for path in _leftovers(run):
+    for path in run.leftovers():
         path.unlink(missing_ok=True)
 
 
-def _leftovers(run: Run) -> list[Path]:
-    targets = [run.description, run.weights, run.metrics, best_checkpoint(run), last_checkpoint(run)]
-    return [found for path in targets for found in path.parent.glob(f".{path.stem}-*{path.suffix}")]
+def training_files(run: Run) -> TrainingFiles:
+    """Where the training of a run writes."""
+    return TrainingFiles(metrics=run.metrics, checkpoints=run.checkpoints, logs=run.logs)
 
 
 def describe(
@@ -113,8 +104,8 @@ def describe(
     Raises:
         RunError: the run was started with other images.
     """
-    known = run.read() if run.description.exists() else {}
-    if known and known["data"]["fingerprint"] != splits.fingerprint:
+    known = run.read() if run.description.exists() else None
+    if known and known.data.fingerprint != splits.fingerprint:
         raise RunError(
             f"run {run.folder} was started with other images than {config.data.path} has now; "
             f"restore them to --resume, or pass --overwrite to start again"
@@ -142,12 +133,12 @@ def describe(
         precision=precision,
         seed=config.seed,
         versions={"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
-        command=known.get("command", _command()),
+        command=known.command if known else typed_command(),
         status="training",
     )
 
 
-def _command() -> str:
+def typed_command() -> str:
     """What was typed; the installed program without its folder, so that the line works elsewhere."""
     program = Path(sys.argv[0])
     return shlex.join([program.name if program.name == "vitrail" else str(program), *sys.argv[1:]])
@@ -158,11 +149,10 @@ def finish(run: Run, config: TrainConfig) -> None:
 
     It reads files alone, so that it makes no difference whether this process trained the epochs.
     """
-    rows = recorded_rows(read_checkpoint(last_checkpoint(run)))
+    files = training_files(run)
+    rows = recorded_rows(read_checkpoint(files.last))
     path, row = (
-        (best_checkpoint(run), best_row(rows, task_of(run.read()).scores[0]))
-        if config.keep == "best"
-        else (last_checkpoint(run), rows[-1])
+        (files.best, best_row(rows, find_task(config.task).scores[0])) if config.keep == "best" else (files.last, rows[-1])
     )
     state = {name: value.contiguous() for name, value in task_state(read_checkpoint(path)).items()}
     with atomic_path(run.weights) as temporary:

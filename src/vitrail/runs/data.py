@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from vitrail.core.run import Run
 from vitrail.data import DataSplits
-from vitrail.tasks import task_of
-from vitrail.training.config import TrainConfig
+from vitrail.runs.load import task_of
+from vitrail.runs.run import Run
 
 
 def load_run_data(run: Run, *, other: str | None = None, progress: bool = False) -> DataSplits[Any]:
@@ -18,7 +17,7 @@ def load_run_data(run: Run, *, other: str | None = None, progress: bool = False)
         DataError: the folder is gone, or has classes that the model does not know.
     """
     description = run.read()
-    config = TrainConfig.from_dict(description["training"]).data
+    config = description.training.data
     if other is not None:
         config = replace(config, path=other, val_fraction=1.0)
-    return task_of(description).load_data(config, progress=progress).align(description["classes"])
+    return task_of(run).load_data(config, progress=progress).align(description.classes)

@@ -1,20 +1,21 @@
-"""A run's model in codes, as its plan: calibrated on the run's own training images, and within a latency."""
+"""The plan of a run's quantised model: calibrated on the run's own training images, and within a latency."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
 
-from vitrail.bench.latency_budget import fit_latency
 from vitrail.core.errors import ConfigError
-from vitrail.core.files import atomic_path
-from vitrail.core.run import Run
-from vitrail.core.types import Preprocessing
+from vitrail.core.files import write_json
 from vitrail.data import calibration_images
 from vitrail.evaluation import measure
+from vitrail.figures.quantization import quantization_figures
+from vitrail.figures.save import save_figures
 from vitrail.quantization import QuantizationConfig, QuantizedModel, quantize
-from vitrail.tasks import load_task
-from vitrail.training import load_run_data
+from vitrail.runs.data import load_run_data
+from vitrail.runs.latency_budget import fit_latency
+from vitrail.runs.load import load_task
+from vitrail.runs.run import Run
 
 CHECK_IMAGES = 256
 """Held-out images that codes are compared with floats on; ``vitrail evaluate`` takes all, and the files."""
@@ -53,44 +54,41 @@ class CalibrationConfig:
 
 
 def quantize_run(run: Run, config: CalibrationConfig, *, progress: bool = False) -> QuantizedModel:
-    """Calibrate, and write ``run.quantization`` and the pictures; an interrupted call is gone on with.
+    """Calibrate, and write ``run.quantization`` and the pictures; an interrupted call continues where it stopped.
 
     Raises:
         QuantizationError: the model cannot be quantised so, or the latency cannot be met.
     """
-    preprocessing = Preprocessing.from_dict(run.read()["preprocessing"])
-    train = load_run_data(run).train
-    task = load_task(run)
-    images = task.inputs(calibration_images(train, preprocessing, config.num_images, config.calibration_seed))
-    partial = run.quantization.with_suffix(".partial.json")
-    quantized = quantize(task, images, config=config.quantization, progress=progress, resume=partial)
+    train, task = load_run_data(run).train, load_task(run)
+    images = task.inputs(
+        calibration_images(train, run.read().preprocessing, config.num_images, config.calibration_seed)
+    )
+    quantized = quantize(
+        task, images, config=config.quantization, progress=progress, resume=run.partial_quantization
+    )
     if config.max_latency_ms is not None:
-        fitted = fit_latency(
+        quantized = fit_latency(
             task,
             quantized,
             images,
             max_latency_ms=config.max_latency_ms,
             runtime=config.runtime,
             threads=config.threads,
-        )
-        quantized = fitted.quantized
-    quantized.plan.save(run.quantization)
+        ).quantized
+    write_json(run.quantization, quantized.plan.to_dict() | {"weights_hash": run.weights_hash})
     if quantized.diagnostics is not None:
-        run.figures.mkdir(exist_ok=True)
-        for name, figure in quantized.diagnostics.figures().items():
-            with atomic_path(run.figures / f"{name}.png") as path:
-                figure.savefig(path, dpi=120)
+        save_figures(quantization_figures(quantized.diagnostics), run.figures)
     return quantized
 
 
 def compare_with_float(
     run: Run, quantized: QuantizedModel, *, num_images: int = CHECK_IMAGES, progress: bool = False
 ) -> dict[str, dict[str, Any]]:
-    """Of "float" and "codes" the task's scores on held-out images, as :func:`~vitrail.evaluation.measure` gives them.
+    """The task's scores on held-out images of "float" and "quantized", as :func:`~vitrail.evaluation.measure` has them.
 
-    Codes are simulated in PyTorch, whether a runtime executes them or not.
+    Integers are simulated in PyTorch, whether a runtime executes them or not.
     """
-    preprocessing = Preprocessing.from_dict(run.read()["preprocessing"])
     samples = load_run_data(run).held_out.sample(num_images, 0)
-    task = load_task(run).eval()
-    return measure(task, {"float": task, "codes": quantized}, samples, preprocessing, progress=progress)
+    task = load_task(run)
+    predictors = {"float": task, "quantized": quantized}
+    return measure(task, predictors, samples, run.read().preprocessing, progress=progress)

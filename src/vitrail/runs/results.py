@@ -1,7 +1,7 @@
-"""What is known of every file that was measured: how accurate it is, how fast, how large, how much energy it takes.
+"""Accuracy, latency, size and energy of every file that was measured.
 
 An accuracy counts only if it is the measured file's own: that of the int8 file for the int8 file, never the float
-model's, and of the file as it is now, never of one that lay there before.
+model's, and of the file as it is now, never of one that lay there before or was made from other weights.
 """
 
 from __future__ import annotations
@@ -11,33 +11,36 @@ from dataclasses import dataclass
 from typing import Any
 
 from vitrail.bench import BenchResult, latest_results
-from vitrail.bench.session import FILE_FORMATS
 from vitrail.core.errors import RunError
 from vitrail.core.files import read_json
-from vitrail.core.run import Run
-from vitrail.tasks import ClassificationTask, Score
+from vitrail.runs.evaluate import WEIGHTS
+from vitrail.runs.export import stale_reason
+from vitrail.runs.load import task_of
+from vitrail.runs.run import Run
+from vitrail.runtimes import RUNTIMES
+from vitrail.tasks import Score
 
 THIS_MACHINE = "this machine"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class FileResult:
     """A file in a runtime on a device.
 
     Attributes:
         run: name of the run folder.
         model: name of the model.
-        result: its newest measurement.
-        score: what accuracy means for its task: top-1 for classification, or the task's main score.
-        accuracy: that score of this very file; None if it is not known.
-        num_images: that the accuracy was measured on.
-        note: why there is no accuracy.
+        result: newest measurement of the file.
+        score: main score of the task, such as top-1 of a classifier.
+        accuracy: value of the score for this very file; None if it is not known.
+        num_images: number of images that the accuracy was measured on.
+        note: reason why there is no accuracy.
     """
 
     run: str
     model: str
     result: BenchResult
-    score: Score = ClassificationTask.scores[0]
+    score: Score
     accuracy: float | None = None
     num_images: int = 0
     note: str = ""
@@ -85,7 +88,7 @@ class Entry:
         return self.result.peak_memory_mb
 
 
-def read_entries(runs: Sequence[Run], *, device: str | None = None) -> list[Entry]:
+def read_file_results(runs: Sequence[Run], *, device: str | None = None) -> list[FileResult]:
     """Everything that was measured of the runs, this machine's rows and other devices'.
 
     Args:
@@ -96,7 +99,7 @@ def read_entries(runs: Sequence[Run], *, device: str | None = None) -> list[Entr
     Raises:
         RunError: nothing was measured, or not on such a device, or the runs are of tasks that cannot be compared.
     """
-    entries = [entry for run in runs for entry in _entries_of(run)]
+    entries = [found for run in runs for found in _results_of(run)]
     titles = list(dict.fromkeys(entry.score.title for entry in entries))
     if len(titles) > 1:
         raise RunError(f"the runs' tasks are judged by different scores ({', '.join(titles)}); name runs of one task")
@@ -115,10 +118,11 @@ def read_entries(runs: Sequence[Run], *, device: str | None = None) -> list[Entr
 
 def accuracy_key(result: BenchResult) -> str:
     """The report in ``evaluation.json`` that tells the accuracy of what was measured."""
-    if result.runtime in ("torch", "torch-compile"):
-        return "torch-float"
+    runtime = RUNTIMES.get(result.runtime)
+    if runtime is not None and runtime.format is None:
+        return WEIGHTS
     # Whatever reads ONNX, here or in a browser, shares the accuracy of the file.
-    own_format = FILE_FORMATS.get(result.runtime, "onnx") != "onnx"
+    own_format = runtime is not None and runtime.format != "onnx"
     return f"{result.runtime if own_format else 'onnx'}-{result.variant}"
 
 
@@ -141,21 +145,27 @@ def own_accuracy(
     return float(report[score]), ""
 
 
-def _entries_of(run: Run) -> list[Entry]:
+def _results_of(run: Run) -> list[FileResult]:
     evaluation = read_json(run.evaluation) if run.evaluation.exists() else {}
-    reports, scores = evaluation.get("reports", {}), evaluation.get("scores")
-    score = Score(**scores[0]) if scores else ClassificationTask.scores[0]
-    model = run.read()["model"]["name"]
-    entries = []
-    for result in latest_results(run.bench, device=None):
+    reports, score = evaluation.get("reports", {}), task_of(run).scores[0]
+    found = []
+    for result in latest_results(run.bench_rows, device=None):
         accuracy, note = own_accuracy(result, reports, score.name)
-        images = int(reports.get(accuracy_key(result), {}).get("num_images", 0)) if accuracy is not None else 0
-        name = run.folder.resolve().name
-        entries.append(
-            Entry(run=name, model=model, result=result, score=score, accuracy=accuracy, num_images=images, note=note)
+        if stale := result.file and stale_reason(run, run.folder / result.file):
+            accuracy, note = None, stale
+        found.append(
+            FileResult(
+                run=run.folder.resolve().name,
+                model=run.read().model.name,
+                result=result,
+                score=score,
+                accuracy=accuracy,
+                num_images=int(reports[accuracy_key(result)].get("num_images", 0)) if accuracy is not None else 0,
+                note=note,
+            )
         )
-    return entries
+    return found
 
 
-def _device_words(entry: Entry) -> str:
+def _device_words(entry: FileResult) -> str:
     return entry.device if entry.result.device else f"{THIS_MACHINE} {entry.result.environment.get('cpu', '')}"

@@ -1,0 +1,85 @@
+"""The card of a model: everything that is known of it before it is trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from vitrail.models import create_model, find_family
+from vitrail.models.complexity import variant_complexity
+from vitrail.models.pretrained import PRETRAINED, without_weights
+from vitrail.tasks import TASKS
+
+
+def model_summary(name: str) -> dict[str, Any]:
+    """A row of the list of models.
+
+    Args:
+        name: name that :func:`vitrail.list_models` lists.
+
+    Returns:
+        ``params``, ``macs`` (multiply-accumulates of one image of ``size`` pixels), ``tasks``, ``weights`` (public
+        ones), ``paper``.
+
+    Raises:
+        UnknownNameError: no such model.
+    """
+    family = find_family(name)
+    height, width = family.variants[name].image_size
+    cost = variant_complexity(name)
+    return {
+        "name": name,
+        "family": family.name,
+        "params": cost.params,
+        "macs": cost.macs,
+        "size": f"{height}x{width}",
+        "tasks": list(TASKS),
+        "weights": _public_weights(name),
+        "paper": f"{family.venue}, arXiv:{family.arxiv}",
+    }
+
+
+def model_card(name: str) -> dict[str, Any]:
+    """As :func:`model_summary`, with paper, code, checkpoint layouts, and the levels of ``forward_intermediates``.
+
+    Raises:
+        UnknownNameError: no such model.
+    """
+    facts, family = model_summary(name), find_family(name)
+    height, width = family.variants[name].image_size
+    with torch.device("meta"):  # no memory, no weights
+        model = create_model(name)
+    ours = family.ours.get(name)
+    return facts | {
+        "title": family.title,
+        "authors": family.authors,
+        "code": family.code,
+        "checkpoint_layouts": ["vitrail", *family.checkpoint_keys],
+        "weights_note": "" if facts["weights"] else without_weights(name, family.name, ours is not None),
+        "note": f"a variant of Vitrail's own: {ours}" if ours else "",
+        "stages": [
+            {
+                "name": info.name,
+                "channels": info.channels,
+                "stride": info.stride,
+                "map": f"{height // info.stride}x{width // info.stride}",
+            }
+            for info in model.feature_info
+        ],
+    }
+
+
+def _public_weights(name: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "tag": weights.tag,
+            "size": "x".join(map(str, weights.image_size)),
+            "num_classes": weights.num_classes,
+            "top1": weights.top1,
+            "source": weights.source,
+            "licence": weights.licence,
+            "repository": weights.hub_id,
+        }
+        for weights in PRETRAINED.get(name, ())
+    ]

@@ -1,0 +1,180 @@
+"""What a run is: the contents of ``run.json``, typed and versioned."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from vitrail.core.errors import RunError, VitrailError
+from vitrail.core.types import ImageSize, Preprocessing
+from vitrail.tasks import TASKS, TaskSpec
+from vitrail.training import TrainConfig
+
+VERSION = 1
+"""Of the layout of ``run.json``. Files of 0.1.0 have no such entry, and the same layout."""
+
+
+class _Entry(BaseModel):
+    """An entry of ``run.json``; what a later version adds to it is kept in the file and not read."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class ModelEntry(_Entry):
+    """How the backbone is made again.
+
+    Attributes:
+        name: name that ``vitrail models`` lists.
+        fields: keyword arguments of :func:`vitrail.create_model`.
+        num_params: number of parameters of the whole task; None in files that do not say it.
+    """
+
+    name: str
+    fields: dict[str, Any]
+    num_params: int | None = None
+
+
+class DataEntry(_Entry):
+    """The images that the run was trained with.
+
+    Attributes:
+        path: path as the user gave it.
+        fingerprint: SHA-256 over names, targets and contents of all images.
+        num_train, num_val, num_test: number of images of each part.
+        skipped: "path: reason" of every image that was left out.
+    """
+
+    path: str = ""
+    fingerprint: str = ""
+    num_train: int = 0
+    num_val: int = 0
+    num_test: int = 0
+    skipped: tuple[str, ...] = ()
+
+
+class TrainedEntry(_Entry):
+    """The epoch whose weights became the model; its metrics are in ``metrics.csv``.
+
+    Attributes:
+        keep: "best" or "last".
+        epoch: number of that epoch, from 1.
+        num_epochs: number of epochs that were trained.
+        seconds: duration of all of them.
+    """
+
+    keep: str = ""
+    epoch: int | None = None
+    num_epochs: int = 0
+    seconds: float = 0.0
+
+
+def _train_config(values: Any) -> Any:
+    """Fields that a later version added are left out."""
+    known = {field.name for field in fields(TrainConfig)}
+    return {name: value for name, value in values.items() if name in known} if isinstance(values, dict) else values
+
+
+class Description(BaseModel):
+    """The contents of ``run.json``.
+
+    Entries that are not named here belong to the task (the scale of scores, the skeleton of a pose) or to a later
+    version; they are kept.
+
+    Attributes:
+        version: version of the layout.
+        task: name of the task.
+        model: how the backbone is made again.
+        classes: names of the classes, in the order of the labels.
+        preprocessing: from an image to the input of the model.
+        input_shape: shape (c, h, w) of the input where it is no image.
+        data: the images that the run was trained with.
+        training: configuration of the training.
+        precision: Lightning's name of the precision that "auto" stood for.
+        seed: seed of the training.
+        versions: package -> version that trained the run.
+        command: command line that made the run.
+        status: "training" until the last epoch is done, then "trained".
+        trained: the epoch whose weights were kept; None before the last epoch is done.
+        stages: stage of the whole way -> seconds that it took.
+        quantized: configuration of the quantisation, for runs that a comparison quantised.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
+
+    version: int = VERSION
+    task: str
+    model: ModelEntry
+    classes: tuple[str, ...] = ()
+    preprocessing: Preprocessing = Preprocessing()
+    input_shape: tuple[int, int, int] | None = None
+    data: DataEntry = DataEntry()
+    training: Annotated[TrainConfig, BeforeValidator(_train_config)] = Field(default_factory=TrainConfig)
+    precision: str = ""
+    seed: int | None = None
+    versions: dict[str, str] = {}
+    command: str = ""
+    status: str = ""
+    trained: TrainedEntry | None = None
+    stages: dict[str, float] = {}
+    quantized: dict[str, Any] = {}
+
+    @classmethod
+    def read(cls, values: Any, source: str = "run.json") -> Self:
+        """A description from plain values, as JSON has them.
+
+        Args:
+            values: contents of the file.
+            source: name of the file for messages.
+
+        Raises:
+            RunError: an entry is missing or of the wrong kind; the message names it.
+        """
+        if not isinstance(values, dict) or "model" not in values:
+            raise RunError(f"{source} does not describe a run (no 'model' in it)")
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            cause = first.get("ctx", {}).get("error")
+            if isinstance(cause, VitrailError):
+                reason = str(cause)
+            elif first["type"] == "missing" or first["input"] is None:
+                reason = "is missing"
+            else:
+                reason = f"is a {type(first['input']).__name__}: {first['msg'][0].lower()}{first['msg'][1:]}"
+            raise RunError(
+                f"{source} is incomplete: '{where}' {reason}; train the run again, or restore the file"
+            ) from error
+
+    @property
+    def spec(self) -> TaskSpec:
+        """What builds the task.
+
+        Raises:
+            RunError: this version does not know the task.
+        """
+        if self.task not in TASKS:
+            raise RunError(
+                f"the run has the unknown task '{self.task}'; known: {', '.join(TASKS)}; "
+                f"was it made by a later Vitrail?"
+            )
+        return TaskSpec(
+            classes=self.classes,
+            facts=self.model_extra or {},
+            options=self.training.options,
+            label_smoothing=self.training.label_smoothing,
+        )
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Shape (c, h, w) of one input of the model; for nearly all tasks an image."""
+        height, width = self.image_size
+        return self.input_shape or (3, height, width)
+
+    @property
+    def image_size(self) -> ImageSize:
+        """Height and width of the images in pixels."""
+        return self.preprocessing.image_size

@@ -1,0 +1,111 @@
+"""Pictures and counts of a run's images, for ``evaluation.json``."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vitrail.core.types import Preprocessing
+from vitrail.data import DataSplits, ImageSet, Samples
+from vitrail.tasks import Task
+
+PICTURE_SIDE = 112
+"""Pixels of the longer side of pictures in the page; a few kilobytes each."""
+
+DRAWN_SIDE = 320
+"""Pixels of the longer side of pictures with boxes, borders or skeletons, which have to be seen."""
+
+
+def drawn_examples(task: Task, held_out: Samples, preprocessing: Preprocessing, count: int) -> list[dict[str, Any]]:
+    """``count`` of the held-out images with answers, and with the truth where the task can draw it."""
+    chosen = held_out.sample(count, 0)
+    examples = []
+    for index, name in enumerate(chosen.names):
+        image, target = chosen[index]
+        name = name if task.input_shape is None else f"made picture {index + 1}"  # it did not see this one
+        drawn = task.draw(image, task.answer_sample(image, target, preprocessing))
+        if drawn is None:
+            continue
+        examples.append({"name": name, "jpeg_base64": picture(drawn, DRAWN_SIDE)})
+        if (truth := task.truth(target)) is not None and (shown := task.draw(image, truth)) is not None:
+            examples[-1]["truth_base64"] = picture(shown, DRAWN_SIDE)
+    return examples
+
+
+def class_examples(images: ImageSet, logits: Tensor, classes: tuple[str, ...], count: int) -> list[dict[str, Any]]:
+    """The most confident wrong answers, then right ones spread over confidence, so that doubtful ones are seen too."""
+    confidence, predicted = logits.softmax(1).max(1)
+    order = confidence.argsort(descending=True, stable=True).tolist()
+    wrong = [i for i in order if predicted[i] != images.labels[i]]
+    right = [i for i in order if predicted[i] == images.labels[i]]
+    if len(right) > count:
+        right = [right[round(k * (len(right) - 1) / max(count - 1, 1))] for k in range(count)]
+    return [
+        {
+            "name": images.names[i],
+            "label": classes[int(images.labels[i])],
+            "predicted": classes[int(predicted[i])],
+            "probability": round(float(confidence[i]), 4),
+            "jpeg_base64": picture(images[i][0]),
+        }
+        for i in wrong[:count] + right
+    ]
+
+
+def describe_data(data: DataSplits[Any]) -> dict[str, Any]:
+    """Source, classes and number of images of each part."""
+    parts = {"train": data.train, "val": data.val} | ({} if data.test is None else {"test": data.test})
+    return {
+        "source": data.source,
+        "fingerprint": data.fingerprint,
+        "classes": list(data.classes),
+        "counts": None,
+        "totals": {name: len(part) for name, part in parts.items()},
+        "skipped": list(data.skipped),
+        "samples": [],
+    }
+
+
+def describe_classes(data: DataSplits[ImageSet], num_samples: int) -> dict[str, Any]:
+    """As :func:`describe_data`, with the number of images of each class and pictures of some instead of totals."""
+    facts = describe_data(data)
+    parts = {name: getattr(data, name) for name in facts.pop("totals")}
+    shown = data.train if len(data.train) else data.held_out
+    return facts | {
+        "counts": {
+            name: torch.bincount(part.labels, minlength=len(data.classes)).tolist() for name, part in parts.items()
+        },
+        "samples": [
+            {
+                "name": shown.names[i],
+                "label": data.classes[int(shown.labels[i])],
+                "jpeg_base64": picture(shown[i][0]),
+            }
+            for i in round_robin(shown.labels, num_samples)
+        ],
+    }
+
+
+def round_robin(labels: Tensor, count: int) -> list[int]:
+    """Indices of ``count`` images: the first of every class, then the second of every class, and so on."""
+    seen: dict[int, int] = {}
+    ranks = []
+    for index, label in enumerate(labels.tolist()):
+        seen[label] = seen.get(label, 0) + 1
+        ranks.append((seen[label], label, index))
+    return [index for _, _, index in sorted(ranks)[:count]]
+
+
+def picture(image: Tensor, side: int = PICTURE_SIDE) -> str:
+    """A uint8 RGB image (3, h, w) as base64 of a small JPEG, at most ``side`` pixels a side."""
+    pixels = Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy()))
+    pixels.thumbnail((side, side))
+    buffer = io.BytesIO()
+    pixels.save(buffer, "JPEG", quality=85)
+    return base64.b64encode(buffer.getvalue()).decode("ascii")

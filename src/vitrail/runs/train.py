@@ -1,0 +1,123 @@
+"""From a configuration to a trained run folder."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from rich.console import Console
+
+from vitrail.core.errors import ConfigError, DataError, TrainingError
+from vitrail.data import DataSplits
+from vitrail.runs.folder import check_folder, clear, describe, finish, is_finished, remove_leftovers, training_files
+from vitrail.runs.run import Run
+from vitrail.tasks import Task, TaskSpec, find_task
+from vitrail.training.config import TrainConfig
+from vitrail.training.fit import contained, fit_task, is_interruption, make_trainer
+from vitrail.training.module import seed_everything
+from vitrail.training.recorder import Recorder
+
+
+def train(
+    config: TrainConfig, *, run: str | Path | Run, resume: bool = False, overwrite: bool = False, progress: bool = True
+) -> Run:
+    """Train a model and leave it, with all that describes it, in a run folder.
+
+    Killed at any moment, a run that is resumed ends as it would have ended uninterrupted: on a CPU the weights are
+    equal bit for bit. State is kept at the end of every epoch; an epoch that was cut short is repeated.
+
+    Args:
+        config: what to train, on what, and how.
+        run: the folder.
+        resume: continue an interrupted run (from the start, if there is none); a finished one is left as it is.
+        overwrite: delete the run that is in the folder.
+        progress: show a progress bar and say what is done; otherwise nothing is printed.
+
+    Returns:
+        the run, with ``model.safetensors``, ``metrics.csv``, ``run.json``, checkpoints and TensorBoard logs.
+
+    Raises:
+        ConfigError: a value that this machine or the model does not allow.
+        DataError: images that cannot be trained on.
+        RunError: the folder holds something that would be lost, or a run with other settings.
+        TrainingError: the loss is no number, memory ran out, or training was stopped (Ctrl-C, SIGTERM).
+        VitrailError: a file cannot be written.
+    """
+    if resume and overwrite:
+        raise ConfigError("resume and overwrite contradict each other; pass only one of --resume and --overwrite")
+    run = run if isinstance(run, Run) else Run(Path(run))
+    recorder = Recorder(training_files(run))
+    with contained():
+        try:
+            trainer = make_trainer(config, training_files(run), recorder, progress=progress)
+            _train(trainer, config, run, resume=resume, overwrite=overwrite, progress=progress)
+        except (KeyboardInterrupt, SystemExit) as error:
+            if not is_interruption(error):
+                raise
+            raise TrainingError(
+                f"training was stopped after {len(recorder.rows)} of {config.epochs} epochs; "
+                f"continue it with: vitrail train --run {run.folder} --resume (and the same options)"
+            ) from None
+        except torch.OutOfMemoryError as error:
+            raise TrainingError(
+                f"the GPU's memory is too small for batch_size={config.batch_size}; "
+                "lower it, or pass --precision bf16-mixed"
+            ) from error
+    return run
+
+
+def _train(trainer: Trainer, config: TrainConfig, run: Run, *, resume: bool, overwrite: bool, progress: bool) -> None:
+    if trainer.is_global_zero:
+        check_folder(run, config, resume=resume, overwrite=overwrite)
+    if resume and is_finished(run):
+        if progress and trainer.is_global_zero:
+            Console(stderr=True).print(f"run {run.folder} is already trained; nothing to do", highlight=False)
+        return
+    kind = find_task(config.task)
+    kind.read_options(config.options)
+    splits = kind.load_data(config.data, progress=progress and trainer.is_global_zero)
+    for name, part in (("training", splits.train), ("validation", splits.val)):
+        if len(part) == 0:
+            raise DataError(f"{splits.source} has no {name} images; check its split, and val_fraction")
+    seed_everything(config.seed)
+    task = _make_task(kind, config, splits)
+    native = task.backbone.preprocessing
+    preprocessing = replace(
+        native,
+        image_size=task.backbone.config.image_size,
+        crop_fraction=config.crop_fraction or task.crop_fraction or native.crop_fraction,
+    )
+    if trainer.is_global_zero:
+        if overwrite:
+            clear(run)
+        describe(run, config, task, splits, preprocessing, trainer.precision)
+        remove_leftovers(run)
+    fit_task(trainer, task, config, splits, preprocessing, training_files(run), resume=resume)
+    if trainer.is_global_zero:
+        finish(run, config)
+
+
+def _make_task(kind: type[Task], config: TrainConfig, splits: DataSplits[Any]) -> Task:
+    facts = kind.describe_data(splits)
+    spec = TaskSpec(
+        classes=tuple(facts.pop("classes", ())),
+        facts=facts,
+        options=config.options,
+        label_smoothing=config.label_smoothing,
+    )
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in config.model_fields.items()
+    }
+    backbone = kind.make_backbone(
+        config.model,
+        num_classes=kind.num_outputs(spec),
+        image_size=config.image_size,
+        drop_path_rate=config.drop_path_rate,
+        weights=config.weights,
+        replace_head=True,
+        **fields,
+    )
+    return kind.create(backbone, spec)

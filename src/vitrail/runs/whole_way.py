@@ -1,0 +1,121 @@
+"""Every stage one after the other: train, quantise, export, evaluate, measure and report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+from vitrail.bench import BenchConfig, BenchResult, latest_results
+from vitrail.core.errors import RunError
+from vitrail.core.files import read_json
+from vitrail.runs.bench import bench_run
+from vitrail.runs.evaluate import WEIGHTS, evaluate_run
+from vitrail.runs.export import export_run
+from vitrail.runs.load import task_of
+from vitrail.runs.quantize import CalibrationConfig, quantize_run
+from vitrail.runs.results import accuracy_key
+from vitrail.runs.run import Run
+from vitrail.runs.train import train
+from vitrail.training import TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class WholeWayConfig:
+    """The configuration of every stage.
+
+    Attributes:
+        train: configuration of the training.
+        calibration: configuration of the quantisation.
+        bench: configuration of the measurement.
+    """
+
+    train: TrainConfig = field(default_factory=TrainConfig)
+    calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
+    bench: BenchConfig = field(default_factory=BenchConfig)
+
+
+def whole_way(
+    run: Run,
+    config: WholeWayConfig,
+    *,
+    report: Callable[[Run], Any],
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = False,
+    stage: Callable[[str], AbstractContextManager[None]] = nullcontext,
+    finished: Callable[[str, Any], None] = lambda _name, _result: None,
+    skipped: Callable[[str, float], None] = lambda _name, _seconds: None,
+) -> Run:
+    """Go through all stages; each is noted in ``run.json`` when it is done.
+
+    Args:
+        run: its folder.
+        config: configuration of every stage.
+        report: writer of the last stage, such as :func:`vitrail.report.write_report`.
+        resume: leave out the stages that are done, continue the training where it stopped.
+        overwrite: delete a run that is in the folder.
+        progress: show bars.
+        stage: context in which a stage runs, from its heading "2/6 Quantize".
+        finished: receives name and result of a stage.
+        skipped: receives name and former seconds of a stage that was done before.
+
+    Raises:
+        VitrailError: a stage failed; the results of the stages before it are kept.
+    """
+    steps: dict[str, Callable[[], Any]] = {
+        "Train": lambda: train(config.train, run=run, resume=resume, overwrite=overwrite, progress=progress),
+        "Quantize": lambda: quantize_run(run, config.calibration, progress=progress),
+        "Export": lambda: export_run(run),
+        "Evaluate": lambda: evaluate_run(run, progress=progress),
+        "Bench": lambda: bench_run(run, config.bench, progress=progress),
+        "Report": lambda: report(run),
+    }
+    for number, (name, step) in enumerate(steps.items(), start=1):
+        done = finished_stages(run) if resume else {}
+        if name in done and name != "Train":
+            skipped(name, done[name])
+            continue
+        with stage(f"{number}/{len(steps)} {name}"):
+            start = time.perf_counter()
+            finished(name, step())
+        run.update(stages=finished_stages(run) | {name: round(time.perf_counter() - start, 1)})
+    return run
+
+
+def finished_stages(run: Run) -> dict[str, float]:
+    """Stage -> seconds, from ``run.json``."""
+    return run.read().stages if run.description.exists() else {}
+
+
+def summary(run: Run) -> dict[str, Any]:
+    """Accuracy, size and speed of every file in every runtime.
+
+    Raises:
+        RunError: a stage is missing.
+    """
+    if not run.evaluation.exists() or not run.bench_rows.exists():
+        raise RunError(f"run {run.folder} is incomplete; finish it with --resume")
+    score = task_of(run).scores[0].name
+    values = {name: report[score] for name, report in read_json(run.evaluation)["reports"].items()}
+    return {
+        "run": str(run.folder),
+        "report": str(run.report_page),
+        score: values[WEIGHTS],
+        "seconds": finished_stages(run),
+        "files": [_summary_row(result, score, values) for result in latest_results(run.bench_rows)],
+    }
+
+
+def _summary_row(result: BenchResult, score: str, values: dict[str, float]) -> dict[str, Any]:
+    return {
+        "file": result.file,
+        "runtime": result.runtime,
+        "variant": result.variant,
+        score: values.get(accuracy_key(result)),
+        "size_bytes": result.size_bytes,
+        "latency_ms": result.latency_ms_median,
+        "latency_ratio": result.latency_ratio,
+    }
