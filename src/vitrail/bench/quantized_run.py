@@ -13,7 +13,7 @@ from vitrail.core.types import Preprocessing
 from vitrail.data import calibration_images
 from vitrail.evaluation import measure
 from vitrail.quantization import QuantizationConfig, QuantizedModel, quantize
-from vitrail.tasks import load_task
+from vitrail.runs.load import load_task
 from vitrail.training import load_run_data
 
 CHECK_IMAGES = 256

@@ -19,7 +19,8 @@ from vitrail.data import DataConfig, DataSplits, load_data
 from vitrail.evaluation import GROUPS, RobustnessConfig, evaluate_task, figures_of
 from vitrail.models import create_model
 from vitrail.report import evaluate_run
-from vitrail.tasks import ClassificationTask, Task, load_task, task_of
+from vitrail.runs.load import load_task, task_of
+from vitrail.tasks import ClassificationTask, Task
 from vitrail.training import load_run_data, typed
 
 WEIGHTS = "torch-float"

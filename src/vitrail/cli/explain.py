@@ -16,7 +16,7 @@ from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
 from vitrail.data import MAX_PIXELS, decode_image, find_images, fit_image
 from vitrail.explain import explain_images, write_explanation
-from vitrail.tasks import load_task
+from vitrail.runs.load import load_task
 
 
 def explain(

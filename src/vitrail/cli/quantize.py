@@ -12,7 +12,7 @@ from vitrail.cli.display import Display, Output, OutputOptions, display, figure,
 from vitrail.cli.options import configured
 from vitrail.core.run import Run
 from vitrail.quantization import QuantizedModel
-from vitrail.tasks import task_of
+from vitrail.runs.load import task_of
 
 WEIGHTS_AND_ACTIVATIONS = ((True, "weights"), (False, "activations"))
 

@@ -10,6 +10,7 @@ from vitrail.cli.display import Display, percent
 from vitrail.core.run import Run
 from vitrail.evaluation import RobustnessConfig, robustness_table, write_robustness
 from vitrail.report import robustness_pictures, runs_by_recipe
+from vitrail.runs.load import load_task
 from vitrail.training import load_run_data
 
 TITLES: dict[Literal["top1", "consistency"], str] = {
@@ -22,7 +23,7 @@ def evaluate_robustness(shown: Display, folders: Sequence[Path], config: Robustn
     """Measure every run, and show all in two tables."""
     runs = [Run.open(folder) for folder in folders]
     for run in runs:
-        write_robustness(run, load_run_data(run).held_out, config, progress=shown.progress)
+        write_robustness(run, load_task(run), load_run_data(run).held_out, config, progress=shown.progress)
         pictures = robustness_pictures(run)
         shown.say(f"{run.folder}: wrote {run.robustness.name} and {len(pictures)} pictures in {run.figures.name}/")
     grouped = runs_by_recipe(runs)

@@ -8,7 +8,7 @@ from pathlib import Path
 from vitrail.cli.display import Display, Output, OutputOptions, display, figure, number
 from vitrail.cli.options import Groups, configured
 from vitrail.core.run import Run
-from vitrail.tasks import task_of
+from vitrail.runs.load import task_of
 from vitrail.training import TrainConfig, best_row, train as train_model
 
 TRAIN_NAMES = {"data.path": "data", "data.seed": "split_seed", "options": "option"}

@@ -23,7 +23,7 @@ from vitrail.core.run import Run
 from vitrail.export import export_run
 from vitrail.report import write_report
 from vitrail.report.entries import accuracy_key
-from vitrail.tasks import task_of
+from vitrail.runs.load import task_of
 from vitrail.training import TrainConfig, train
 
 

@@ -39,7 +39,8 @@ from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
 from vitrail.data import DataSplits, ImageSet
 from vitrail.evaluation import evaluate, measure
-from vitrail.tasks import Task, load_task, task_of
+from vitrail.runs.load import load_task, task_of
+from vitrail.tasks import Task
 from vitrail.training import TrainConfig
 
 PICTURE_SIDE = 112

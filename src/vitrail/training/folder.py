@@ -17,7 +17,7 @@ from vitrail.core.files import atomic_path
 from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
 from vitrail.data import DataSplits
-from vitrail.tasks import Task, task_of
+from vitrail.tasks import Score, Task
 from vitrail.training.config import TrainConfig, differing_fields
 from vitrail.training.recorder import (
     best_checkpoint,
@@ -153,16 +153,15 @@ def _command() -> str:
     return shlex.join([program.name if program.name == "vitrail" else str(program), *sys.argv[1:]])
 
 
-def finish(run: Run, config: TrainConfig) -> None:
-    """Write ``model.safetensors`` from the checkpoint that the configuration wants, and note it in ``run.json``.
+def finish(run: Run, config: TrainConfig, score: Score) -> None:
+    """Write ``model.safetensors`` from the checkpoint that the configuration wants, and note it in ``run.json``;
+    ``score`` decides which epoch is the best.
 
     It reads files alone, so that it makes no difference whether this process trained the epochs.
     """
     rows = recorded_rows(read_checkpoint(last_checkpoint(run)))
     path, row = (
-        (best_checkpoint(run), best_row(rows, task_of(run.read()).scores[0]))
-        if config.keep == "best"
-        else (last_checkpoint(run), rows[-1])
+        (best_checkpoint(run), best_row(rows, score)) if config.keep == "best" else (last_checkpoint(run), rows[-1])
     )
     state = {name: value.contiguous() for name, value in task_state(read_checkpoint(path)).items()}
     with atomic_path(run.weights) as temporary:

@@ -7,7 +7,7 @@ from typing import Any
 
 from vitrail.core.run import Run
 from vitrail.data import DataSplits
-from vitrail.tasks import task_of
+from vitrail.tasks import find_task
 from vitrail.training.config import TrainConfig
 
 
@@ -21,4 +21,4 @@ def load_run_data(run: Run, *, other: str | None = None, progress: bool = False)
     config = TrainConfig.from_dict(description["training"]).data
     if other is not None:
         config = replace(config, path=other, val_fraction=1.0)
-    return task_of(description).load_data(config, progress=progress).align(description["classes"])
+    return find_task(description["task"]).load_data(config, progress=progress).align(description["classes"])

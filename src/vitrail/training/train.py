@@ -26,7 +26,7 @@ from vitrail.core.errors import ConfigError, DataError, TrainingError
 from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
 from vitrail.data import DataSplits, TrainLoader, eval_loader, train_loader
-from vitrail.tasks import Task, find_task
+from vitrail.tasks import Task, TaskSpec, find_task
 from vitrail.training.adversarial import AdversarialModule
 from vitrail.training.config import TrainConfig
 from vitrail.training.folder import check_folder, clear, describe, finish, is_finished, logs_folder, remove_leftovers
@@ -106,7 +106,7 @@ def _train(trainer: Trainer, config: TrainConfig, run: Run, *, resume: bool, ove
             Console(stderr=True).print(f"run {run.folder} is already trained; nothing to do", highlight=False)
         return
     kind = find_task(config.task)
-    kind.read_options({"training": config.to_dict()})
+    kind.read_options(config.options)
     splits = kind.load_data(config.data, progress=progress and trainer.is_global_zero)
     for name, part in (("training", splits.train), ("validation", splits.val)):
         if len(part) == 0:
@@ -127,7 +127,7 @@ def _train(trainer: Trainer, config: TrainConfig, run: Run, *, resume: bool, ove
     module = (AdversarialModule if task.adversarial else TrainingModule)(task, config, preprocessing)
     _fit(trainer, module, Loaders(config, splits, preprocessing), run, resume=resume)
     if trainer.is_global_zero:
-        finish(run, config)
+        finish(run, config, task.scores[0])
 
 
 def _fit(trainer: Trainer, module: TrainingModule, loaders: Loaders, run: Run, *, resume: bool) -> None:
@@ -144,20 +144,20 @@ def _fit(trainer: Trainer, module: TrainingModule, loaders: Loaders, run: Run, *
 
 
 def _make_task(kind: type[Task], config: TrainConfig, splits: DataSplits[Any]) -> Task:
-    description = {"training": config.to_dict()} | kind.describe_data(splits)
+    spec = TaskSpec.of(kind.describe_data(splits), config.options, config.label_smoothing)
     fields: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in config.model_fields.items()
     }
     backbone = kind.make_backbone(
         config.model,
-        num_classes=kind.num_outputs(description),
+        num_classes=kind.num_outputs(spec),
         image_size=config.image_size,
         drop_path_rate=config.drop_path_rate,
         weights=config.weights,
         replace_head=True,
         **fields,
     )
-    return kind.create(backbone, description)
+    return kind.create(backbone, spec)
 
 
 class Loaders(LightningDataModule):

@@ -34,7 +34,7 @@ from vitrail.evaluation.robustness.perturbations import rotate, shift, zoom
 from vitrail.evaluation.statistics import bootstrap
 from vitrail.models import Backbone
 from vitrail.models.checkpoint import load_state
-from vitrail.tasks import ClassificationTask, load_task
+from vitrail.tasks import ClassificationTask, Task
 
 Change = Callable[[Tensor, list[str]], Tensor]
 """uint8 pictures (b, 3, h, w) and their names to changed ones."""
@@ -152,14 +152,13 @@ def measure_robustness(
 
 
 def write_robustness(
-    run: Run, images: ImageSet, config: RobustnessConfig | None = None, *, progress: bool = False
+    run: Run, task: Task, images: ImageSet, config: RobustnessConfig | None = None, *, progress: bool = False
 ) -> dict[str, Any]:
-    """Measure a run's weights on its held-out ``images`` and write ``run.robustness``; returns what was written.
+    """Measure a run's trained task on its held-out ``images`` and write ``run.robustness``; returns what was written.
 
     Raises:
         RunError: the run does not classify.
     """
-    task = load_task(run)
     if not isinstance(task, ClassificationTask):
         raise RunError(f"run {run.folder} does not classify; robustness is only measured for classification")
     values = measure_robustness(
