@@ -22,7 +22,8 @@ from torch import Tensor
 from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
 from vitrail.data import DataConfig, ScoreSet, eval_loader, load_scores
-from vitrail.tasks import AestheticsTask, load_task
+from vitrail.runs.load import load_task
+from vitrail.tasks import AestheticsTask
 from vitrail.tasks.score_metric import correlations
 
 RESAMPLES = 2000

@@ -23,7 +23,7 @@ from torchvision.models.detection.roi_heads import project_masks_on_boxes
 from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
 from vitrail.data import eval_loader
-from vitrail.tasks import load_task
+from vitrail.runs.load import load_task
 from vitrail.tasks.region_heads import MASK_OUT
 from vitrail.training import load_run_data
 

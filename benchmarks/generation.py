@@ -20,7 +20,8 @@ from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
 from vitrail.data import PictureSet
 from vitrail.evaluation.samples import interpolations, latents, made_pictures
-from vitrail.tasks import GenerationTask, create_task, load_task
+from vitrail.runs.load import load_task
+from vitrail.tasks import GenerationTask
 from vitrail.tasks.picture_metric import compare_features, find_extractor
 from vitrail.training import TrainConfig
 
@@ -39,7 +40,7 @@ def main() -> None:
     description = run.read()
     task, config = load_task(run), TrainConfig.from_dict(description["training"])
     torch.manual_seed(config.seed)
-    fresh = create_task(description)
+    fresh = build_task(description)
     assert isinstance(task, GenerationTask)
     assert isinstance(fresh, GenerationTask)
     data = task.load_data(config.data)

@@ -28,7 +28,7 @@ from vitrail.core.types import Preprocessing
 from vitrail.data import AugmentConfig, DataConfig
 from vitrail.data.samples import draw_order
 from vitrail.evaluation import evaluate_task
-from vitrail.tasks import load_task, task_of
+from vitrail.runs.load import load_task, task_of
 from vitrail.training import TrainConfig, train
 
 LABELS = (5, 10, 20)

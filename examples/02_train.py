@@ -11,7 +11,7 @@ from pathlib import Path
 from vitrail.core.types import Preprocessing
 from vitrail.data import load_data
 from vitrail.evaluation import evaluate
-from vitrail.tasks import load_task
+from vitrail.runs.load import load_task
 from vitrail.training import TrainConfig, train
 
 

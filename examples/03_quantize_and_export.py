@@ -12,7 +12,7 @@ from vitrail.core.types import Preprocessing
 from vitrail.data import DataConfig, calibration_images, load_data
 from vitrail.export import export_onnx
 from vitrail.quantization import quantize
-from vitrail.tasks import load_task
+from vitrail.runs.load import load_task
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vitrail.models import create_model, list_models, load_checkpoint
     from vitrail.quantization import quantize
     from vitrail.report import write_report
-    from vitrail.tasks import load_task
+    from vitrail.runs.load import load_task
     from vitrail.training import train
 
 __version__ = "0.1.0"
@@ -45,7 +45,7 @@ _HOMES = {
     "list_models": "vitrail.models:list_models",
     "load_checkpoint": "vitrail.models:load_checkpoint",
     "load_data": "vitrail.data:load_data",
-    "load_task": "vitrail.tasks:load_task",
+    "load_task": "vitrail.runs.load:load_task",
     "quantize": "vitrail.quantization:quantize",
     "train": "vitrail.training:train",
     "write_report": "vitrail.report:write_report",

@@ -14,7 +14,7 @@ from PIL import Image
 from vitrail.cli.main import main
 from vitrail.core.run import Run
 from vitrail.models import create_model
-from vitrail.tasks import load_task
+from vitrail.runs.load import load_task
 
 Capture = pytest.CaptureFixture[str]
 BATCHES = ["--batch-size", "8", "--num-workers", "0"]

@@ -27,7 +27,7 @@ from vitrail.core.types import Preprocessing
 from vitrail.data import eval_loader
 from vitrail.evaluation import mcnemar_exact
 from vitrail.quantization import QuantizationPlan, quantize
-from vitrail.tasks import load_task
+from vitrail.runs.load import load_task
 from vitrail.training import load_run_data
 
 WAYS = [

@@ -16,7 +16,8 @@ from PIL import Image
 import vitrail.tasks
 from vitrail.cli.main import main
 from vitrail.core.errors import ConfigError, UnknownNameError
-from vitrail.tasks import TASKS, Task, find_task, load_task
+from vitrail.runs.load import load_task
+from vitrail.tasks import TASKS, Task, find_task
 
 PAGE = "docs/adding-a-task.md"
 
@@ -70,6 +71,6 @@ def test_the_task_of_the_page_goes_through_the_verbs(
 
 def test_what_a_task_is_told_in_vain(brightness: type[Task]) -> None:
     with pytest.raises(ConfigError, match="task 'brightness' has no option 'head'; it has none"):
-        brightness.read_options({"training": {"options": {"head": "fpn"}}})
+        brightness.read_options({"head": "fpn"})
     with pytest.raises(UnknownNameError, match=r"unknown task 'lightness'; known: classification, .*brightness"):
         find_task("lightness")

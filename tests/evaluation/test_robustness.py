@@ -176,7 +176,7 @@ def test_a_run_keeps_its_robustness(images: ImageSet, tmp_path: Path) -> None:
     save_file(task.state_dict(), run.weights)
     with pytest.raises(RunError, match="--robustness"):
         read_robustness(run)
-    written = write_robustness(run, images, RobustnessConfig(groups=("translation", "scale")))
+    written = write_robustness(run, task, images, RobustnessConfig(groups=("translation", "scale")))
     assert read_robustness(run) == written
     head, rows = robustness_table({"one": [written], "two": [written, written]}, "top1")
     assert head == ["run", "untouched", "translation", "scale"]

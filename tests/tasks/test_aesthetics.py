@@ -9,9 +9,9 @@ import pytest
 import torch
 from scipy import stats
 
-from vitrail.core.errors import ConfigError, RunError
+from vitrail.core.errors import ConfigError
 from vitrail.models import create_model
-from vitrail.tasks import create_task
+from vitrail.tasks import TaskSpec, create_task
 from vitrail.tasks.aesthetics import AestheticsOptions, AestheticsTask, emd
 
 SCALE = tuple(range(1, 6))
@@ -104,10 +104,8 @@ def test_tasks_that_cannot_be() -> None:
         AestheticsTask(backbone, [3])
     with pytest.raises(ConfigError, match=r"power=0\.5"):
         make(power=0.5)
-    described = {"model": {"name": "edgevit_nano_stride2", "fields": {"num_classes": 0}}, "task": "aesthetics"}
-    with pytest.raises(RunError, match="'scale' is missing"):
-        create_task(described)
-    assert create_task(described | {"scale": [1, 2, 3]}).scale.tolist() == [1, 2, 3]
+    spec = TaskSpec(facts={"scale": [1, 2, 3]})
+    assert create_task("aesthetics", "edgevit_nano_stride2", {"num_classes": 0}, spec).scale.tolist() == [1, 2, 3]
 
 
 def test_the_score_is_drawn_into_the_corner() -> None:

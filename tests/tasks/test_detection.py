@@ -143,7 +143,7 @@ def test_answers_in_words(task: DetectionTask) -> None:
 )
 def test_options_are_checked(options: dict[str, float], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        DetectionTask.read_options({"training": {"options": options}})
+        DetectionTask.read_options(options)
 
 
 @pytest.mark.parametrize(("head", "side"), [("retinanet", 2 * 4), ("fasterrcnn", 4 * 2)])
@@ -158,5 +158,5 @@ def test_smaller_anchors_for_smaller_objects(head: Any, side: int) -> None:
 
 
 def test_options_may_be_written_with_dashes() -> None:
-    options = DetectionTask.read_options({"training": {"options": {"max-objects": 7, "nms_threshold": 0.4}}})
+    options = DetectionTask.read_options({"max-objects": 7, "nms_threshold": 0.4})
     assert (options.max_objects, options.nms_threshold) == (7, 0.4)

@@ -17,7 +17,7 @@ from vitrail.core.types import Preprocessing
 from vitrail.export.onnx_file import onnx_bytes
 from vitrail.models import create_model
 from vitrail.models.maxvit_gan import GeneratorConfig, MaxViTGenerator, as_pixels, create_generator
-from vitrail.tasks import create_task
+from vitrail.tasks import TaskSpec, create_task
 from vitrail.tasks.generation import GenerationOptions, GenerationTask
 from vitrail.tasks.picture_metric import compare_features, find_extractor, share_inside
 
@@ -79,13 +79,9 @@ def test_tasks_that_cannot_be(tmp_path: Path) -> None:
 
 
 def test_it_comes_back_from_its_description() -> None:
-    described = {
-        "model": {"name": NANO, "fields": {"num_classes": 2, "image_size": [32, 32], "drop_path_rate": 0.0}},
-        "task": "generation",
-        "classes": ["cat", "dog"],
-        "training": {"options": {"conditional": True}},
-    }
-    task = create_task(described)
+    fields = {"num_classes": 2, "image_size": [32, 32], "drop_path_rate": 0.0}
+    spec = TaskSpec(classes=("cat", "dog"), options={"conditional": True})
+    task = create_task("generation", NANO, fields, spec)
     assert isinstance(task, GenerationTask)
     assert task.num_labels == 2
 

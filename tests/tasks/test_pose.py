@@ -10,7 +10,7 @@ from torch import Tensor
 from vitrail.core.errors import ConfigError
 from vitrail.core.types import Preprocessing
 from vitrail.models import create_model
-from vitrail.tasks import PoseTask
+from vitrail.tasks import PoseTask, TaskSpec
 from vitrail.tasks.pose import PoseOptions
 from vitrail.tasks.pose_metric import average_precision
 
@@ -146,11 +146,11 @@ def test_an_annotated_object_is_looked_at_where_it_is(task: PoseTask) -> None:
 
 
 def test_a_run_remembers_names_and_skeleton() -> None:
-    description = {"classes": list(NAMES), "skeleton": [[0, 2]], "training": {"options": {"stride": 8}}}
-    task = PoseTask.create(create_model("edgevit_nano_stride2", num_classes=0), description)
+    spec = TaskSpec(classes=NAMES, facts={"skeleton": [[0, 2]]}, options={"stride": 8})
+    task = PoseTask.create(create_model("edgevit_nano_stride2", num_classes=0), spec)
     assert (task.classes, task.skeleton, task.options.stride) == (NAMES, ((0, 2),), 8)
     with pytest.raises(ConfigError, match="sigma=0"):
-        PoseTask.read_options({"training": {"options": {"sigma": 0}}})
+        PoseTask.read_options({"sigma": 0})
 
 
 def test_decoders_are_as_published() -> None:

@@ -150,4 +150,4 @@ def test_detection_takes_every_head() -> None:
         other[..., :4] = torch.tensor([0.99, 0.99, 1.0, 1.0])
         assert task.agreement(output, other) == 0
     with pytest.raises(ConfigError, match=r"option.head='maskrcnn' is not allowed"):
-        DetectionTask.read_options({"training": {"options": {"head": "maskrcnn"}}})
+        DetectionTask.read_options({"head": "maskrcnn"})

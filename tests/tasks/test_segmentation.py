@@ -9,7 +9,7 @@ from vitrail.core.errors import ConfigError
 from vitrail.core.types import FeatureInfo, Preprocessing
 from vitrail.data import IGNORE
 from vitrail.models import create_model
-from vitrail.tasks import SegmentationTask
+from vitrail.tasks import SegmentationTask, TaskSpec
 from vitrail.tasks.colours import class_colours
 from vitrail.tasks.pyramid import choose_levels
 from vitrail.tasks.segmentation import SegmentationOptions, windows
@@ -123,8 +123,8 @@ def test_pictures_show_classes_in_their_colours() -> None:
 
 
 def test_options_are_checked() -> None:
-    description = {"classes": list(CLASSES), "training": {"options": {"head": "upernet", "width": "24"}}}
-    task = SegmentationTask.create(create_model("vit_nano_patch4", num_classes=0), description)
+    spec = TaskSpec(classes=CLASSES, options={"head": "upernet", "width": "24"})
+    task = SegmentationTask.create(create_model("vit_nano_patch4", num_classes=0), spec)
     assert (task.options.head, task.options.width) == ("upernet", 24)
     for options, words in (
         ({"head": "unet"}, "option.head='unet' is not allowed"),
@@ -132,6 +132,6 @@ def test_options_are_checked() -> None:
         ({"width": 0}, "width=0"),
     ):
         with pytest.raises(ConfigError, match=words):
-            SegmentationTask.read_options({"training": {"options": options}})
+            SegmentationTask.read_options(options)
     with pytest.raises(ConfigError, match="at least 2"):
         SegmentationTask(create_model("vit_nano_patch4", num_classes=0), ("one",))

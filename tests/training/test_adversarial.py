@@ -19,7 +19,8 @@ from vitrail.core.types import Batch, Preprocessing
 from vitrail.data import DataConfig
 from vitrail.models import discriminator, maxvit_gan
 from vitrail.models.maxvit_gan import GeneratorConfig
-from vitrail.tasks import GenerationTask, load_task
+from vitrail.runs.load import load_task
+from vitrail.tasks import GenerationTask
 from vitrail.training import TrainConfig, adversarial, train
 from vitrail.training.adversarial import AdversarialModule
 from vitrail.training.recorder import best_checkpoint, last_checkpoint, read_checkpoint

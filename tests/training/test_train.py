@@ -18,7 +18,8 @@ from torch import Tensor
 from vitrail.core.errors import ConfigError, DataError, ImageSizeError, RunError, TrainingError, VitrailError
 from vitrail.core.run import Run
 from vitrail.data import DataConfig
-from vitrail.tasks import ClassificationTask, load_task
+from vitrail.runs.load import load_task
+from vitrail.tasks import ClassificationTask
 from vitrail.training import TrainConfig, train
 from vitrail.training.folder import _command
 from vitrail.training.module import TrainingModule

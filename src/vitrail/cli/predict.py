@@ -15,7 +15,8 @@ from vitrail.core.errors import ConfigError, DataError
 from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
 from vitrail.evaluation import Predictions, predict_images, write_samples
-from vitrail.tasks import GenerationTask, Task, load_task
+from vitrail.runs.load import load_task
+from vitrail.tasks import GenerationTask, Task
 
 STANDARD_INPUT = "-"
 

@@ -26,7 +26,8 @@ from vitrail.evaluation import Interval, bootstrap, mcnemar_exact, read_robustne
 from vitrail.explain import token_similarity
 from vitrail.models.complexity import complexity
 from vitrail.quantization import QuantizationPlan
-from vitrail.tasks import Score, load_task
+from vitrail.runs.load import load_task
+from vitrail.tasks import Score
 from vitrail.training import load_run_data
 
 NUM_COLLAPSE_IMAGES = 64

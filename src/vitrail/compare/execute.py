@@ -11,6 +11,7 @@ from vitrail.compare.quantized import quantize_trained, quantized_run
 from vitrail.core.errors import ConfigError, RunError
 from vitrail.core.run import Run
 from vitrail.evaluation import RobustnessConfig, read_robustness, write_robustness
+from vitrail.runs.load import load_task
 from vitrail.training import TrainConfig, differing_fields, is_finished, load_run_data, train
 
 Job = tuple[Cell, int]
@@ -74,7 +75,7 @@ def run_cell(plan: ComparePlan, folder: Path, job: Job, *, progress: bool = Fals
     if not has_outcome(run):
         write_outcome(run)
     if plan.robustness and (not run.robustness.exists() or "translation" not in read_robustness(run)["summary"]):
-        write_robustness(run, load_run_data(run).held_out, RobustnessConfig(groups=("translation",)))
+        write_robustness(run, load_task(run), load_run_data(run).held_out, RobustnessConfig(groups=("translation",)))
     for quantization in plan.quantization:
         todo |= quantize_trained(run, quantization, threads=plan.threads, progress=progress)
     return todo

@@ -23,7 +23,8 @@ from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
 from vitrail.data import ImageSet, eval_loader
 from vitrail.evaluation import measure
-from vitrail.tasks import Score, load_task, task_of
+from vitrail.runs.load import load_task, task_of
+from vitrail.tasks import Score
 from vitrail.training import load_run_data
 
 Answers = Callable[[Tensor], Tensor]

@@ -20,7 +20,7 @@ from vitrail.core.run import Run
 from vitrail.export import export_run
 from vitrail.quantization import QuantizationPlan, quantize
 from vitrail.report import session_answers
-from vitrail.tasks import load_task
+from vitrail.runs.load import load_task
 from vitrail.training import differing_fields
 
 SIMULATED = "simulated"

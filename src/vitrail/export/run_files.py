@@ -11,7 +11,7 @@ from vitrail.data import calibration_images
 from vitrail.export.formats import FORMATS
 from vitrail.export.record import ExportRecord
 from vitrail.quantization import QuantizationPlan, quantize
-from vitrail.tasks import load_task
+from vitrail.runs.load import load_task
 from vitrail.training import load_run_data
 
 VERIFICATION_IMAGES = 64

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from vitrail.core.errors import CheckpointError
 from vitrail.core.run import Run
@@ -111,13 +111,21 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
 def _read_run(folder: Path) -> dict[str, Tensor]:
     """What a run of any task taught its backbone."""
-    path = Run.open(folder, needs=("weights",)).weights
-    try:
-        state = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged: {str(error).splitlines()[0]}; train the run again") from error
+    state = read_trained(Run.open(folder, needs=("weights",)).weights)
     prefix = "backbone."
     return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+
+
+def read_trained(path: Path) -> dict[str, Tensor]:
+    """The weights that a training wrote, under a task's own names.
+
+    Raises:
+        CheckpointError: they are damaged.
+    """
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged: {str(error).splitlines()[0]}; train the run again") from error
 
 
 def _read_npz(path: Path) -> dict[str, Tensor]:
@@ -193,38 +201,57 @@ def load_state(
     Raises:
         CheckpointError: keys or shapes that do not fit, by name.
     """
-    target = model.state_dict().keys()
+    target = model.state_dict()
     candidates = {"vitrail": dict(state)} | {name: rename(state, table) for name, table in layouts.items()}
-    layout = max(candidates, key=lambda name: len(target & candidates[name].keys()))
-    fitted, misfits = _fit(model, candidates[layout])
+    layout = max(candidates, key=lambda name: len(target.keys() & candidates[name].keys()))
+    given = {name: _resized(model, name, tensor, target.get(name)) for name, tensor in candidates[layout].items()}
+    misfits = _misfits(model, given)
     heads = {name for name in misfits if name.startswith(model.head_prefixes)}
-    if misfits.keys() - (heads if replace_head else set()):
-        remedy = "is it another model's?"
-        if heads == misfits.keys():
-            remedy = "pass replace_head=True (--replace-head) to train a new classifier"
-        texts = sorted(misfits.values())
-        shown = "; ".join(texts[:8]) + (f"; and {len(texts) - 8} more" if len(texts) > 8 else "")
-        raise CheckpointError(f"{source} (layout '{layout}') does not fit {type(model).__name__}: {shown}; {remedy}")
-    model.load_state_dict(fitted, strict=not heads)
+    if replace_head:
+        given = {name: tensor for name, tensor in given.items() if name not in heads}
+        given |= {name: tensor for name, tensor in target.items() if name in heads}
+    by_head = "pass replace_head=True (--replace-head) to train a new classifier"
+    remedy = by_head if heads == misfits.keys() else "is it another model's?"
+    load_strictly(model, given, f"{source} (layout '{layout}')", remedy=remedy)
     return layout
 
 
-def _fit(model: Backbone, given: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """What fits the model, resized where the family knows how, and by name what does not, with the reason."""
-    target = model.state_dict()
-    fitted = {}
-    misfits = {name: f"missing {name}" for name in target.keys() - given.keys()}
-    for name, tensor in given.items():
-        if name not in target:
-            misfits[name] = f"unexpected {name}"
-            continue
-        shape = tuple(target[name].shape)
-        resized = tensor if tuple(tensor.shape) == shape else model.adapt_tensor(name, tensor, shape)
-        if resized is None:
-            misfits[name] = f"{name} is {_shape(tensor.shape)} in the file and {_shape(shape)} in the model"
-        else:
-            fitted[name] = resized
-    return fitted, misfits
+def load_strictly(module: nn.Module, state: Mapping[str, Tensor], source: str, *, remedy: str) -> None:
+    """Load every tensor of ``state`` into ``module``, which has exactly these names and shapes.
+
+    Args:
+        module: receives the weights.
+        state: names -> tensors.
+        source: how error messages call the weights.
+        remedy: how error messages end.
+
+    Raises:
+        CheckpointError: names or shapes that do not fit, with the first eight of them.
+    """
+    if texts := sorted(_misfits(module, state).values()):
+        shown = "; ".join(texts[:8]) + (f"; and {len(texts) - 8} more" if len(texts) > 8 else "")
+        raise CheckpointError(f"{source} does not fit {type(module).__name__}: {shown}; {remedy}")
+    module.load_state_dict(state)
+
+
+def _resized(model: Backbone, name: str, tensor: Tensor, wanted: Tensor | None) -> Tensor:
+    """In the model's shape, where the family knows how."""
+    if wanted is None or wanted.shape == tensor.shape:
+        return tensor
+    resized = model.adapt_tensor(name, tensor, tuple(wanted.shape))
+    return tensor if resized is None else resized
+
+
+def _misfits(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, str]:
+    """Name -> what is wrong with it."""
+    target = module.state_dict()
+    misfits = {name: f"missing {name}" for name in target.keys() - state.keys()}
+    misfits |= {name: f"unexpected {name}" for name in state.keys() - target.keys()}
+    for name in target.keys() & state.keys():
+        theirs, ours = _shape(state[name].shape), _shape(target[name].shape)
+        if theirs != ours:
+            misfits[name] = f"{name} is {theirs} in the file and {ours} in the model"
+    return misfits
 
 
 def _shape(shape: Sequence[int]) -> str:

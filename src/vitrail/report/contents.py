@@ -16,7 +16,8 @@ from vitrail.core.run import SUFFIXES, Run
 from vitrail.report.charts import curves, reliability_diagram
 from vitrail.report.entries import own_accuracy
 from vitrail.report.fronts import ParetoPoint, pareto_plot
-from vitrail.tasks import ClassificationTask, task_of
+from vitrail.runs.load import task_of
+from vitrail.tasks import ClassificationTask
 
 RUNTIME_NAMES = {
     "torch": "PyTorch",

@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from vitrail.core.errors import RunError, VitrailError
 from vitrail.core.types import ImageSize, Preprocessing
-from vitrail.tasks import TASKS, TaskSpec
+from vitrail.tasks import TASKS, Task, TaskSpec
 from vitrail.training import TrainConfig
 
 VERSION = 1
@@ -54,8 +54,8 @@ class DataEntry(_Entry):
     skipped: tuple[str, ...] = ()
 
 
-class TrainedEntry(_Entry):
-    """The epoch whose weights became the model; its metrics are in ``metrics.csv``.
+class TrainedEntry(BaseModel):
+    """The epoch whose weights became the model, with its metrics.
 
     Attributes:
         keep: "best" or "last".
@@ -63,6 +63,8 @@ class TrainedEntry(_Entry):
         num_epochs: number of epochs that were trained.
         seconds: duration of all of them.
     """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
 
     keep: str = ""
     epoch: int | None = None
@@ -150,23 +152,32 @@ class Description(BaseModel):
             ) from error
 
     @property
-    def spec(self) -> TaskSpec:
-        """What builds the task.
+    def kind(self) -> type[Task]:
+        """The task.
 
         Raises:
-            RunError: this version does not know the task.
+            RunError: this version does not know it.
         """
         if self.task not in TASKS:
             raise RunError(
                 f"the run has the unknown task '{self.task}'; known: {', '.join(TASKS)}; "
                 f"was it made by a later Vitrail?"
             )
-        return TaskSpec(
-            classes=self.classes,
-            facts=self.model_extra or {},
-            options=self.training.options,
-            label_smoothing=self.training.label_smoothing,
-        )
+        return TASKS[self.task]
+
+    @property
+    def spec(self) -> TaskSpec:
+        """What builds the task.
+
+        Raises:
+            RunError: this version does not know the task, or an entry of the task is missing.
+        """
+        noted = self.model_extra or {}
+        for name in self.kind.facts:
+            if not isinstance(noted.get(name), list | tuple):
+                raise RunError(f"run.json is incomplete: '{name}' is missing; train the run again, or restore the file")
+        facts = {name: noted[name] for name in self.kind.facts}
+        return TaskSpec.of({"classes": self.classes} | facts, self.training.options, self.training.label_smoothing)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

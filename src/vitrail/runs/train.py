@@ -101,13 +101,7 @@ def _train(trainer: Trainer, config: TrainConfig, run: Run, *, resume: bool, ove
 
 
 def _make_task(kind: type[Task], config: TrainConfig, splits: DataSplits[Any]) -> Task:
-    facts = kind.describe_data(splits)
-    spec = TaskSpec(
-        classes=tuple(facts.pop("classes", ())),
-        facts=facts,
-        options=config.options,
-        label_smoothing=config.label_smoothing,
-    )
+    spec = TaskSpec.of(kind.describe_data(splits), config.options, config.label_smoothing)
     fields: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in config.model_fields.items()
     }

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from vitrail.core.errors import ConfigError
 from vitrail.data import DataConfig, DataSplits, ScoreSet, load_scores
 from vitrail.models import Backbone
-from vitrail.tasks.base import Score, Task, entry
+from vitrail.tasks.base import Score, Task
+from vitrail.tasks.spec import TaskSpec
 
 if TYPE_CHECKING:
     from torchmetrics import Metric
@@ -98,6 +99,7 @@ class AestheticsTask(Task):
         Score(name="mean_error", title="mean error of the score", higher_is_better=False, percent=False),
     )
     columns = {"score": "number", "deviation": "number"}
+    facts = ("scale",)
     Options = AestheticsOptions
     crop_fraction = 1.0
     output_name = "distribution"
@@ -129,10 +131,10 @@ class AestheticsTask(Task):
         return super().describe_data(data) | {"scale": list(data.train.scale)}
 
     @classmethod
-    def create(cls, backbone: Backbone, description: Mapping[str, Any]) -> Self:
+    def create(cls, backbone: Backbone, spec: TaskSpec) -> Self:
         """From ``scale`` and the options."""
-        scale = [float(score) for score in entry(description, "scale", list | tuple)]
-        return cls(backbone, scale, cls.read_options(description))
+        scale = [float(score) for score in spec.facts["scale"]]
+        return cls(backbone, scale, cls.read_options(spec.options))
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (b, c, h, w) to the share of votes for each score (b, bins)."""

@@ -11,10 +11,11 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
-from vitrail.core.errors import ConfigError, RunError
+from vitrail.core.errors import ConfigError
 from vitrail.core.types import Preprocessing
 from vitrail.data import DataConfig, DataSplits, fit_image
 from vitrail.models import Backbone, create_model
+from vitrail.tasks.spec import TaskSpec
 
 if TYPE_CHECKING:
     from torchmetrics import Metric, MetricCollection  # takes seconds to import, and most commands need no metrics
@@ -53,6 +54,7 @@ class Task(nn.Module, ABC):
         name: what ``--task`` and ``run.json`` call it.
         scores: what :meth:`metrics` computes, for people; the first one decides which epoch is the best.
         columns: heading -> kind ("text", "count", "percent", "number") of the rows that an answer is shown in.
+        facts: names of what :meth:`describe_data` notes beside the classes, each a list.
         Options: frozen keyword-only dataclass of what only this task can be told (``--option.NAME`` in training).
         crop_fraction: share of the image that evaluation keeps; None leaves it to the backbone.
         adversarial: it is trained against an opponent, see :meth:`make_opponent`.
@@ -67,6 +69,7 @@ class Task(nn.Module, ABC):
     name: ClassVar[str]
     scores: ClassVar[tuple[Score, ...]]
     columns: ClassVar[Mapping[str, str]]
+    facts: ClassVar[tuple[str, ...]] = ()
     Options: ClassVar[type[Any]] = NoOptions
     crop_fraction: ClassVar[float | None] = None
     adversarial: ClassVar[bool] = False
@@ -96,7 +99,7 @@ class Task(nn.Module, ABC):
         return {"classes": list(data.classes)}
 
     @classmethod
-    def num_outputs(cls, description: Mapping[str, Any]) -> int:
+    def num_outputs(cls, spec: TaskSpec) -> int:
         """Outputs of the backbone's own classifier; 0 where the task brings a head of its own."""
         return 0
 
@@ -111,26 +114,25 @@ class Task(nn.Module, ABC):
 
     @classmethod
     @abstractmethod
-    def create(cls, backbone: Backbone, description: Mapping[str, Any]) -> Self:
-        """The task of a run around its backbone.
+    def create(cls, backbone: Backbone, spec: TaskSpec) -> Self:
+        """The task around its backbone.
 
         Args:
             backbone: with :meth:`num_outputs` outputs.
-            description: the contents of ``run.json``: ``training``, and what :meth:`describe_data` said.
+            spec: classes, options, and what :meth:`describe_data` noted.
 
         Raises:
             ConfigError: the options do not fit, or the backbone's ``feature_info`` lacks what the task needs.
         """
 
     @classmethod
-    def read_options(cls, description: Mapping[str, Any]) -> Any:
-        """:attr:`Options` from ``training.options`` of a description.
+    def read_options(cls, options: Mapping[str, Any]) -> Any:
+        """:attr:`Options` from what was given.
 
         Raises:
             ConfigError: an option that the task does not have, or a value that is not allowed.
         """
-        given = (description.get("training") or {}).get("options") or {}
-        given = {name.replace("-", "_"): value for name, value in given.items()}  # as options are written on the line
+        given = {name.replace("-", "_"): value for name, value in options.items()}  # as options are written on the line
         known = list(getattr(cls.Options, "__dataclass_fields__", {}))
         for name in given:
             if name not in known:
@@ -138,7 +140,7 @@ class Task(nn.Module, ABC):
                     f"task '{cls.name}' has no option '{name}'; it has {', '.join(known) if known else 'none'}"
                 )
         try:
-            return TypeAdapter(cls.Options).validate_python(dict(given))
+            return TypeAdapter(cls.Options).validate_python(given)
         except ValidationError as error:
             first = error.errors()[0]
             cause = first.get("ctx", {}).get("error")
@@ -228,16 +230,3 @@ class Task(nn.Module, ABC):
     def draw(self, image: Tensor, answer: Any) -> Tensor | None:
         """A uint8 picture (3, h, w) of an answer over its image; None where a picture would say nothing."""
         return None
-
-
-def entry(values: Mapping[str, Any], key: str, kind: Any, where: str = "") -> Any:
-    """An entry of ``run.json``.
-
-    Raises:
-        RunError: it is missing or of another kind.
-    """
-    value = values.get(key)
-    if not isinstance(value, kind):
-        found = "missing" if value is None else f"a {type(value).__name__}"
-        raise RunError(f"run.json is incomplete: '{where}{key}' is {found}; train the run again, or restore the file")
-    return value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,7 +13,8 @@ from vitrail.core.errors import ConfigError
 from vitrail.core.types import Preprocessing
 from vitrail.data import DataConfig, DataSplits, ImageSet, load_data
 from vitrail.models import Backbone
-from vitrail.tasks.base import Score, Task, entry
+from vitrail.tasks.base import Score, Task
+from vitrail.tasks.spec import TaskSpec
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
@@ -70,17 +71,15 @@ class ClassificationTask(Task):
         return load_data(config, progress=progress)
 
     @classmethod
-    def num_outputs(cls, description: Mapping[str, Any]) -> int:
+    def num_outputs(cls, spec: TaskSpec) -> int:
         """One a class."""
-        return len(entry(description, "classes", list | tuple))
+        return len(spec.classes)
 
     @classmethod
-    def create(cls, backbone: Backbone, description: Mapping[str, Any]) -> Self:
-        """From ``classes`` and ``training.label_smoothing``."""
-        cls.read_options(description)
-        smoothing = (description.get("training") or {}).get("label_smoothing", 0.0)
-        classes = entry(description, "classes", list | tuple)
-        return cls(backbone, [str(label) for label in classes], label_smoothing=smoothing)
+    def create(cls, backbone: Backbone, spec: TaskSpec) -> Self:
+        """From ``classes`` and ``label_smoothing``."""
+        cls.read_options(spec.options)
+        return cls(backbone, spec.classes, label_smoothing=spec.label_smoothing)
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (b, c, h, w) to logits (b, num_classes)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args
 
@@ -15,12 +15,13 @@ from vitrail.core.types import ImageSize, Preprocessing
 from vitrail.data import BoxSet, DataConfig, DataSplits, Letterbox, load_boxes
 from vitrail.layers.query_detector import QueryKind
 from vitrail.models import Backbone
-from vitrail.tasks.base import Score, Task, entry
+from vitrail.tasks.base import Score, Task
 from vitrail.tasks.colours import class_colours, draw_boxes
 from vitrail.tasks.pyramid import FeaturePyramidNetwork, Pyramid
 from vitrail.tasks.query_heads import NUM_LEVELS, QueryDetector
 from vitrail.tasks.region_heads import MASK_OUT, RegionDetector
 from vitrail.tasks.retinanet import ANCHOR_SCALE, RetinaNet
+from vitrail.tasks.spec import TaskSpec
 
 if TYPE_CHECKING:
     from torchmetrics import Metric
@@ -159,10 +160,9 @@ class DetectionTask(Task):
         return load_boxes(config, progress=progress)
 
     @classmethod
-    def create(cls, backbone: Backbone, description: Mapping[str, Any]) -> Self:
+    def create(cls, backbone: Backbone, spec: TaskSpec) -> Self:
         """From ``classes`` and the options."""
-        classes = [str(name) for name in entry(description, "classes", list | tuple)]
-        return cls(backbone, classes, cls.read_options(description))
+        return cls(backbone, spec.classes, cls.read_options(spec.options))
 
     def _levels(self, images: Tensor) -> list[Tensor]:
         maps = self.pyramid(self.backbone, images)[self.first :]

@@ -21,7 +21,8 @@ from vitrail.data import DataConfig, DataSplits, PictureSet, fit_image, load_pic
 from vitrail.models import Backbone
 from vitrail.models.discriminator import Discriminator
 from vitrail.models.maxvit_gan import MaxViTGenerator, as_pixels, create_generator, join_latent
-from vitrail.tasks.base import Score, Task, entry
+from vitrail.tasks.base import Score, Task
+from vitrail.tasks.spec import TaskSpec
 
 if TYPE_CHECKING:
     from torchmetrics import Metric
@@ -114,9 +115,9 @@ class GenerationTask(Task):
         return load_pictures(config, labelled=None, crops=False, progress=progress)
 
     @classmethod
-    def num_outputs(cls, description: Mapping[str, Any]) -> int:
+    def num_outputs(cls, spec: TaskSpec) -> int:
         """Classes that the generator is told."""
-        return len(entry(description, "classes", list | tuple)) if cls.read_options(description).conditional else 0
+        return len(spec.classes) if cls.read_options(spec.options).conditional else 0
 
     @classmethod
     def make_backbone(cls, name: str, **fields: Any) -> Backbone:
@@ -133,10 +134,9 @@ class GenerationTask(Task):
         return generator
 
     @classmethod
-    def create(cls, backbone: Backbone, description: Mapping[str, Any]) -> Self:
+    def create(cls, backbone: Backbone, spec: TaskSpec) -> Self:
         """From ``classes`` and the options."""
-        classes = [str(name) for name in entry(description, "classes", list | tuple)]
-        return cls(backbone, classes, cls.read_options(description))  # type: ignore[arg-type]  # of make_backbone
+        return cls(backbone, spec.classes, cls.read_options(spec.options))  # type: ignore[arg-type]  # of make_backbone
 
     def make_opponent(self) -> nn.Module:
         """StyleGAN2's residual discriminator."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -16,9 +16,10 @@ from vitrail.core.errors import ConfigError
 from vitrail.core.types import Preprocessing
 from vitrail.data import DataConfig, DataSplits, KeypointSet, View, has_mirror, load_keypoints, mirror_order
 from vitrail.models import Backbone
-from vitrail.tasks.base import Score, Task, entry
+from vitrail.tasks.base import Score, Task
 from vitrail.tasks.colours import draw_skeleton
 from vitrail.tasks.pyramid import choose_levels
+from vitrail.tasks.spec import TaskSpec
 
 if TYPE_CHECKING:
     from torchmetrics import Metric
@@ -84,6 +85,7 @@ class PoseTask(Task):
         Score(name="oks_ap", title="OKS AP"),
     )
     columns = {"keypoint": "text", "x": "number", "y": "number", "score": "percent"}
+    facts = ("skeleton",)
     Options = PoseOptions
     crop_fraction = 1.0
     output_name = "heatmaps"
@@ -128,11 +130,10 @@ class PoseTask(Task):
         return {"classes": list(data.classes), "skeleton": [list(pair) for pair in data.train.skeleton]}
 
     @classmethod
-    def create(cls, backbone: Backbone, description: Mapping[str, Any]) -> Self:
+    def create(cls, backbone: Backbone, spec: TaskSpec) -> Self:
         """From ``classes``, ``skeleton`` and the options."""
-        names = [str(name) for name in entry(description, "classes", list | tuple)]
-        pairs = [(int(a), int(b)) for a, b in description.get("skeleton", ())]
-        return cls(backbone, names, cls.read_options(description), skeleton=pairs)
+        pairs = [(int(a), int(b)) for a, b in spec.facts["skeleton"]]
+        return cls(backbone, spec.classes, cls.read_options(spec.options), skeleton=pairs)
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (b, c, h, w) to heat maps (b, keypoints, rows, columns)."""

@@ -16,6 +16,7 @@ from vitrail.models import Backbone, TokenBackbone
 from vitrail.tasks.base import Score, Task
 from vitrail.tasks.masking import Cell, CorruptedPatches, DroppedPatches, Hidden, PaintedCells, draw_hidden
 from vitrail.tasks.patches import Colours, PatchTarget, Pixels, cut, join
+from vitrail.tasks.spec import TaskSpec
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
@@ -130,9 +131,9 @@ class PretrainingTask(Task):
         return load_pictures(config, labelled=False, crops=True, progress=progress)
 
     @classmethod
-    def create(cls, backbone: Backbone, description: Mapping[str, Any]) -> Self:
+    def create(cls, backbone: Backbone, spec: TaskSpec) -> Self:
         """From the options."""
-        return cls(backbone, cls.read_options(description))
+        return cls(backbone, cls.read_options(spec.options))
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (b, c, h, w) to predictions of all patches and, last, whether each was hidden:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -14,10 +14,11 @@ from vitrail.core.errors import ConfigError
 from vitrail.core.types import ImageSize, Preprocessing
 from vitrail.data import IGNORE, DataConfig, DataSplits, Letterbox, MaskSet, load_masks
 from vitrail.models import Backbone
-from vitrail.tasks.base import Score, Task, entry
+from vitrail.tasks.base import Score, Task
 from vitrail.tasks.colours import blend, class_colours
 from vitrail.tasks.pyramid import Pyramid
 from vitrail.tasks.semantic_heads import HEADS, AuxiliaryHead, resize_to
+from vitrail.tasks.spec import TaskSpec
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
@@ -106,11 +107,9 @@ class SegmentationTask(Task):
         return load_masks(config, progress=progress)
 
     @classmethod
-    def create(cls, backbone: Backbone, description: Mapping[str, Any]) -> Self:
-        """From ``classes``, the options and ``training.label_smoothing``."""
-        smoothing = (description.get("training") or {}).get("label_smoothing", 0.0)
-        classes = [str(name) for name in entry(description, "classes", list | tuple)]
-        return cls(backbone, classes, cls.read_options(description), label_smoothing=smoothing)
+    def create(cls, backbone: Backbone, spec: TaskSpec) -> Self:
+        """From ``classes``, the options and ``label_smoothing``."""
+        return cls(backbone, spec.classes, cls.read_options(spec.options), label_smoothing=spec.label_smoothing)
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (b, c, h, w) to logits (b, num_classes, h, w)."""

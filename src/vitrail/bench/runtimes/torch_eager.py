@@ -13,7 +13,7 @@ from torch import nn
 from vitrail.bench.session import Images, Session
 from vitrail.core.errors import BenchError
 from vitrail.core.run import Run
-from vitrail.tasks import load_task
+from vitrail.runs.load import load_task
 
 
 def load(source: Path | nn.Module, *, threads: int) -> Session:

@@ -1,0 +1,37 @@
+"""What builds a task without its data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskSpec:
+    """What builds a task, around a backbone and without its data.
+
+    Attributes:
+        classes: names, in the order of the labels; empty where there are none.
+        facts: what else the task noted of its data, see :meth:`vitrail.tasks.Task.describe_data`.
+        options: what only this task can be told, as it was given.
+        label_smoothing: share of a label that is spread over all classes in training.
+    """
+
+    classes: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    label_smoothing: float = 0.0
+
+    @classmethod
+    def of(
+        cls, described: Mapping[str, Any], options: Mapping[str, Any] | None = None, label_smoothing: float = 0.0
+    ) -> Self:
+        """From the entries of :meth:`vitrail.tasks.Task.describe_data`."""
+        facts = {name: value for name, value in described.items() if name != "classes"}
+        return cls(
+            classes=tuple(str(name) for name in described["classes"]),
+            facts=facts,
+            options=options or {},
+            label_smoothing=label_smoothing,
+        )
