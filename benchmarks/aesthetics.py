@@ -19,10 +19,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
 from vitrail.data import DataConfig, ScoreSet, eval_loader, load_scores
 from vitrail.runs.load import load_task
+from vitrail.runs.run import Run
 from vitrail.tasks import AestheticsTask
 from vitrail.tasks.score_metric import correlations
 

@@ -20,12 +20,12 @@ import torch
 from torch import Tensor
 from torchvision.models.detection.roi_heads import project_masks_on_boxes
 
-from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
 from vitrail.data import eval_loader
+from vitrail.runs.data import load_run_data
 from vitrail.runs.load import load_task
+from vitrail.runs.run import Run
 from vitrail.tasks.region_heads import MASK_OUT
-from vitrail.training import load_run_data
 
 
 def segmentation(task: Any, targets: list[Tensor]) -> dict[str, Tensor]:

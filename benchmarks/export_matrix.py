@@ -23,11 +23,11 @@ from torch import Tensor, nn
 from vitrail.bench import environment
 from vitrail.core.errors import ExportError, MissingDependencyError
 from vitrail.core.files import write_json, write_text
-from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
 from vitrail.data import DataConfig, calibration_images, load_data
 from vitrail.export import FORMATS
 from vitrail.models import FAMILIES, Backbone, create_model
+from vitrail.runs.run import Run
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results" / "export_matrix.json"

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 from torchvision.utils import make_grid
 
-from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
 from vitrail.data import PictureSet
 from vitrail.evaluation.samples import interpolations, latents, made_pictures
 from vitrail.runs.load import load_task
+from vitrail.runs.run import Run
 from vitrail.tasks import GenerationTask
 from vitrail.tasks.picture_metric import compare_features, find_extractor
 from vitrail.training import TrainConfig

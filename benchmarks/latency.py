@@ -23,11 +23,11 @@ import torch
 
 from vitrail.bench import BenchConfig, BenchResult, Candidate, bench, environment
 from vitrail.core.files import atomic_path, read_json, write_json, write_text
-from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
 from vitrail.export import FORMATS
 from vitrail.models import FAMILIES, create_model
 from vitrail.models.complexity import count_variant
+from vitrail.runs.run import Run
 
 mpl.use("agg")
 mpl.rcParams["svg.hashsalt"] = "vitrail"  # the same picture from the same figures

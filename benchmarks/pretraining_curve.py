@@ -23,13 +23,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
 from vitrail.data import AugmentConfig, DataConfig
 from vitrail.data.samples import draw_order
 from vitrail.evaluation import evaluate_task
 from vitrail.runs.load import load_task, task_of
-from vitrail.training import TrainConfig, train
+from vitrail.runs.run import Run
+from vitrail.runs.train import train
+from vitrail.training import TrainConfig
 
 LABELS = (5, 10, 20)
 SEEDS = (0, 1, 2)

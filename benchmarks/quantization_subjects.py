@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from vitrail import create_model, load_data, load_task, train
-from vitrail.core.run import Run
 from vitrail.core.types import HALF, Preprocessing
 from vitrail.data import AugmentConfig, DataConfig, decode_image, fit_image
+from vitrail.runs.run import Run
 from vitrail.training import TrainConfig
 
 # Short trainings of small models learn more from mild augmentation.

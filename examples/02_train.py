@@ -12,7 +12,8 @@ from vitrail.core.types import Preprocessing
 from vitrail.data import load_data
 from vitrail.evaluation import evaluate
 from vitrail.runs.load import load_task
-from vitrail.training import TrainConfig, train
+from vitrail.runs.train import train
+from vitrail.training import TrainConfig
 
 
 def main() -> None:

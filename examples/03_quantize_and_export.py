@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
 from vitrail.data import DataConfig, calibration_images, load_data
 from vitrail.export import export_onnx
 from vitrail.quantization import quantize
 from vitrail.runs.load import load_task
+from vitrail.runs.run import Run
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vitrail.bench import BenchConfig, bench_run
-from vitrail.core.run import Run
+from vitrail.runs.run import Run
 
 
 def main() -> None:

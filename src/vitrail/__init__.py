@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vitrail.quantization import quantize
     from vitrail.report import write_report
     from vitrail.runs.load import load_task
-    from vitrail.training import train
+    from vitrail.runs.train import train
 
 __version__ = "0.1.0"
 

@@ -32,7 +32,7 @@ from vitrail.bench.conditions import Conditions
 from vitrail.bench.energy import EnergyWindow
 from vitrail.bench.protocol import Timings
 from vitrail.core.errors import BenchError, ConfigError, UnknownNameError
-from vitrail.core.run import Run
+from vitrail.runs.run import Run
 
 QUICK = {"min_runs": 3, "min_seconds": 0, "warmup_runs": 1, "warmup_seconds": 0}
 

@@ -16,9 +16,9 @@ from vitrail.bench import BenchConfig, Candidate, bench, open_session
 from vitrail.bench.candidates import run_candidates
 from vitrail.bench.session import USUAL_RUNTIMES
 from vitrail.core.errors import BenchError
-from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
 from vitrail.export import FORMATS
+from vitrail.runs.run import Run
 
 IMAGE = np.random.default_rng(0).standard_normal((1, 3, 4, 5), dtype=np.float32)
 ANSWER = IMAGE.mean((2, 3)) @ np.arange(9.0).reshape(3, 3)

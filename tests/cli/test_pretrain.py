@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 
 from vitrail.cli.main import main
-from vitrail.core.run import Run
 from vitrail.models import create_model
 from vitrail.runs.load import load_task
+from vitrail.runs.run import Run
 
 Capture = pytest.CaptureFixture[str]
 BATCHES = ["--batch-size", "8", "--num-workers", "0"]

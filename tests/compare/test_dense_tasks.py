@@ -19,8 +19,8 @@ from vitrail.core.errors import ConfigError, RunError
 from vitrail.core.files import read_json, write_json
 from vitrail.core.types import Preprocessing
 from vitrail.evaluation import evaluate_task
+from vitrail.runs.data import load_run_data
 from vitrail.runs.load import load_task
-from vitrail.training import load_run_data
 
 FAST = BenchConfig(runtimes=("torch",), min_runs=2, min_seconds=0, warmup_runs=1, memory=False)
 

@@ -22,13 +22,13 @@ from vitrail.compare.figures import comparison_figure
 from vitrail.compare.outcome import read_outcome
 from vitrail.compare.tables import columns, csv_table, rows
 from vitrail.core.errors import ConfigError, RunError
-from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
 from vitrail.data import eval_loader
 from vitrail.evaluation import mcnemar_exact
 from vitrail.quantization import QuantizationPlan, quantize
+from vitrail.runs.data import load_run_data
 from vitrail.runs.load import load_task
-from vitrail.training import load_run_data
+from vitrail.runs.run import Run
 
 WAYS = [
     {"name": "min-max 8", "preset": "min_max", "num_images": 6},

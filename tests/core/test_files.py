@@ -10,7 +10,7 @@ import pytest
 
 from vitrail.core.errors import RunError, VitrailError
 from vitrail.core.files import atomic_folder, atomic_path, read_json, write_json, write_text
-from vitrail.core.run import Run
+from vitrail.runs.run import Run
 
 
 def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:

@@ -14,20 +14,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vitrail.core.errors import ConfigError, RunError
-from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
 from vitrail.data import ImageSet
-from vitrail.evaluation import (
-    RobustnessConfig,
-    measure_robustness,
-    read_robustness,
-    robustness_figures,
-    robustness_table,
-    write_robustness,
-)
+from vitrail.evaluation import RobustnessConfig, measure_robustness, robustness_figures, robustness_table
 from vitrail.evaluation.robustness import CORRUPTIONS, corrupt, rotate, shift, zoom
 from vitrail.evaluation.robustness.measure import resized
 from vitrail.models import create_model
+from vitrail.runs.robustness import read_robustness
+from vitrail.runs.run import Run
 from vitrail.tasks import ClassificationTask
 
 SIDE = 16

@@ -14,7 +14,6 @@ from safetensors.torch import save_file
 
 from vitrail.cli.main import main
 from vitrail.core.errors import ConfigError, DataError
-from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
 from vitrail.explain import (
     Explanation,
@@ -28,6 +27,7 @@ from vitrail.explain import (
 )
 from vitrail.explain.places import coordinates
 from vitrail.models import create_model
+from vitrail.runs.run import Run
 from vitrail.tasks import ClassificationTask
 
 SMALL = Preprocessing(image_size=(32, 32))

@@ -9,9 +9,9 @@ from contract.test_dense_heads import build
 from export.installed import where_installed
 
 from vitrail.core.errors import ExportError
-from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
 from vitrail.export import FORMATS, ExportRecord
+from vitrail.runs.run import Run
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the converters
 

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from vitrail.core.errors import ExportError, MissingDependencyError, UnknownNameError
 from vitrail.core.openvino_core import openvino_core
-from vitrail.core.run import SUFFIXES, Run
 from vitrail.core.types import Preprocessing
 from vitrail.export import FORMATS, ExportRecord, check_formats, export_coreml, export_onnx, export_openvino
 from vitrail.export.contract import as_json, one_image_program
@@ -25,6 +24,7 @@ from vitrail.export.failure import explain
 from vitrail.export.verify import compare
 from vitrail.models import create_model
 from vitrail.quantization import quantize
+from vitrail.runs.run import SUFFIXES, Run
 
 ABOUT: dict[str, Any] = {
     "preprocessing": Preprocessing(image_size=(16, 16)),

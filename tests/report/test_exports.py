@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from vitrail.core.run import Run
 from vitrail.report.contents import read_exports
+from vitrail.runs.run import Run
 
 
 def test_files_of_every_format_are_listed_onnx_first(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ from report.pretend import HOSTILE, row
 
 from vitrail.bench import Energy, append_results
 from vitrail.core.errors import VitrailError
-from vitrail.core.run import Run
 from vitrail.report import write_report
 from vitrail.report.page import commands, megabytes, number, percent, points
+from vitrail.runs.run import Run
 
 SECTIONS = ("data", "training", "accuracy", "examples", "explanation", "robustness", "quantisation", "speed")
 SECTIONS = (*SECTIONS, "environment", "reproduce")
@@ -129,7 +129,7 @@ def test_it_can_be_read_without_seeing(full_run):
 def test_ids_are_unique(full_run):
     ids = [a["id"] for _, a in page(full_run).elements if "id" in a]
     assert len(ids) == len(set(ids))
-    html = full_run.report.read_text(encoding="utf-8")
+    html = full_run.report_page.read_text(encoding="utf-8")
     assert set(re.findall(r'(?:url\(|href=")#([^")]+)', html)) <= set(ids)
 
 
@@ -155,18 +155,18 @@ def test_the_front_is_marked(full_run):
 
 def test_energy_carries_its_source_and_an_estimate_says_so_twice(full_run):
     measured = Energy(source="rapl", energy_mj=12.5, ci95_mj=(12.0, 13.0))
-    append_results(full_run.bench, [row("onnxruntime int8", 2.0, energy=measured)])
+    append_results(full_run.bench_rows, [row("onnxruntime int8", 2.0, energy=measured)])
     texts = page(full_run).texts
     assert "12.5 ± 0.5 mJ (rapl)" in texts["speed"]
     assert "estimate" not in texts["speed"]
-    append_results(full_run.bench, [row("onnxruntime float", 4.0, energy=replace(measured, source="estimated"))])
+    append_results(full_run.bench_rows, [row("onnxruntime float", 4.0, energy=replace(measured, source="estimated"))])
     texts = page(full_run).texts
     assert "≈ 12.5 ± 0.5 mJ (estimated)" in texts["speed"]
     assert "Values marked ≈ are estimates" in texts["speed"]
 
 
 def test_rows_with_several_numbers_of_threads_have_names_of_their_own(full_run):
-    append_results(full_run.bench, [row("onnxruntime int8", 1.5, threads=4)])
+    append_results(full_run.bench_rows, [row("onnxruntime int8", 1.5, threads=4)])
     texts = page(full_run).texts
     assert "ONNX Runtime, int8, threads 1" in texts["speed"]
     assert "ONNX Runtime, int8, threads 4" in texts["speed"]
@@ -174,7 +174,7 @@ def test_rows_with_several_numbers_of_threads_have_names_of_their_own(full_run):
 
 
 def test_a_contended_measurement_is_shown_by_processor_time(full_run):
-    append_results(full_run.bench, [row("onnxruntime int8", 2.0, contended=True)])
+    append_results(full_run.bench_rows, [row("onnxruntime int8", 2.0, contended=True)])
     texts = page(full_run).texts
     assert "ONNX Runtime, int8*" in texts["speed"]
     assert "Other programs disturbed" in texts["speed"]
@@ -198,7 +198,7 @@ def test_a_damaged_artefact_is_an_error_and_leaves_the_old_page(full_run):
     full_run.evaluation.write_text('{"split":')
     with pytest.raises(VitrailError, match=r"evaluation\.json is not JSON"):
         write_report(full_run)
-    assert full_run.report.read_bytes() == old
+    assert full_run.report_page.read_bytes() == old
 
 
 def test_commands_hide_where_the_program_lies(bare_run):

@@ -11,12 +11,12 @@ from report.pretend import report, row
 from vitrail.bench import Energy, append_results
 from vitrail.core.errors import ConfigError, RunError
 from vitrail.core.files import read_json, write_json
-from vitrail.core.run import Run
 from vitrail.report.charts import PRINT
-from vitrail.report.entries import read_entries
 from vitrail.report.fronts import ParetoPoint, _plot, save_pareto_plot, with_fronts
 from vitrail.report.pareto import find_fronts, write_pareto
 from vitrail.report.references import Reference, read_references
+from vitrail.runs.results import read_file_results
+from vitrail.runs.run import Run
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def labels(points, **wanted):
 
 
 def test_each_device_and_cost_has_a_front_of_its_own(runs):
-    fronts = {(f.device, f.cost.key): f for f in find_fronts(read_entries(runs))}
+    fronts = {(f.device, f.cost.key): f for f in find_fronts(read_file_results(runs))}
     assert set(fronts) == {
         ("this machine", "latency"),
         ("this machine", "energy"),
@@ -61,7 +61,7 @@ def test_each_device_and_cost_has_a_front_of_its_own(runs):
 
 
 def test_a_file_is_one_point_in_the_plot_of_sizes(runs):
-    (size,) = [f for f in find_fronts(read_entries([runs[1]], device="this machine")) if f.cost.key == "size"]
+    (size,) = [f for f in find_fronts(read_file_results([runs[1]], device="this machine")) if f.cost.key == "size"]
     assert sorted(p.label for p in size.points) == ["other/model.int8.onnx", "other/model.onnx"]
     assert {p.quality for p in size.points} == {95.0, 60.0}
 

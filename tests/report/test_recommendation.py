@@ -6,16 +6,18 @@ from report.pretend import row
 
 from vitrail.bench import Energy
 from vitrail.core.errors import ConfigError, VitrailError
-from vitrail.report.entries import Entry
 from vitrail.report.recommendation import Limits, recommend
+from vitrail.runs.results import FileResult
 
 
-def entry(run: str, accuracy: float | None, ms: float, mb: float = 4.0, mj: float | None = None, **values) -> Entry:
+def entry(
+    run: str, accuracy: float | None, ms: float, mb: float = 4.0, mj: float | None = None, **values
+) -> FileResult:
     energy = None if mj is None else Energy(source=values.pop("source", "rapl"), energy_mj=mj)
     result = row("onnxruntime int8", ms, energy=energy, **values)
     object.__setattr__(result, "size_bytes", int(mb * 1e6))
     note = "" if accuracy is not None else "this file was not evaluated; repeat vitrail evaluate"
-    return Entry(run=run, model="m", result=result, accuracy=accuracy, num_images=1000, note=note)
+    return FileResult(run=run, model="m", result=result, accuracy=accuracy, num_images=1000, note=note)
 
 
 LARGE, MIDDLE, SMALL = entry("large", 0.95, 30, 20, 90), entry("middle", 0.93, 12, 8, 40), entry("small", 0.80, 4, 2, 9)

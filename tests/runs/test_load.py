@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from vitrail.core.errors import CheckpointError, ConfigError, RunError, UnknownNameError
-from vitrail.core.run import Run
 from vitrail.runs.load import build_task, load_task
+from vitrail.runs.run import Run
 from vitrail.tasks import ClassificationTask
 
 

@@ -12,11 +12,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vitrail.core.errors import ConfigError, MissingDependencyError, RunError
-from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
 from vitrail.export.onnx_file import onnx_bytes
 from vitrail.models import create_model
 from vitrail.models.maxvit_gan import GeneratorConfig, MaxViTGenerator, as_pixels, create_generator
+from vitrail.runs.run import Run
 from vitrail.tasks import TaskSpec, create_task
 from vitrail.tasks.generation import GenerationOptions, GenerationTask
 from vitrail.tasks.picture_metric import compare_features, find_extractor, share_inside

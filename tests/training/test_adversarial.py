@@ -20,8 +20,9 @@ from vitrail.data import DataConfig
 from vitrail.models import discriminator, maxvit_gan
 from vitrail.models.maxvit_gan import GeneratorConfig
 from vitrail.runs.load import load_task
+from vitrail.runs.train import train
 from vitrail.tasks import GenerationTask
-from vitrail.training import TrainConfig, adversarial, train
+from vitrail.training import TrainConfig, adversarial
 from vitrail.training.adversarial import AdversarialModule
 from vitrail.training.recorder import best_checkpoint, last_checkpoint, read_checkpoint
 
@@ -164,7 +165,7 @@ def test_a_loss_that_is_no_number_names_its_step_and_keeps_the_last_epoch(
 
 
 def best_checkpoint_of(folder: Path) -> Path:
-    from vitrail.core.run import Run
+    from vitrail.runs.run import Run
 
     return best_checkpoint(Run(folder))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vitrail.bench.session import FILE_FORMATS
-from vitrail.core.run import Run
+from vitrail.runs.run import Run
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ from vitrail.bench.results import BenchResult, append_results
 from vitrail.bench.session import Images, Session, import_runtime, open_session
 from vitrail.core.errors import BenchError, UnknownNameError
 from vitrail.core.files import file_hash
-from vitrail.core.run import Run
+from vitrail.runs.run import Run
 
 BASELINE = "torch float"
 """The candidate that others are compared with, where it takes part and no other is named; else the first one."""

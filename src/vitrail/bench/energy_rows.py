@@ -12,7 +12,7 @@ from vitrail.bench.energy.measure import Work
 from vitrail.bench.protocol import BenchConfig
 from vitrail.bench.results import BenchResult, append_results, latest_results
 from vitrail.core.errors import BenchError
-from vitrail.core.run import Run
+from vitrail.runs.run import Run
 
 Rows = dict[str, BenchResult]
 """Key of what is measured -> its row so far."""

@@ -19,16 +19,16 @@ from vitrail.compare.outcome import Outcome, has_outcome, read_outcome, score_of
 from vitrail.compare.plan import ComparePlan, Entry
 from vitrail.compare.quantized import EXECUTED, SIMULATED, executed_in
 from vitrail.core.errors import RunError
-from vitrail.core.run import Run
-from vitrail.core.types import Preprocessing
 from vitrail.data import fit_image
-from vitrail.evaluation import Interval, bootstrap, mcnemar_exact, read_robustness
+from vitrail.evaluation import Interval, bootstrap, mcnemar_exact
 from vitrail.explain import token_similarity
 from vitrail.models.complexity import complexity
 from vitrail.quantization import QuantizationPlan
+from vitrail.runs.data import load_run_data
 from vitrail.runs.load import load_task
+from vitrail.runs.robustness import read_robustness
+from vitrail.runs.run import Run
 from vitrail.tasks import Score
-from vitrail.training import load_run_data
 
 NUM_COLLAPSE_IMAGES = 64
 """Held-out images over which the similarity of tokens is averaged."""
@@ -227,7 +227,7 @@ def _result(
     differences = [
         None if other == entry else _difference(other.name, entry.name, values, per_image) for other in references
     ]
-    counts = complexity(load_task(runs[0]), Preprocessing.from_dict(runs[0].read()["preprocessing"]).image_size)
+    counts = complexity(load_task(runs[0]), runs[0].read().image_size)
     return CellResult(
         name=entry.name,
         model=entry.cell.model,
@@ -238,9 +238,14 @@ def _result(
         interval=bootstrap(values[entry.name]),
         difference=differences[0],
         float_difference=differences[1],
-        train_seconds=float(np.mean([run.read()["trained"]["seconds"] for run in runs])),
+        train_seconds=float(np.mean([_train_seconds(run) for run in runs])),
         **(_measured_as_trained(plan, runs) if entry == trained else _codes(entry, runs)),
     )
+
+
+def _train_seconds(run: Run) -> float:
+    trained = run.read().trained
+    return trained.seconds if trained else math.nan
 
 
 def _difference(other: str, name: str, values: dict[str, Values], per_image: bool) -> Difference:
@@ -280,7 +285,7 @@ def _measured_as_trained(plan: ComparePlan, runs: Sequence[Run]) -> dict[str, An
 
 def collapse_of(run: Run) -> float:
     """Mean cosine similarity between different tokens of the last level, over some held-out images."""
-    preprocessing = Preprocessing.from_dict(run.read()["preprocessing"])
+    preprocessing = run.read().preprocessing
     images = load_run_data(run).held_out.sample(NUM_COLLAPSE_IMAGES, 0)
     fitted = torch.stack([fit_image(images[i][0], preprocessing) for i in range(len(images))])
     with torch.inference_mode():

@@ -9,10 +9,12 @@ from vitrail.compare.outcome import has_outcome, write_outcome
 from vitrail.compare.plan import Cell, ComparePlan, Entry
 from vitrail.compare.quantized import quantize_trained, quantized_run
 from vitrail.core.errors import ConfigError, RunError
-from vitrail.core.run import Run
-from vitrail.evaluation import RobustnessConfig, read_robustness, write_robustness
-from vitrail.runs.load import load_task
-from vitrail.training import TrainConfig, differing_fields, is_finished, load_run_data, train
+from vitrail.evaluation import RobustnessConfig
+from vitrail.runs.folder import is_finished
+from vitrail.runs.robustness import measure_run_robustness, read_robustness
+from vitrail.runs.run import Run
+from vitrail.runs.train import train
+from vitrail.training.config import differing_fields
 
 Job = tuple[Cell, int]
 """A model and a seed."""
@@ -60,8 +62,7 @@ def run_cell(plan: ComparePlan, folder: Path, job: Job, *, progress: bool = Fals
     run = cell_run(folder, *job)
     config = plan.config(*job)
     if run.description.exists():
-        known = TrainConfig.from_dict(run.read().get("training", {}))
-        differences = differing_fields(known.to_dict(), config.to_dict())
+        differences = differing_fields(run.read().training.to_dict(), config.to_dict())
         if differences:
             raise RunError(
                 f"run {run.folder} was trained with other settings: {'; '.join(differences)}; "
@@ -75,7 +76,7 @@ def run_cell(plan: ComparePlan, folder: Path, job: Job, *, progress: bool = Fals
     if not has_outcome(run):
         write_outcome(run)
     if plan.robustness and (not run.robustness.exists() or "translation" not in read_robustness(run)["summary"]):
-        write_robustness(run, load_task(run), load_run_data(run).held_out, RobustnessConfig(groups=("translation",)))
+        measure_run_robustness(run, RobustnessConfig(groups=("translation",)))
     for quantization in plan.quantization:
         todo |= quantize_trained(run, quantization, threads=plan.threads, progress=progress)
     return todo

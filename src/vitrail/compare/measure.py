@@ -10,8 +10,8 @@ from vitrail.bench.session import FILE_FORMATS
 from vitrail.compare.execute import entry_run
 from vitrail.compare.plan import ComparePlan, Entry
 from vitrail.compare.quantized import SIMULATED, executed_in
-from vitrail.core.run import Run
 from vitrail.export import export_run
+from vitrail.runs.run import Run
 
 
 def measure_entries(

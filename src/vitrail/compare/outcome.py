@@ -19,13 +19,13 @@ from torch import Tensor
 
 from vitrail.core.errors import RunError
 from vitrail.core.files import atomic_path, read_json, write_json
-from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
 from vitrail.data import ImageSet, eval_loader
 from vitrail.evaluation import measure
+from vitrail.runs.data import load_run_data
 from vitrail.runs.load import load_task, task_of
+from vitrail.runs.run import Run
 from vitrail.tasks import Score
-from vitrail.training import load_run_data
 
 Answers = Callable[[Tensor], Tensor]
 """Normalised images (b, 3, h, w) to a task's raw output."""
@@ -49,12 +49,12 @@ class Outcome:
 
 def score_of(run: Run) -> Score:
     """What the values of an :class:`Outcome` mean: the score that decides."""
-    return task_of(run.read()).scores[0]
+    return task_of(run).scores[0]
 
 
 def outcome_file(run: Run) -> Path:
     """Where the outcome of a run is, or will be."""
-    return run.predictions if task_of(run.read()).name == "classification" else run.scores
+    return run.predictions if task_of(run).per_image else run.scores
 
 
 def has_outcome(run: Run) -> bool:
@@ -70,11 +70,9 @@ def write_outcome(run: Run, answers: Answers | None = None, batch_size: int = 64
         answers: what is tested; the run's own weights in PyTorch by default.
         batch_size: images at once.
     """
-    task = load_task(run)
-    images = load_run_data(run).held_out
-    preprocessing = Preprocessing.from_dict(run.read()["preprocessing"])
+    task, images, preprocessing = load_task(run), load_run_data(run).held_out, run.read().preprocessing
     answers = answers or task
-    if isinstance(images, ImageSet):
+    if task.per_image:
         _write_predictions(run, answers, images, preprocessing, batch_size)
     else:
         report = measure(task, {"": answers}, images, preprocessing, batch_size=batch_size)[""]

@@ -11,10 +11,11 @@ from typing import Any
 
 import yaml
 
-from vitrail.bench.quantized_run import CalibrationConfig
 from vitrail.bench.session import FILE_FORMATS
 from vitrail.core.errors import ConfigError
-from vitrail.training import TrainConfig, typed
+from vitrail.runs.quantize import CalibrationConfig
+from vitrail.training import TrainConfig
+from vitrail.training.config import typed
 
 OF_CELLS = ("model", "model_fields", "seed")
 """What a cell and its seed say, so that the common recipe cannot."""

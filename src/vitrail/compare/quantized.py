@@ -11,17 +11,17 @@ from dataclasses import asdict
 import torch
 
 from vitrail.bench import open_session
-from vitrail.bench.quantized_run import quantize_run
 from vitrail.compare.outcome import Answers, has_outcome, write_outcome
 from vitrail.compare.plan import NamedQuantization
 from vitrail.core.errors import RunError
-from vitrail.core.files import atomic_path, file_hash, write_json
-from vitrail.core.run import Run
+from vitrail.core.files import atomic_path, file_hash, read_json, write_json
 from vitrail.export import export_run
 from vitrail.quantization import QuantizationPlan, quantize
 from vitrail.report import session_answers
 from vitrail.runs.load import load_task
-from vitrail.training import differing_fields
+from vitrail.runs.quantize import quantize_run
+from vitrail.runs.run import Run
+from vitrail.training.config import differing_fields
 
 SIMULATED = "simulated"
 """How a model is called that was computed in PyTorch with the codes' values, since no runtime executes them."""
@@ -78,7 +78,7 @@ def _adopt(trained: Run, own: Run, quantization: NamedQuantization) -> None:
     """The folder of the quantised run, with the weights as they are now; what was made of older ones is deleted."""
     settings = asdict(quantization)
     if own.description.exists():
-        differences = differing_fields(own.read().get("quantized", {}), settings)
+        differences = differing_fields(own.read().quantized, settings)
         if differences:
             raise RunError(
                 f"run {own.folder} was quantised with other settings: {'; '.join(differences)}; "
@@ -90,10 +90,9 @@ def _adopt(trained: Run, own: Run, quantization: NamedQuantization) -> None:
     own.folder.mkdir(parents=True, exist_ok=True)
     with atomic_path(own.weights) as temporary:
         shutil.copyfile(trained.weights, temporary)
-    write_json(own.description, trained.read() | {"quantized": settings})
+    write_json(own.description, read_json(trained.description) | {"quantized": settings})
 
 
 def _simulation(run: Run) -> Answers:
     task = load_task(run)
-    height, width = run.read()["preprocessing"]["image_size"]
-    return quantize(task, torch.zeros(1, 3, height, width), plan=QuantizationPlan.load(run.quantization))
+    return quantize(task, torch.zeros(1, *run.read().image_shape), plan=QuantizationPlan.load(run.quantization))

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
 from vitrail.data import calibration_images
 from vitrail.export.formats import FORMATS
 from vitrail.export.record import ExportRecord
 from vitrail.quantization import QuantizationPlan, quantize
+from vitrail.runs.data import load_run_data
 from vitrail.runs.load import load_task
-from vitrail.training import load_run_data
+from vitrail.runs.run import Run
 
 VERIFICATION_IMAGES = 64
 

@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vitrail.core.errors import CheckpointError
-from vitrail.core.run import Run
+from vitrail.runs.run import Run
 
 if TYPE_CHECKING:
     from vitrail.models.base import Backbone

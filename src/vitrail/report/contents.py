@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -10,24 +9,17 @@ from typing import Any
 
 from markupsafe import Markup
 
-from vitrail.bench import BenchResult, latest_results, onnx_variants, pareto_front
+from vitrail.bench import BenchResult, latest_results, pareto_front
 from vitrail.core.files import read_json
-from vitrail.core.run import SUFFIXES, Run
 from vitrail.report.charts import curves, reliability_diagram
-from vitrail.report.entries import own_accuracy
 from vitrail.report.fronts import ParetoPoint, pareto_plot
+from vitrail.runs.evaluate import WEIGHTS
+from vitrail.runs.export import stale_reason
 from vitrail.runs.load import task_of
-from vitrail.tasks import ClassificationTask
+from vitrail.runs.results import own_accuracy
+from vitrail.runs.run import Run
+from vitrail.runtimes import FORMATS, runtime_title
 
-RUNTIME_NAMES = {
-    "torch": "PyTorch",
-    "torch-compile": "torch.compile",
-    "onnxruntime": "ONNX Runtime",
-    "openvino": "OpenVINO",
-    "executorch": "ExecuTorch",
-    "litert": "LiteRT",
-    "aoti": "AOTInductor",
-}
 MAX_MATRIX = 20
 """Up to so many classes the confusion matrix is shown whole; above, the most frequent confusions."""
 
@@ -56,13 +48,13 @@ class Accuracy:
     reliability: Markup | None
 
 
-def read_accuracy(evaluation: Mapping[str, Any] | None) -> Accuracy | None:
+def read_accuracy(run: Run, evaluation: Mapping[str, Any] | None) -> Accuracy | None:
     """From the contents of ``evaluation.json``; None where it has no reports."""
     reports = (evaluation or {}).get("reports") or {}
     if not evaluation or not reports:
         return None
-    first = reports.get("torch-float") or next(iter(reports.values()))
-    scores = evaluation.get("scores") or [asdict(score) for score in ClassificationTask.scores]
+    first = reports.get(WEIGHTS) or next(iter(reports.values()))
+    scores = [asdict(score) for score in task_of(run).scores]
     main = scores[0]["name"]
     rows = [
         report | {"name": report_name(key), "value": report[main], "change": report[main] - first[main], "key": key}
@@ -97,12 +89,12 @@ def read_accuracy(evaluation: Mapping[str, Any] | None) -> Accuracy | None:
 def report_name(key: str) -> str:
     """ "onnx-int8" as "ONNX, int8", "litert-float" as "LiteRT, float"."""
     kind, _, variant = key.partition("-")
-    return f"{'ONNX' if kind == 'onnx' else RUNTIME_NAMES.get(kind, kind)}, {variant}"
+    return f"{'ONNX' if kind == 'onnx' else runtime_title(kind)}, {variant}"
 
 
 def candidate_name(result: BenchResult) -> str:
     """ "openvino int8" as "OpenVINO, int8"; compiled and eager PyTorch are float, and are not called so."""
-    runtime = RUNTIME_NAMES.get(result.runtime, result.runtime)
+    runtime = runtime_title(result.runtime)
     return runtime if result.runtime.startswith("torch") else f"{runtime}, {result.variant}"
 
 
@@ -133,12 +125,12 @@ class Speed:
 
 def read_speed(run: Run, accuracy: Accuracy | None) -> Speed | None:
     """From ``bench.jsonl``; None where it has no rows."""
-    results = latest_results(run.bench)
+    results = latest_results(run.bench_rows)
     if not results:
         return None
     reports = {row["key"]: row for row in accuracy.rows} if accuracy else {}
     main = accuracy.scores[0] if accuracy else None
-    top1 = [own_accuracy(result, reports, main["name"] if main else "top1")[0] for result in results]
+    top1 = [own_accuracy(run, result, reports)[0] for result in results]
     contended = any(result.contended for result in results)
     # A busy machine stretches wall time by what the others do; processor time is what the model costs.
     field = "cpu_ms_median" if contended else "latency_ms_median"
@@ -218,11 +210,7 @@ def _either(numbers: Sequence[int], thing: str) -> str:
 
 def read_curves(run: Run) -> list[Markup]:
     """Charts of loss, accuracy and learning rate from ``metrics.csv``; none where it is missing or empty."""
-    if not run.metrics.exists():
-        return []
-    with run.metrics.open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row.get("epoch")]
-    if not rows:
+    if not run.metrics.exists() or not (rows := read_metrics(run.metrics)):
         return []
 
     def column(name: str) -> list[float]:
@@ -232,7 +220,7 @@ def read_curves(run: Run) -> list[Markup]:
         return {label: column(name) for name, label in names.items() if name in rows[0]}
 
     epochs = column("epoch")
-    scores = task_of({"task": "classification"} | run.read()).scores
+    scores = task_of(run).scores
     shares = {f"val_{score.name}": score.title for score in scores if score.percent}
     numbers = {f"val_{score.name}": score.title for score in scores if not score.percent}
     charts = []
@@ -253,14 +241,15 @@ def read_curves(run: Run) -> list[Markup]:
 def read_exports(run: Run) -> list[dict[str, Any]]:
     """The record of every exported file that lies in the run, ONNX first, with the file's present size."""
     records = []
-    for format, variant in itertools.product(SUFFIXES, onnx_variants(run)):
+    for format, variant in itertools.product(FORMATS, run.variants()):
         path = run.exported(format, variant)
         beside = path.with_name(path.name + ".json")
         if path.exists():
             record = read_json(beside).get("record", {}) if beside.exists() else {}
             # Other formats may be folders, or have their weights in a second file, which the record counts.
             size = path.stat().st_size if format == "onnx" else record.get("size_bytes", path.stat().st_size)
-            records.append(record | {"file": path.name, "variant": variant, "size_bytes": size})
+            facts = {"file": path.name, "variant": variant, "size_bytes": size, "stale": stale_reason(run, path)}
+            records.append(record | facts)
     return records
 
 

@@ -10,7 +10,6 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from vitrail.core.files import read_json, write_text
-from vitrail.core.run import Run
 from vitrail.report.contents import (
     Accuracy,
     Speed,
@@ -22,12 +21,14 @@ from vitrail.report.contents import (
 )
 from vitrail.report.pictures import read_explanation, read_robustness_section
 from vitrail.report.window import window
+from vitrail.runs.description import Description
+from vitrail.runs.run import Run
 
 MISSING = "–"
 
 
 def write_report(run: Run) -> Path:
-    """Write ``run.report``: one HTML page without scripts that loads nothing, neither from the network nor from disk.
+    """Write ``run.report_page``: one HTML page without scripts, which loads nothing from the network or from disk.
 
     Sections whose artefact is missing say which verb makes it. Everything that comes from the user (class names, paths,
     image names) is escaped.
@@ -41,7 +42,7 @@ def write_report(run: Run) -> Path:
     """
     description = run.read()
     evaluation = read_json(run.evaluation) if run.evaluation.exists() else None
-    accuracy = read_accuracy(evaluation)
+    accuracy = read_accuracy(run, evaluation)
     speed = read_speed(run, accuracy)
     exports = read_exports(run)
     environment = Environment(
@@ -57,7 +58,7 @@ def write_report(run: Run) -> Path:
     html = environment.get_template("report.html.j2").render(
         name=run.folder.name,
         run=description,
-        window=window(str(description.get("data", {}).get("fingerprint", run.folder.name))),
+        window=window(description.data.fingerprint or run.folder.name),
         data=_data(description, evaluation),
         curves=read_curves(run),
         accuracy=accuracy,
@@ -71,8 +72,8 @@ def write_report(run: Run) -> Path:
         place=speed.rows[0]["result"].environment if speed else None,
         commands=commands(run, description),
     )
-    write_text(run.report, html)
-    return run.report
+    write_text(run.report_page, html)
+    return run.report_page
 
 
 def key_figures(
@@ -95,7 +96,8 @@ def key_figures(
         milliseconds = result.cpu_ms_median if speed.contended else result.latency_ms_median
         faster = f"{1 / best['ratio']:.1f}× as fast as {speed.baseline}"
         figures.append((f"{number(milliseconds)} ms", f"an image, {best['name']}", faster))
-    smallest = min(exports, key=lambda record: record["size_bytes"], default=None)
+    current = [record for record in exports if not record["stale"]]
+    smallest = min(current, key=lambda record: record["size_bytes"], default=None)
     if smallest and run.weights.exists():
         share = smallest["size_bytes"] / max(run.weights.stat().st_size, 1)
         figures.append(
@@ -104,9 +106,9 @@ def key_figures(
     return figures
 
 
-def commands(run: Run, description: Mapping[str, Any]) -> list[str]:
+def commands(run: Run, description: Description) -> list[str]:
     """What to type to get this page again: the training command as it was given, then the verbs that follow it."""
-    given = shlex.split(str(description.get("command", "")) or f"vitrail train --run {shlex.quote(run.folder.name)}")
+    given = shlex.split(description.command or f"vitrail train --run {shlex.quote(run.folder.name)}")
     first = shlex.join([Path(given[0]).name, *given[1:]])
     folder = shlex.quote(run.folder.name if run.folder.is_absolute() else str(run.folder))
     whole_way = len(given) > 1 and given[1] in ("demo", "run")
@@ -114,14 +116,18 @@ def commands(run: Run, description: Mapping[str, Any]) -> list[str]:
     return [first, *(f"vitrail {verb} {folder}" for verb in verbs)]
 
 
-def _data(description: Mapping[str, Any], evaluation: Mapping[str, Any] | None) -> dict[str, Any]:
+def _data(description: Description, evaluation: Mapping[str, Any] | None) -> dict[str, Any]:
     """What evaluation saw of the data, over what training wrote down."""
-    trained = description.get("data", {})
-    classes = description.get("classes", [])
-    known = {"source": trained.get("path", ""), "fingerprint": trained.get("fingerprint", ""), "classes": classes}
-    known |= {"skipped": trained.get("skipped", []), "counts": None, "samples": []}
-    known |= {
-        "totals": {part: trained[f"num_{part}"] for part in ("train", "val", "test") if trained.get(f"num_{part}")}
+    trained = description.data
+    totals = {"train": trained.num_train, "val": trained.num_val, "test": trained.num_test}
+    known: dict[str, Any] = {
+        "source": trained.path,
+        "fingerprint": trained.fingerprint,
+        "classes": list(description.classes),
+        "skipped": list(trained.skipped),
+        "counts": None,
+        "samples": [],
+        "totals": {part: count for part, count in totals.items() if count},
     }
     known |= (evaluation or {}).get("data", {})
     if known["counts"]:

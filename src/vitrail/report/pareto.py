@@ -16,11 +16,11 @@ from markupsafe import Markup
 
 from vitrail.core.errors import RunError
 from vitrail.core.files import write_text
-from vitrail.core.run import Run
-from vitrail.report.entries import Entry, read_entries
 from vitrail.report.fronts import ParetoPoint, pareto_plot, save_pareto_plot, with_fronts
 from vitrail.report.page import megabytes, number, percent
 from vitrail.report.references import Reference
+from vitrail.runs.results import FileResult, read_file_results
+from vitrail.runs.run import Run
 from vitrail.tasks import Score
 
 COLUMNS = (
@@ -48,7 +48,7 @@ class _Cost:
 
     key: str
     axis: str
-    read: Callable[[Entry], float | None]
+    read: Callable[[FileResult], float | None]
     published: Callable[[Reference], float | None]
 
 
@@ -66,7 +66,7 @@ class Front:
     device: str
     cost: _Cost
     points: Sequence[ParetoPoint]
-    best: Sequence[Entry]
+    best: Sequence[FileResult]
     score: Score
 
     @property
@@ -102,7 +102,7 @@ def write_pareto(
     Raises:
         RunError: nothing was measured, or no measured file was evaluated.
     """
-    entries = read_entries(runs, device=device)
+    entries = read_file_results(runs, device=device)
     if not any(entry.accuracy is not None for entry in entries):
         folders = " ".join(str(run.folder) for run in runs)
         raise RunError(f"no accuracy is known of what was measured in {folders}; repeat vitrail evaluate for each")
@@ -119,7 +119,7 @@ def write_pareto(
     return written
 
 
-def find_fronts(entries: Sequence[Entry], references: Sequence[Reference] = ()) -> list[Front]:
+def find_fronts(entries: Sequence[FileResult], references: Sequence[Reference] = ()) -> list[Front]:
     """A plot of every device and every cost that is known there; latency and energy with one image a run only."""
     fronts = []
     for device in dict.fromkeys(entry.device for entry in entries):
@@ -139,14 +139,14 @@ def find_fronts(entries: Sequence[Entry], references: Sequence[Reference] = ()) 
     return fronts
 
 
-def _comparable(entries: Sequence[Entry], cost: _Cost) -> list[Entry]:
+def _comparable(entries: Sequence[FileResult], cost: _Cost) -> list[FileResult]:
     if cost.key != "size":
         return [entry for entry in entries if entry.result.batch_size == 1]
     # A file is as large in one runtime as in another.
     return list({(entry.run, entry.result.file, entry.accuracy): entry for entry in reversed(entries)}.values())[::-1]
 
 
-def _point(entry: Entry, cost: _Cost) -> ParetoPoint:
+def _point(entry: FileResult, cost: _Cost) -> ParetoPoint:
     value = cost.read(entry)
     assert value is not None
     assert entry.quality is not None
@@ -159,7 +159,7 @@ def _point(entry: Entry, cost: _Cost) -> ParetoPoint:
     return ParetoPoint(label=label, group=group, cost=value, quality=entry.quality, estimated=estimated)
 
 
-def to_csv(entries: Sequence[Entry], fronts: Sequence[Front]) -> str:
+def to_csv(entries: Sequence[FileResult], fronts: Sequence[Front]) -> str:
     """One row an entry; ``fronts`` names the costs at which nobody beats it."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
@@ -168,7 +168,7 @@ def to_csv(entries: Sequence[Entry], fronts: Sequence[Front]) -> str:
     return text.getvalue()
 
 
-def _row(entry: Entry, fronts: Sequence[Front]) -> dict[str, Any]:
+def _row(entry: FileResult, fronts: Sequence[Front]) -> dict[str, Any]:
     result, energy = entry.result, entry.result.energy
     interval = (energy.ci95_mj if energy else None) or (None, None)
     return {
@@ -199,12 +199,12 @@ def _row(entry: Entry, fronts: Sequence[Front]) -> dict[str, Any]:
     }
 
 
-def best_first(entry: Entry) -> tuple[float, float]:
+def best_first(entry: FileResult) -> tuple[float, float]:
     """What to sort by: the most accurate first, then the fastest; unknown values last."""
     return math.inf if entry.quality is None else -entry.quality, entry.latency_ms or math.inf
 
 
-def _page(entries: Sequence[Entry], fronts: Sequence[Front], references: Sequence[Reference]) -> str:
+def _page(entries: Sequence[FileResult], fronts: Sequence[Front], references: Sequence[Reference]) -> str:
     environment = Environment(
         loader=PackageLoader("vitrail.report"),
         autoescape=True,

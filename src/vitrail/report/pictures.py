@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vitrail.core.run import Run
-from vitrail.evaluation import GROUPS, read_robustness
+from vitrail.evaluation import GROUPS
+from vitrail.runs.robustness import read_robustness
+from vitrail.runs.run import Run
 
 EXPLAINED = {
     "attention": "What the model takes from each image; the scale is each picture's own",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from vitrail.core.errors import ConfigError, VitrailError
-from vitrail.report.entries import Entry
+from vitrail.runs.results import FileResult
 
 Z_95 = 1.96
 
@@ -43,7 +43,7 @@ class Limits:
 class _Quantity:
     """A quantity that can be limited: how it is read and said; ``sign`` is -1 where more is better."""
 
-    read: Callable[[Entry], float | None]
+    read: Callable[[FileResult], float | None]
     best: str
     text: Callable[[float], str]
     remedy: str
@@ -75,14 +75,14 @@ class Recommendation:
         num_fitting: those of them that keep to every limit.
     """
 
-    best: Entry
-    next_best: Entry | None
+    best: FileResult
+    next_best: FileResult | None
     reasons: tuple[str, ...]
     num_considered: int
     num_fitting: int
 
 
-def recommend(entries: Sequence[Entry], limits: Limits) -> Recommendation:
+def recommend(entries: Sequence[FileResult], limits: Limits) -> Recommendation:
     """The most accurate entry that keeps to the limits; among equals the faster, then the smaller.
 
     Only measurements of one image a run are considered, and only files whose own accuracy is known.
@@ -108,13 +108,13 @@ def recommend(entries: Sequence[Entry], limits: Limits) -> Recommendation:
     )
 
 
-def _keeps(entry: Entry, name: str, limit: float) -> bool:
+def _keeps(entry: FileResult, name: str, limit: float) -> bool:
     quantity = QUANTITIES[name]
     value = quantity.read(entry)
     return value is not None and quantity.sign * value <= quantity.sign * limit
 
 
-def _rank(entry: Entry) -> tuple[float, float, float]:
+def _rank(entry: FileResult) -> tuple[float, float, float]:
     return -(entry.quality or 0.0), entry.latency_ms or math.inf, entry.size_mb or math.inf
 
 
@@ -122,7 +122,7 @@ def _option(name: str, limit: float) -> str:
     return f"--{name.replace('_', '-')} {limit:g}"
 
 
-def _why(best: Entry, num_fitting: int, num_known: int, limited: Mapping[str, float]) -> list[str]:
+def _why(best: FileResult, num_fitting: int, num_known: int, limited: Mapping[str, float]) -> list[str]:
     options = " ".join(_option(name, limit) for name, limit in limited.items())
     accuracy = QUANTITIES["min_accuracy"].text(best.accuracy or 0.0)
     if not limited:
@@ -142,7 +142,7 @@ def _why(best: Entry, num_fitting: int, num_known: int, limited: Mapping[str, fl
     return reasons
 
 
-def _against(best: Entry, after: Entry | None) -> list[str]:
+def _against(best: FileResult, after: FileResult | None) -> list[str]:
     """What the second choice would cost and gain."""
     if after is None:
         return []
@@ -157,7 +157,7 @@ def _against(best: Entry, after: Entry | None) -> list[str]:
     return [text]
 
 
-def _chance(one: Entry, other: Entry) -> float:
+def _chance(one: FileResult, other: FileResult) -> float:
     """Half the 95 % interval of the difference of two shares that were counted apart, a careful bound for one set."""
     variances = [
         share * (1 - share) / entry.num_images
@@ -167,7 +167,7 @@ def _chance(one: Entry, other: Entry) -> float:
     return Z_95 * math.sqrt(sum(variances))
 
 
-def _unknown(known: Sequence[Entry], limited: Mapping[str, float]) -> list[str]:
+def _unknown(known: Sequence[FileResult], limited: Mapping[str, float]) -> list[str]:
     reasons = []
     for name in limited:
         missing = [entry for entry in known if QUANTITIES[name].read(entry) is None]
@@ -177,7 +177,7 @@ def _unknown(known: Sequence[Entry], limited: Mapping[str, float]) -> list[str]:
     return reasons
 
 
-def _nothing_fits(known: Sequence[Entry], limited: Mapping[str, float]) -> str:
+def _nothing_fits(known: Sequence[FileResult], limited: Mapping[str, float]) -> str:
     """Which limit excludes everything, or which ones only together, with the nearest candidate."""
     for name, limit in limited.items():
         quantity = QUANTITIES[name]

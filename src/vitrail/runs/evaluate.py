@@ -14,8 +14,8 @@ Its contents::
 
 Tasks in which no single image is right or wrong have in ``reports`` what :func:`vitrail.evaluation.measure` gives, in
 ``examples`` the held-out images with their answers drawn over them (``truth_base64`` beside it where the task can draw
-the truth), and no ``counts``. ``agreement`` is the share of images to which the file and the PyTorch model give the same
-class; ``file_hash`` identifies the file, so that an accuracy is never taken for that of a file that was made later.
+the truth), and no ``counts``. ``agreement`` is the share of images to which the file and the PyTorch model give the
+same class; ``file_hash`` identifies the file, so that an accuracy is never taken for that of a later file.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from vitrail.runs.examples import class_examples, describe_classes, describe_dat
 from vitrail.runs.export import stale_reason
 from vitrail.runs.load import load_task
 from vitrail.runs.run import Run
-from vitrail.runtimes import RUNTIMES, import_runtime, open_session
+from vitrail.runtimes import MEASURED, RUNTIMES, import_runtime, open_session, predictor
 from vitrail.tasks import Task, TaskSpec, find_task
 from vitrail.training import TrainConfig
 
@@ -104,7 +104,7 @@ def evaluate_run(
         data=data,
         preprocessing=description.preprocessing,
         answers={WEIGHTS: _eager(task)}
-        | {name: open_session(file, runtime, threads).batched for name, (runtime, file) in files.items()},
+        | {name: predictor(open_session(file, runtime, threads)) for name, (runtime, file) in files.items()},
         batch_size=batch_size,
         num_examples=num_examples,
         num_samples=num_samples,
@@ -180,9 +180,9 @@ def _eager(task: Task) -> Answers:
 def exported_files(run: Run) -> dict[str, tuple[str, Path]]:
     """Name in ``reports`` -> (runtime, file), for every file of the run that a runtime of the bench takes."""
     files = {f"onnx-{variant}": ("onnxruntime", run.onnx(variant)) for variant in run.variants()}
-    for runtime in RUNTIMES.values():
-        if runtime.format not in (None, "onnx"):
-            files[f"{runtime.name}-float"] = runtime.name, run.exported(runtime.format)
+    for runtime in MEASURED:
+        if (format := RUNTIMES[runtime].format) not in (None, "onnx"):
+            files[f"{runtime}-float"] = runtime, run.exported(format)
     return {name: (runtime, file) for name, (runtime, file) in files.items() if file.exists()}
 
 
@@ -219,9 +219,7 @@ class PreprocessingChanges:
 
     def applied(self, preprocessing: Preprocessing) -> Preprocessing:
         """``preprocessing`` with these changes; one number stands for all three channels."""
-        given: dict[str, Any] = {
-            name: value for name, value in asdict(self).items() if value is not None
-        }
+        given: dict[str, Any] = {name: value for name, value in asdict(self).items() if value is not None}
         for name in ("mean", "std"):
             if len(given.get(name, ())) == 1:
                 given[name] = given[name] * 3

@@ -151,9 +151,9 @@ def finish(run: Run, config: TrainConfig) -> None:
     """
     files = training_files(run)
     rows = recorded_rows(read_checkpoint(files.last))
-    path, row = (
-        (files.best, best_row(rows, find_task(config.task).scores[0])) if config.keep == "best" else (files.last, rows[-1])
-    )
+    path, row = files.last, rows[-1]
+    if config.keep == "best":
+        path, row = files.best, best_row(rows, find_task(config.task).scores[0])
     state = {name: value.contiguous() for name, value in task_state(read_checkpoint(path)).items()}
     with atomic_path(run.weights) as temporary:
         temporary.write_bytes(save(state))

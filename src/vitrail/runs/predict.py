@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from vitrail.core.errors import ConfigError
-from vitrail.evaluation import Predictions, predict_images, write_samples
-from vitrail.runs.load import load_task
+from vitrail.evaluation import Predictions
 from vitrail.runs.run import Run
 
 

@@ -63,9 +63,7 @@ def quantize_run(run: Run, config: CalibrationConfig, *, progress: bool = False)
     images = task.inputs(
         calibration_images(train, run.read().preprocessing, config.num_images, config.calibration_seed)
     )
-    quantized = quantize(
-        task, images, config=config.quantization, progress=progress, resume=run.partial_quantization
-    )
+    quantized = quantize(task, images, config=config.quantization, progress=progress, resume=run.partial_quantization)
     if config.max_latency_ms is not None:
         quantized = fit_latency(
             task,

@@ -126,16 +126,17 @@ def accuracy_key(result: BenchResult) -> str:
     return f"{result.runtime if own_format else 'onnx'}-{result.variant}"
 
 
-def own_accuracy(
-    result: BenchResult, reports: Mapping[str, Mapping[str, Any]], score: str = "top1"
-) -> tuple[float | None, str]:
-    """A score of the very file that was measured, and why it is not known where it is not.
+def own_accuracy(run: Run, result: BenchResult, reports: Mapping[str, Mapping[str, Any]]) -> tuple[float | None, str]:
+    """The main score of the very file that was measured, and why it is not known where it is not.
 
     Args:
+        run: the run of the file.
         result: the measurement.
         reports: ``reports`` of ``evaluation.json``.
-        score: its name in the reports.
     """
+    if result.file and (stale := stale_reason(run, run.folder / result.file)):
+        return None, stale
+    score = task_of(run).scores[0].name
     report = reports.get(accuracy_key(result))
     if report is None or report.get(score) is None:
         return None, "this file was not evaluated; repeat vitrail evaluate"
@@ -147,18 +148,16 @@ def own_accuracy(
 
 def _results_of(run: Run) -> list[FileResult]:
     evaluation = read_json(run.evaluation) if run.evaluation.exists() else {}
-    reports, score = evaluation.get("reports", {}), task_of(run).scores[0]
+    reports, description = evaluation.get("reports", {}), run.read()
     found = []
     for result in latest_results(run.bench_rows, device=None):
-        accuracy, note = own_accuracy(result, reports, score.name)
-        if stale := result.file and stale_reason(run, run.folder / result.file):
-            accuracy, note = None, stale
+        accuracy, note = own_accuracy(run, result, reports)
         found.append(
             FileResult(
                 run=run.folder.resolve().name,
-                model=run.read().model.name,
+                model=description.model.name,
                 result=result,
-                score=score,
+                score=description.kind.scores[0],
                 accuracy=accuracy,
                 num_images=int(reports[accuracy_key(result)].get("num_images", 0)) if accuracy is not None else 0,
                 note=note,

@@ -1,4 +1,4 @@
-"""A run is a folder that describes itself; the verbs chain on it. This file names everything that the folder may hold."""
+"""A run is a folder that describes itself; the verbs chain on it. This file names everything that a run may hold."""
 
 from __future__ import annotations
 

@@ -22,10 +22,10 @@ from torchmetrics.image.kid import KernelInceptionDistance
 from torchmetrics.utilities import dim_zero_cat
 
 from vitrail.core.errors import ConfigError, MissingDependencyError
-from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
 from vitrail.models import Backbone, create_model, load_checkpoint
 from vitrail.models.maxvit_gan import as_pixels
+from vitrail.runs.run import Run
 
 NEIGHBOURS = 3
 """Of a picture; they decide how far its surroundings reach."""

@@ -1,4 +1,4 @@
-"""Training: a task, a configuration and data in; checkpoints and metrics out. Loop, devices and logs are Lightning's."""
+"""Training: a task and data in, checkpoints and metrics out. The loop, the devices and the logs are Lightning's."""
 
 from vitrail.training.config import TrainConfig
 from vitrail.training.demo import demo_config

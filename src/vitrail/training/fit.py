@@ -26,7 +26,14 @@ from vitrail.tasks import Task, find_task
 from vitrail.training.adversarial import AdversarialModule
 from vitrail.training.config import TrainConfig
 from vitrail.training.module import TrainingModule, weight_average
-from vitrail.training.recorder import AtomicCheckpointIO, Recorder, TrainingFiles, read_checkpoint, recorded_rows, write_metrics
+from vitrail.training.recorder import (
+    AtomicCheckpointIO,
+    Recorder,
+    TrainingFiles,
+    read_checkpoint,
+    recorded_rows,
+    write_metrics,
+)
 
 QUIET = (
     # Advice to people who write training loops, not to those who use ours.

@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from starlette.testclient import TestClient
 
-from vitrail.core.run import Run
+from vitrail.runs.run import Run
 from vitrail.serve.browser.access import Access
 from vitrail.serve.browser.app import BrowserBench, Plan
 from vitrail.serve.browser.assets import FILES, NOTICE_NAMES, Assets

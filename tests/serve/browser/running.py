@@ -8,7 +8,7 @@ import threading
 from collections.abc import Sequence
 
 from vitrail.bench import BenchConfig, BenchResult
-from vitrail.core.run import Run
+from vitrail.runs.run import Run
 from vitrail.serve.browser import BrowserConfig, bench_in_browsers
 
 LINK = re.compile(r"(https?://\S+)/#(\S+)")

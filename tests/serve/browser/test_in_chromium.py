@@ -16,10 +16,10 @@ from serve.browser.running import Server
 
 from vitrail.bench import BenchConfig, read_results
 from vitrail.core.files import write_json
-from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
 from vitrail.export import export_onnx
 from vitrail.models import create_model
+from vitrail.runs.run import Run
 from vitrail.serve.browser import BrowserConfig, find_assets, server
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -62,7 +62,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
 def models(exported: list[Run]) -> Iterator[list[Run]]:
     yield exported
     for run in exported:
-        run.bench.unlink(missing_ok=True)
+        run.bench_rows.unlink(missing_ok=True)
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def test_two_models_are_measured_with_threads_and_nothing_is_asked_from_elsewher
     assert not [text for text in visit.complaints if "net::ERR_" not in text]  # the server has stopped by now
     started.end()
     for run in models:
-        rows = read_results(run.bench)
+        rows = read_results(run.bench_rows)
         assert sorted(row.threads for row in rows) == [1, 2]
         for row in rows:
             assert (row.device, row.failure) == ("Kitchen laptop", None)

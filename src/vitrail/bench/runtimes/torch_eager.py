@@ -12,8 +12,8 @@ from torch import nn
 
 from vitrail.bench.session import Images, Session
 from vitrail.core.errors import BenchError
-from vitrail.core.run import Run
 from vitrail.runs.load import load_task
+from vitrail.runs.run import Run
 
 
 def load(source: Path | nn.Module, *, threads: int) -> Session:

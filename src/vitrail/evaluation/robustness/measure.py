@@ -23,9 +23,7 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
-from vitrail.core.errors import ConfigError, DataError, ImageSizeError, RunError, VitrailError
-from vitrail.core.files import read_json, write_json
-from vitrail.core.run import Run
+from vitrail.core.errors import ConfigError, DataError, ImageSizeError, VitrailError
 from vitrail.core.types import Preprocessing
 from vitrail.data import ImageSet, fit_image
 from vitrail.evaluation.robustness.config import RobustnessConfig
@@ -34,7 +32,7 @@ from vitrail.evaluation.robustness.perturbations import rotate, shift, zoom
 from vitrail.evaluation.statistics import bootstrap
 from vitrail.models import Backbone
 from vitrail.models.checkpoint import load_state
-from vitrail.tasks import ClassificationTask, Task
+from vitrail.tasks import ClassificationTask
 
 Change = Callable[[Tensor, list[str]], Tensor]
 """uint8 pictures (b, 3, h, w) and their names to changed ones."""

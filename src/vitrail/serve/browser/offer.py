@@ -14,7 +14,7 @@ from vitrail.bench.candidates import input_shape
 from vitrail.bench.session import Images
 from vitrail.core.errors import BenchError
 from vitrail.core.files import file_hash, read_json
-from vitrail.core.run import Run
+from vitrail.runs.run import Run
 
 FLOAT_TOLERANCE, INTEGER_TOLERANCE = 1e-3, 0.1
 """Largest relative error of a device's answer. The processors of devices add in another order and graphics processors

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from vitrail.bench import BenchConfig, BenchResult, append_results
 from vitrail.core.errors import BenchError, MissingDependencyError, VitrailError
-from vitrail.core.run import Run
+from vitrail.runs.run import Run
 from vitrail.serve.browser.access import Access, Session
 from vitrail.serve.browser.address import link, local_addresses, qr_code
 from vitrail.serve.browser.assets import VERSION, Assets, fetch_assets, find_assets

@@ -18,7 +18,8 @@ from typing import Any
 import torch
 
 from vitrail.models import edgevit
-from vitrail.training import TrainConfig, recorder, train
+from vitrail.runs.train import train
+from vitrail.training import TrainConfig, recorder
 from vitrail.training.module import TrainingModule
 
 Hook = Callable[..., Any]

@@ -10,8 +10,8 @@ from report.pretend import report, row
 from vitrail.bench import append_results
 from vitrail.core.errors import RunError
 from vitrail.core.files import write_json
-from vitrail.core.run import Run
-from vitrail.report.entries import own_accuracy, read_entries
+from vitrail.runs.results import own_accuracy, read_file_results
+from vitrail.runs.run import Run
 
 REPORTS = {"torch-float": report(0.9, 1.0), "onnx-float": report(0.89, 1.0), "onnx-int8": report(0.5, 0.6)}
 REPORTS["litert-float"] = report(0.87, 0.99)
@@ -47,8 +47,8 @@ def test_the_accuracy_of_a_file_that_was_there_before_does_not_count():
 
 def test_contended_single_threads_are_compared_by_processor_time(full_run):
     busy = row("onnxruntime int8", 9.0, contended=True)
-    append_results(full_run.bench, [busy, row("onnxruntime float", 8.0, contended=True, threads=2)])
-    entries = {entry.name: entry for entry in read_entries([full_run])}
+    append_results(full_run.bench_rows, [busy, row("onnxruntime float", 8.0, contended=True, threads=2)])
+    entries = {entry.name: entry for entry in read_file_results([full_run])}
     one = entries["signs/onnxruntime int8"]
     assert one.uses_processor_time
     assert one.latency_ms == busy.cpu_ms_median
@@ -56,25 +56,25 @@ def test_contended_single_threads_are_compared_by_processor_time(full_run):
 
 
 def test_devices_are_chosen_by_a_part_of_their_name(full_run):
-    append_results(full_run.bench, [row("onnxruntime-web int8", 30.0, device="Pixel 8, Chrome 156")])
-    assert {e.device for e in read_entries([full_run])} == {"this machine", "Pixel 8, Chrome 156"}
-    assert {e.device for e in read_entries([full_run], device="pixel")} == {"Pixel 8, Chrome 156"}
-    assert {e.device for e in read_entries([full_run], device="this machine")} == {"this machine"}
-    assert {e.device for e in read_entries([full_run], device="quiet processor")} == {"this machine"}
+    append_results(full_run.bench_rows, [row("onnxruntime-web int8", 30.0, device="Pixel 8, Chrome 156")])
+    assert {e.device for e in read_file_results([full_run])} == {"this machine", "Pixel 8, Chrome 156"}
+    assert {e.device for e in read_file_results([full_run], device="pixel")} == {"Pixel 8, Chrome 156"}
+    assert {e.device for e in read_file_results([full_run], device="this machine")} == {"this machine"}
+    assert {e.device for e in read_file_results([full_run], device="quiet processor")} == {"this machine"}
     with pytest.raises(
         RunError, match="nothing was measured on 'iphone'; there are measurements on this machine, Pixel"
     ):
-        read_entries([full_run], device="iphone")
+        read_file_results([full_run], device="iphone")
 
 
 def test_nothing_measured(bare_run):
     with pytest.raises(RunError, match="measure with: vitrail bench"):
-        read_entries([bare_run])
+        read_file_results([bare_run])
 
 
 def test_a_run_without_an_evaluation_has_entries_without_accuracy(full_run):
     full_run.evaluation.unlink()
-    entries = read_entries([full_run])
+    entries = read_file_results([full_run])
     assert entries
     assert all(e.accuracy is None and "evaluate" in e.note for e in entries)
     assert json.loads(full_run.description.read_text())["model"]["name"] == entries[0].model
@@ -86,7 +86,7 @@ def test_other_tasks_are_judged_by_their_own_score(full_run, tmp_path):
     score = {"name": "miou", "title": "mean IoU", "higher_is_better": True, "percent": True}
     write_json(other.evaluation, {"scores": [score], "reports": {"onnx-int8": {"miou": 0.61}}})
     append_results(other.bench, [row("onnxruntime int8", 9.0)])
-    (entry,) = read_entries([other])
+    (entry,) = read_file_results([other])
     assert (entry.accuracy, entry.quality, entry.score.title) == (0.61, 61.0, "mean IoU")
     with pytest.raises(RunError, match=r"judged by different scores \(top-1, mean IoU\)"):
-        read_entries([full_run, other])
+        read_file_results([full_run, other])

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from pretended_run import bare_run, full_run  # noqa: F401 (fixtures)
 
 from vitrail.data import AugmentConfig, DataConfig
 from vitrail.models import edgevit

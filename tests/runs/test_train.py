@@ -16,15 +16,16 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vitrail.core.errors import ConfigError, DataError, ImageSizeError, RunError, TrainingError, VitrailError
-from vitrail.core.run import Run
 from vitrail.data import DataConfig
+from vitrail.runs.folder import typed_command
 from vitrail.runs.load import load_task
+from vitrail.runs.run import Run
+from vitrail.runs.train import train
 from vitrail.tasks import ClassificationTask
-from vitrail.training import TrainConfig, train
-from vitrail.training.folder import _command
+from vitrail.training import TrainConfig
+from vitrail.training.fit import resolve_precision
 from vitrail.training.module import TrainingModule
 from vitrail.training.recorder import best_checkpoint, last_checkpoint, read_checkpoint, recorded_rows
-from vitrail.training.train import resolve_precision
 
 
 @pytest.fixture(scope="module")
@@ -244,7 +245,7 @@ def test_overwrite_deletes_the_run_and_nothing_else(config: TrainConfig, tmp_pat
     short = replace(config, epochs=1)
     run = train(short, run=tmp_path / "run", progress=False)
     (run.folder / "notes.txt").write_text("mine")
-    for stale in (run.evaluation, run.bench, run.onnx("int8"), run.report):
+    for stale in (run.evaluation, run.bench_rows, run.onnx("int8"), run.report_page):
         stale.write_text("of the old weights")
     run.update(stages={"Train": 1})
     train(replace(short, seed=1), run=run, overwrite=True, progress=False)
@@ -408,6 +409,6 @@ def test_automatic_precision(config: TrainConfig, monkeypatch: pytest.MonkeyPatc
 
 def test_the_command_that_repeats_a_run_names_no_folder_of_the_installation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["/somewhere/.venv/bin/vitrail", "train", "--data", "my photos"])
-    assert _command() == "vitrail train --data 'my photos'"
+    assert typed_command() == "vitrail train --data 'my photos'"
     monkeypatch.setattr("sys.argv", ["/somewhere/script.py"])
-    assert _command() == "/somewhere/script.py"
+    assert typed_command() == "/somewhere/script.py"

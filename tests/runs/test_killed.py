@@ -13,9 +13,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from vitrail.core.run import Run
 from vitrail.models import edgevit
-from vitrail.training import TrainConfig, train
+from vitrail.runs.run import Run
+from vitrail.runs.train import train
+from vitrail.training import TrainConfig
 
 MOMENTS = ("middle", "writing", "between", "metrics", "end")
 

@@ -16,11 +16,11 @@ from torch import nn
 from vitrail.bench import Session
 from vitrail.core.errors import BenchError
 from vitrail.core.files import file_hash
-from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
 from vitrail.data import DataConfig, DataSplits, load_data
-from vitrail.report import artefacts, evaluate_run, write_report
-from vitrail.report.artefacts import agreement, in_turn, picture
+from vitrail.report import artefacts, write_report
+from vitrail.runs.evaluate import agreement, evaluate_run, in_turn, picture
+from vitrail.runs.run import Run
 from vitrail.training import TrainConfig
 
 

@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from vitrail.core.run import Run
+from vitrail.runs.run import Run
 from vitrail.training import TrainConfig
 
 SCRIPT = """
 import json, sys
 import torch
-from vitrail.training import TrainConfig, train
+from vitrail.training import TrainConfig
+from vitrail.runs.train import train
 torch.set_num_threads(1)
 config = TrainConfig.from_dict(json.load(open(sys.argv[1])))
 train(config, run=sys.argv[2], resume="resume" in sys.argv, progress=False)

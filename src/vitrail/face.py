@@ -1,0 +1,291 @@
+"""The Python face: the verbs of the command line as functions, and a run folder with the verbs as methods.
+
+Functions and methods take the options of the command line under the same names, with underscores.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from rich.console import Console
+
+from vitrail.bench import BenchConfig, BenchResult
+from vitrail.core.config import typed
+from vitrail.core.errors import ConfigError
+from vitrail.core.files import read_json
+from vitrail.data import DataConfig
+from vitrail.evaluation import Prediction, RobustnessConfig
+from vitrail.export import ExportRecord
+from vitrail.quantization import QuantizationPlan
+from vitrail.report import write_report
+from vitrail.report.rows import Rows, bench_rows, evaluation_rows, export_rows, prediction_rows, run_html
+from vitrail.runs.bench import bench_run
+from vitrail.runs.evaluate import evaluate_run
+from vitrail.runs.explain import explain_run
+from vitrail.runs.export import VERIFICATION_IMAGES, export_run
+from vitrail.runs.load import load_task
+from vitrail.runs.predict import ImageSource, predict_run
+from vitrail.runs.quantize import CalibrationConfig, quantize_run
+from vitrail.runs.robustness import measure_run_robustness
+from vitrail.runs.run import Run
+from vitrail.runs.train import train as train_run
+from vitrail.tasks import Task
+from vitrail.training import TrainConfig
+
+Config = TypeVar("Config")
+
+OTHER_NAMES = {"bits": "weight_bits", "calibration": "num_images"}
+"""Option of the command line -> field of a configuration, where the two differ."""
+
+
+class TrainedRun(Run):
+    """A run folder with a trained model, from :func:`train` or :func:`open_run`.
+
+    Example::
+
+        import vitrail
+
+        run = vitrail.open_run("runs/photos")
+        run.evaluate()
+        run.quantize(bits=8)
+        run.export("onnx", "openvino")
+        run.bench()
+        run.predict("cat.jpg")
+        run.report()
+    """
+
+    @property
+    def task(self) -> Task:
+        """The trained model as a PyTorch module in evaluation mode, loaded anew at each call."""
+        return load_task(self)
+
+    def evaluate(self, *, batch_size: int = 64, progress: bool | None = None) -> Rows[dict[str, Any]]:
+        """Accuracy of the weights and of every exported file on the held-out images.
+
+        Args:
+            batch_size: images at once; it changes speed, never the result.
+            progress: show bars; by default in terminals and notebooks.
+
+        Returns:
+            a report for each file, the weights first; ``run.evaluation`` holds them too.
+
+        Raises:
+            VitrailError: the images are gone, or a file cannot be run.
+        """
+        return evaluation_rows(self, evaluate_run(self, batch_size=batch_size, progress=_wanted(progress)))
+
+    def robustness(self, *, progress: bool | None = None, **settings: Any) -> dict[str, Any]:
+        """Accuracy and consistency under shifts, rotations, corruptions and other changes.
+
+        Args:
+            progress: show a bar; by default in terminals and notebooks.
+            **settings: fields of :class:`vitrail.RobustnessConfig`.
+
+        Raises:
+            VitrailError: the task does not classify, or the images are gone.
+        """
+        return measure_run_robustness(self, configured(RobustnessConfig, settings), progress=_wanted(progress))
+
+    def quantize(self, *, progress: bool | None = None, **settings: Any) -> QuantizationPlan:
+        """Choose integers for weights and activations, from a few dozen training images.
+
+        Args:
+            progress: show bars; by default in terminals and notebooks.
+            **settings: options of ``vitrail quantize``, such as ``bits=8``, ``calibration=64`` or
+                ``max_size_mb=3``; fields of :class:`vitrail.CalibrationConfig` and
+                :class:`vitrail.QuantizationConfig`.
+
+        Returns:
+            the plan, from which :meth:`export` makes the 8-bit file.
+
+        Raises:
+            VitrailError: the model cannot be quantised so.
+        """
+        return quantize_run(self, configured(CalibrationConfig, settings), progress=_wanted(progress)).plan
+
+    def export(
+        self, *formats: str, num_images: int = VERIFICATION_IMAGES, dynamic_size: bool = False
+    ) -> Rows[ExportRecord]:
+        """Write verified files: the float model, and the quantised one where there is a plan.
+
+        Args:
+            *formats: onnx (the default), openvino, torch-export, aoti, executorch, litert, coreml.
+            num_images: number of held-out images that every file is verified on.
+            dynamic_size: let the float ONNX file take images of any height and width that the architecture can.
+
+        Raises:
+            VitrailError: a file cannot be written, or disagrees with the model.
+        """
+        records = export_run(self, num_images, formats=formats or ("onnx",), dynamic_size=dynamic_size)
+        return export_rows(records)
+
+    def bench(self, *, progress: bool | None = None, **settings: Any) -> Rows[BenchResult]:
+        """Latency, memory and energy of every file in every runtime, measured side by side.
+
+        Args:
+            progress: show a bar; by default in terminals and notebooks.
+            **settings: fields of :class:`vitrail.BenchConfig`, such as ``runtimes=("onnxruntime",)``.
+
+        Raises:
+            VitrailError: an unknown runtime, or the machine cannot be measured so.
+        """
+        return bench_rows(bench_run(self, configured(BenchConfig, settings), progress=_wanted(progress)))
+
+    def predict(
+        self,
+        images: ImageSource | Sequence[ImageSource],
+        *,
+        top_k: int | None = None,
+        batch_size: int = 32,
+        progress: bool | None = None,
+    ) -> Rows[Prediction]:
+        """Answers to images.
+
+        Args:
+            images: a file, a folder, a PIL image, a uint8 array (h, w, 3) or (h, w), a uint8 tensor (3, h, w), or a
+                list of these.
+            top_k: number of things that an answer names; the task's own number by default.
+            batch_size: images at once; it changes speed, never the result.
+            progress: show a bar; by default in terminals and notebooks.
+
+        Returns:
+            an answer for each image; images that cannot be decoded are left out, and listed in ``notes``.
+
+        Raises:
+            VitrailError: no image can be decoded, or the task looks at no images.
+        """
+        several = isinstance(images, Sequence) and not isinstance(images, str | bytes)
+        found = predict_run(
+            self,
+            list(images) if several else [images],  # type: ignore[list-item]
+            top_k=top_k,
+            batch_size=batch_size,
+            progress=_wanted(progress),
+        )
+        return prediction_rows(self, found)
+
+    def explain(self, *images: str | Path, out: str | Path | None = None) -> list[Path]:
+        """Pictures of what the model looks at.
+
+        Args:
+            *images: files or folders.
+            out: folder for pictures and arrays; ``explanation/`` in the run by default.
+
+        Returns:
+            the files that were written.
+
+        Raises:
+            VitrailError: no images, or the task looks at none.
+        """
+        folder = None if out is None else Path(out)
+        return explain_run(self, [Path(image) for image in images], folder=folder)[1]
+
+    def report(self) -> Path:
+        """Write the HTML report from whatever the run has, and return its path."""
+        return write_report(self)
+
+    def __repr__(self) -> str:
+        if not self.description.exists():
+            return f"TrainedRun({str(self.folder)!r}: empty)"
+        description = self.read()
+        facts = [description.model.name, description.task, description.status]
+        if self.evaluation.exists():
+            row = evaluation_rows(self, read_json(self.evaluation))[0]
+            score = description.kind.scores[0]
+            facts.append(f"{score.title} {score.text(row[score.name])}")
+        return f"TrainedRun({str(self.folder)!r}: {', '.join(facts)})"
+
+    def _repr_html_(self) -> str:
+        return run_html(self) if self.description.exists() else repr(self)
+
+
+def train(
+    data: str | Path | DataConfig | TrainConfig,
+    *,
+    run: str | Path = "runs/train",
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool | None = None,
+    **settings: Any,
+) -> TrainedRun:
+    """Train a model on a folder of images, and leave it in a run folder.
+
+    Example::
+
+        import vitrail
+
+        run = vitrail.train("photos/", model="edgevit_xxs", epochs=50, run="runs/photos")
+
+    Args:
+        data: the folder of images, or a whole configuration.
+        run: folder that the run is written to.
+        resume: continue an interrupted training where it stopped.
+        overwrite: delete a run that is in the folder.
+        progress: show a bar; by default in terminals and notebooks.
+        **settings: options of ``vitrail train``, such as ``model``, ``task``, ``epochs`` or ``mixup_alpha``; fields of
+            :class:`vitrail.TrainConfig`, :class:`vitrail.DataConfig` and :class:`vitrail.AugmentConfig`.
+
+    Returns:
+        the run, with the verbs as methods.
+
+    Raises:
+        VitrailError: a setting that is not allowed, unusable images, or a folder that holds something else.
+    """
+    if isinstance(data, TrainConfig):
+        if settings:
+            raise ConfigError(f"{', '.join(settings)} and a whole TrainConfig: put them into the configuration")
+        config = data
+    else:
+        source = asdict(data) if isinstance(data, DataConfig) else {"path": str(data)}
+        config = configured(TrainConfig, settings, {"data": source})
+    train_run(config, run=run, resume=resume, overwrite=overwrite, progress=_wanted(progress))
+    return open_run(run)
+
+
+def open_run(folder: str | Path) -> TrainedRun:
+    """A run folder that exists, with the verbs as methods.
+
+    Raises:
+        RunError: the folder is no run, or its training is not finished.
+    """
+    return TrainedRun.open(folder)
+
+
+def configured(kind: type[Config], settings: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> Config:
+    """A configuration from flat settings; each goes to the field of that name, in a nested configuration if need be.
+
+    Args:
+        kind: class of the configuration.
+        settings: option of the command line -> value.
+        given: values of fields that are known already.
+
+    Raises:
+        ConfigError: an unknown name, or a value that is not allowed.
+    """
+    values: dict[str, Any] = {name: dict(value) for name, value in (given or {}).items()}
+    for name, value in settings.items():
+        field = OTHER_NAMES.get(name, name)
+        path = _path_of(kind, field) or (field,)
+        place = values
+        for part in path[:-1]:
+            place = place.setdefault(part, {})
+        place[path[-1]] = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+    return typed(kind, values)
+
+
+def _path_of(kind: type[Any], name: str) -> tuple[str, ...] | None:
+    """Where a field is: at the top, else in the nested configuration that has it."""
+    known, types = [field.name for field in fields(kind)], get_type_hints(kind)
+    if name in known:
+        return (name,)
+    inner = ((field, _path_of(types[field], name)) for field in known if is_dataclass(types[field]))
+    return next(((field, *path) for field, path in inner if path), None)
+
+
+def _wanted(progress: bool | None) -> bool:
+    """Whether bars are shown: unless it is said, where somebody watches."""
+    return (sys.stderr.isatty() or Console().is_jupyter) if progress is None else progress

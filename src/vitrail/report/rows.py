@@ -1,0 +1,128 @@
+"""Results that show themselves: as a table of text, and as HTML in a notebook."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from markupsafe import Markup, escape
+
+from vitrail.bench import BenchResult
+from vitrail.core.files import read_json
+from vitrail.evaluation import Prediction, Predictions
+from vitrail.export import ExportRecord
+from vitrail.report.page import megabytes, number, percent
+from vitrail.runs.run import Run
+from vitrail.runtimes import runtime_title
+
+Item = TypeVar("Item")
+
+Columns = Mapping[str, Callable[[Any], str]]
+"""Heading -> text of an item."""
+
+
+class Rows(list[Item]):
+    """A list of results that shows itself as a table.
+
+    Attributes:
+        columns: heading -> text of an item.
+        notes: lines below the table.
+    """
+
+    def __init__(self, items: Iterable[Item], columns: Columns, notes: Sequence[str] = ()) -> None:
+        super().__init__(items)
+        self.columns = columns
+        self.notes = tuple(notes)
+
+    def _cells(self) -> list[list[str]]:
+        return [[text(item) for text in self.columns.values()] for item in self]
+
+    def __repr__(self) -> str:
+        lines = [list(self.columns), *self._cells()]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        table = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
+        return "\n".join(line.rstrip() for line in [*table, *self.notes])
+
+    def _repr_html_(self) -> str:
+        return html_table(self.columns, self._cells()) + Markup("").join(
+            Markup("<p>{}</p>").format(note) for note in self.notes
+        )
+
+
+def html_table(headings: Iterable[str], lines: Iterable[Iterable[str]]) -> Markup:
+    """An HTML table; everything in it is escaped."""
+    head = Markup("").join(Markup("<th>{}</th>").format(heading) for heading in headings)
+    body = Markup("").join(
+        Markup("<tr>{}</tr>").format(Markup("").join(Markup("<td>{}</td>").format(cell) for cell in line))
+        for line in lines
+    )
+    return Markup("<table><thead><tr>{}</tr></thead><tbody>{}</tbody></table>").format(head, body)
+
+
+def evaluation_rows(run: Run, evaluation: Mapping[str, Any]) -> Rows[dict[str, Any]]:
+    """The reports of ``evaluation.json``, the weights first, each with the ``name`` of its file."""
+    scores = run.read().kind.scores
+    columns: dict[str, Callable[[Any], str]] = {"file": lambda report: str(report["name"])}
+    for one in scores:
+        columns[one.title] = lambda report, one=one: score_text(one, report.get(one.name))  # type: ignore[misc]
+    columns["same as the weights"] = lambda report: percent(report.get("agreement"))
+    reports = [{"name": name} | report for name, report in evaluation["reports"].items()]
+    split = {"val": "validation"}.get(evaluation["split"], evaluation["split"])
+    images = f"{reports[0].get('num_images', 0)} images of the {split} part"
+    return Rows(reports, columns, [images, *evaluation.get("stale", {}).values()])
+
+
+def export_rows(records: Sequence[ExportRecord]) -> Rows[ExportRecord]:
+    """Records of exported files."""
+    return Rows(
+        records,
+        {
+            "file": lambda record: record.path.name,
+            "size": lambda record: megabytes(record.size_bytes),
+            "largest error": lambda record: number(record.max_relative_error),
+            "same top-1": lambda record: percent(record.top1_agreement),
+            "run by": lambda record: record.runtime or "nothing on this machine",
+        },
+    )
+
+
+def bench_rows(results: Sequence[BenchResult]) -> Rows[BenchResult]:
+    """Measurements; those that failed say why."""
+    return Rows(
+        results,
+        {
+            "runtime": lambda result: runtime_title(result.runtime),
+            "model": lambda result: result.variant,
+            "median (ms)": lambda result: number(result.latency_ms_median),
+            "p90 (ms)": lambda result: number(result.latency_ms_p90),
+            "memory (MB)": lambda result: number(result.peak_memory_mb),
+            "size": lambda result: megabytes(result.size_bytes),
+        },
+        [f"{result.name}: {result.failure}" for result in results if result.failure],
+    )
+
+
+def prediction_rows(run: Run, predictions: Predictions) -> Rows[Prediction]:
+    """Answers to images, in the words of the task."""
+    ...
+
+
+def run_html(run: Run) -> Markup:
+    """The key facts of a run, its accuracies and its confusion matrix, as far as they are there."""
+    description = run.read()
+    facts = {
+        "folder": str(run.folder),
+        "model": description.model.name,
+        "task": description.task,
+        "classes": str(len(description.classes) or ""),
+        "images": f"{description.data.num_train} for training, {description.data.num_val} for validation",
+        "status": description.status,
+    }
+    html = html_table(("run", ""), [(name, value) for name, value in facts.items() if value])
+    if run.evaluation.exists():
+        html += Markup(evaluation_rows(run, read_json(run.evaluation))._repr_html_())
+    if (picture := run.figures / "confusion.png").is_file():
+        data = base64.b64encode(picture.read_bytes()).decode("ascii")
+        html += Markup('<img alt="confusion matrix" width="480" src="data:image/png;base64,{}">').format(data)
+    return html
