@@ -8,10 +8,11 @@ from pathlib import Path
 from vitrail.compare.outcome import has_outcome, write_outcome
 from vitrail.compare.plan import Cell, ComparePlan, Entry
 from vitrail.compare.quantized import quantize_trained, quantized_run
+from vitrail.core.config import differing_fields
 from vitrail.core.errors import ConfigError, RunError
 from vitrail.core.run import Run
 from vitrail.evaluation import RobustnessConfig, read_robustness, write_robustness
-from vitrail.training import TrainConfig, differing_fields, is_finished, load_run_data, train
+from vitrail.training import TrainConfig, is_finished, load_run_data, train
 
 Job = tuple[Cell, int]
 """A model and a seed."""

@@ -14,6 +14,7 @@ from vitrail.bench import open_session
 from vitrail.bench.quantized_run import quantize_run
 from vitrail.compare.outcome import Answers, has_outcome, write_outcome
 from vitrail.compare.plan import NamedQuantization
+from vitrail.core.config import differing_fields
 from vitrail.core.errors import RunError
 from vitrail.core.files import atomic_path, file_hash, write_json
 from vitrail.core.run import Run
@@ -21,7 +22,6 @@ from vitrail.export import export_run
 from vitrail.quantization import QuantizationPlan, quantize
 from vitrail.report import session_answers
 from vitrail.tasks import load_task
-from vitrail.training import differing_fields
 
 SIMULATED = "simulated"
 """How a model is called that was computed in PyTorch with the codes' values, since no runtime executes them."""

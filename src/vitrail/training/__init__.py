@@ -1,6 +1,6 @@
 """Training: one configuration in, a run folder out. The loop, the devices and the logs are Lightning's."""
 
-from vitrail.training.config import TrainConfig, differing_fields, typed
+from vitrail.training.config import TrainConfig
 from vitrail.training.demo import demo_config
 from vitrail.training.folder import is_finished
 from vitrail.training.recorder import best_row
@@ -11,9 +11,7 @@ __all__ = [
     "TrainConfig",
     "best_row",
     "demo_config",
-    "differing_fields",
     "is_finished",
     "load_run_data",
     "train",
-    "typed",
 ]

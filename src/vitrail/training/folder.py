@@ -12,13 +12,14 @@ from typing import Any
 
 from safetensors.torch import save
 
+from vitrail.core.config import differing_fields
 from vitrail.core.errors import RunError
 from vitrail.core.files import atomic_path
 from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
 from vitrail.data import DataSplits
 from vitrail.tasks import Task, task_of
-from vitrail.training.config import TrainConfig, differing_fields
+from vitrail.training.config import TrainConfig
 from vitrail.training.recorder import (
     best_checkpoint,
     best_row,
