@@ -73,7 +73,7 @@ def test_starts_without_pytorch(words: list[str]) -> None:
         (["models", "--jsn"], "--json"),
         (["bench"], "RUN"),
         (["bench", "runs/none", "--min-runs", "many"], "--min-runs"),
-        (["bench", "runs/none", "--min-runs", "0"], "min_runs=0 is below 1; give a positive number"),
+        (["bench", "runs/none", "--min-runs", "0"], "--min-runs 0 is below 1; give a positive number"),
         (["bench", "runs/none"], "run folder runs/none does not exist; make one with: vitrail train --run runs/none"),
     ],
 )

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitrail.core.errors import QuantizationError, VitrailError
+from vitrail.core.errors import ConfigError, QuantizationError, VitrailError
 from vitrail.models import create_model
 from vitrail.quantization import QuantizationConfig, QuantizationPlan, QuantizedModel, quantize
 
@@ -181,10 +181,10 @@ def test_unknown_choices_are_refused() -> None:
     with pytest.raises(QuantizationError, match="weight_bits=9 is not supported"):
         QuantizationConfig(weight_bits=9)
     with pytest.raises(
-        QuantizationError, match="unknown observer 'median'; choose min_max, percentile, mse or hessian"
+        ConfigError, match="observer='median' is not allowed; choose min_max, percentile, mse or hessian"
     ):
         QuantizationConfig(observer="median")
-    with pytest.raises(QuantizationError, match="unknown preset 'worst'; choose min_max, mptq, fast or best"):
+    with pytest.raises(ConfigError, match="preset='worst' is not allowed; choose min_max, mptq, fast or best"):
         QuantizationConfig(preset="worst")
     with pytest.raises(QuantizationError, match="give one budget"):
         QuantizationConfig(average_bits=4, max_size_mb=1)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vitrail.core.errors import QuantizationError
+from vitrail.core.errors import ConfigError, QuantizationError
 from vitrail.models import create_model
 from vitrail.quantization import QuantizationConfig, UniformQuantizer, observe_channels, quantize
 from vitrail.quantization.nonuniform import LogQuantizer
@@ -213,5 +213,5 @@ def test_best_trains_blocks_where_activations_are_low(choices: dict[str, Any], e
 def test_steps_are_checked() -> None:
     with pytest.raises(QuantizationError, match="reconstruction_steps=0"):
         QuantizationConfig(reconstruction_steps=0)
-    with pytest.raises(QuantizationError, match="unknown reconstruction 'all'; choose none, low or blocks"):
+    with pytest.raises(ConfigError, match="reconstruction='all' is not allowed; choose none, low or blocks"):
         QuantizationConfig(reconstruction="all")

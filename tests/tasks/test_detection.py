@@ -138,7 +138,7 @@ def test_answers_in_words(task: DetectionTask) -> None:
     [
         ({"width": 20}, "multiple of 8"),
         ({"score_threshold": 1.5}, "score_threshold=1.5"),
-        ({"max_objects": 0}, "1 or more"),
+        ({"max_objects": 0}, "options.max_objects=0 is below 1"),
     ],
 )
 def test_options_are_checked(options: dict[str, float], words: str) -> None:

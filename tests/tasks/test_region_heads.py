@@ -149,5 +149,5 @@ def test_detection_takes_every_head() -> None:
         other = output.clone()
         other[..., :4] = torch.tensor([0.99, 0.99, 1.0, 1.0])
         assert task.agreement(output, other) == 0
-    with pytest.raises(ConfigError, match=r"option.head='maskrcnn' is not allowed"):
+    with pytest.raises(ConfigError, match=r"options.head='maskrcnn' is not allowed"):
         DetectionTask.read_options({"head": "maskrcnn"})

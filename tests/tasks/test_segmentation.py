@@ -127,9 +127,9 @@ def test_options_are_checked() -> None:
     task = SegmentationTask.create(create_model("vit_nano_patch4", num_classes=0), spec)
     assert (task.options.head, task.options.width) == ("upernet", 24)
     for options, words in (
-        ({"head": "unet"}, "option.head='unet' is not allowed"),
+        ({"head": "unet"}, "options.head='unet' is not allowed"),
         ({"size": 3}, "task 'segmentation' has no option 'size'; it has head, width"),
-        ({"width": 0}, "width=0"),
+        ({"width": 0}, "options.width=0"),
     ):
         with pytest.raises(ConfigError, match=words):
             SegmentationTask.read_options(options)

@@ -9,7 +9,6 @@ import yaml
 from vitrail.core.errors import ConfigError
 from vitrail.data import AugmentConfig, DataConfig
 from vitrail.training import TrainConfig, demo_config
-from vitrail.training.config import differing_fields
 
 
 @pytest.mark.parametrize(
@@ -70,13 +69,6 @@ def test_values_out_of_range(values: dict[str, Any]) -> None:
     name, value = next(iter(values.items()))
     with pytest.raises(ConfigError, match=f"{name}={value}"):
         TrainConfig(**values)
-
-
-def test_differing_fields_are_found_at_any_depth() -> None:
-    old = TrainConfig(image_size=(32, 32)).to_dict()
-    assert differing_fields(old, json.loads(json.dumps(old))) == []
-    changed = TrainConfig(image_size=(32, 32), epochs=3, data=DataConfig(seed=1)).to_dict()
-    assert differing_fields(old, changed) == ["data.seed 0 -> 1", "epochs 100 -> 3"]
 
 
 def test_fields_of_the_model_that_have_options_of_their_own_are_refused() -> None:

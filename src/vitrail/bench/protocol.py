@@ -14,7 +14,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from vitrail.bench.session import RUNTIMES, USUAL_RUNTIMES
+from vitrail.bench.session import USUAL_RUNTIMES, RuntimeName
+from vitrail.core.config import check_choices
 from vitrail.core.errors import BenchError, ConfigError
 
 CONTENTION_RATIO = 1.2
@@ -61,7 +62,7 @@ class BenchConfig:
     warmup_runs: int = 50
     warmup_seconds: float = 2.0
     memory: bool = True
-    runtimes: tuple[str, ...] = USUAL_RUNTIMES
+    runtimes: tuple[RuntimeName, ...] = USUAL_RUNTIMES
     baseline: str = ""
     cores: tuple[int, ...] = ()
     energy: str = ""
@@ -72,22 +73,19 @@ class BenchConfig:
     def __post_init__(self) -> None:
         for name in ("min_runs", "warmup_runs", "energy_rounds"):
             if getattr(self, name) < 1:
-                raise ConfigError(f"{name}={getattr(self, name)} is below 1; give a positive number")
+                raise ConfigError("is below 1; give a positive number", **{name: getattr(self, name)})
         for name in ("threads", "batch_size"):
             numbers = getattr(self, name)
             if not isinstance(numbers, tuple):
-                raise ConfigError(f"{name}={numbers} is not a tuple; give one number or several: ({numbers},)")
+                raise ConfigError(f"is not a tuple; give one number or several: ({numbers},)", **{name: numbers})
             if not numbers or min(numbers) < 1 or len(set(numbers)) < len(numbers):
-                shown = " ".join(map(str, numbers))
-                raise ConfigError(f"{name}={shown} is not allowed; give positive numbers, each once")
+                raise ConfigError("is not allowed; give positive numbers, each once", **{name: numbers})
         if self.energy_seconds is not None and not self.energy_seconds > 0:
-            raise ConfigError(f"energy_seconds={self.energy_seconds} is not above 0; give seconds, or leave it out")
+            raise ConfigError("is not above 0; give seconds, or leave it out", energy_seconds=self.energy_seconds)
         for name in ("min_seconds", "budget_seconds", "warmup_seconds"):
             if getattr(self, name) < 0:
-                raise ConfigError(f"{name}={getattr(self, name)} is negative; give seconds")
-        for runtime in self.runtimes:
-            if runtime not in RUNTIMES:
-                raise ConfigError(f"runtimes has '{runtime}', which does not exist; there are {', '.join(RUNTIMES)}")
+                raise ConfigError("is negative; give seconds", **{name: getattr(self, name)})
+        check_choices(self)
 
 
 @dataclass(frozen=True, kw_only=True)

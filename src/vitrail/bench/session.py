@@ -11,7 +11,7 @@ import importlib.metadata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,8 @@ Images = NDArray[np.float32]
 
 Shape = tuple[int, int, int, int]
 """(b, c, h, w)."""
+
+RuntimeName = Literal["torch", "torch-compile", "onnxruntime", "openvino", "executorch", "litert", "aoti"]
 
 RUNTIMES: dict[str, str] = {
     "torch": "vitrail.bench.runtimes.torch_eager",
@@ -41,7 +43,7 @@ TOLD_SHAPE = ("onnxruntime", "openvino")
 ``torch-compile`` takes it from the first call; the other files have it, but for AOTInductor's, whose batch stays free.
 """
 
-USUAL_RUNTIMES = ("torch", "torch-compile", "onnxruntime", "openvino")
+USUAL_RUNTIMES: tuple[RuntimeName, ...] = ("torch", "torch-compile", "onnxruntime", "openvino")
 """Those that are measured unasked: they need no extra, nor files that ``vitrail export`` writes only when asked."""
 
 FILE_FORMATS = {

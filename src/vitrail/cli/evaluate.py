@@ -11,15 +11,17 @@ import torch
 from vitrail.cli.display import Display, Output, OutputOptions, display, figure, number, percent
 from vitrail.cli.options import configured
 from vitrail.cli.robustness import evaluate_robustness
+from vitrail.core.config import typed
 from vitrail.core.errors import ConfigError
+from vitrail.core.types import Interpolation
 from vitrail.data import DataConfig
 from vitrail.evaluation import GROUPS, RobustnessConfig
+from vitrail.evaluation.robustness.config import Group
 from vitrail.runs.evaluate import WEIGHTS, PreprocessingChanges, evaluate_elsewhere, evaluate_run, evaluate_weights
 from vitrail.runs.load import task_of
 from vitrail.runs.run import Run
 from vitrail.tasks import Score, find_task
 from vitrail.training import TrainConfig
-from vitrail.training.config import typed
 
 HEADINGS = {"f1": "F1", "iou": "IoU", "ap": "AP"}
 
@@ -56,22 +58,22 @@ class EvaluateConfig:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     crop_fraction: float | None = None
-    interpolation: str | None = None
+    interpolation: Interpolation | None = None
     batch_size: int = 64
     max_bad_fraction: float = 0.01
     robustness: bool = False
-    groups: tuple[str, ...] = GROUPS
+    groups: tuple[Group, ...] = GROUPS
     num_images: int = 1000
     robustness_seed: int = 0
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
-            raise ConfigError(f"batch_size={self.batch_size} is below 1; 64 is usual")
+            raise ConfigError("is below 1; 64 is usual", batch_size=self.batch_size)
         for name in ("mean", "std"):
             if (values := getattr(self, name)) is not None and len(values) not in (1, 3):
-                raise ConfigError(f"{name} has {len(values)} numbers; give one, or three (red, green, blue)")
+                raise ConfigError("is not one number, or three (red, green, blue)", **{name: values})
         if self.std is not None and min(self.std) <= 0:
-            raise ConfigError(f"std={self.std} must be above 0; 0.5 and ImageNet's 0.229 0.224 0.225 are usual")
+            raise ConfigError("must be above 0; 0.5 and ImageNet's 0.229 0.224 0.225 are usual", std=self.std)
 
 
 @configured(

@@ -52,7 +52,7 @@ def export(
         num_images: Held-out images that every file is verified on.
     """
     if num_images < 2:
-        raise ConfigError(f"num_images={num_images} is below 2; {VERIFICATION_IMAGES} is usual")
+        raise ConfigError(f"is below 2; {VERIFICATION_IMAGES} is usual", num_images=num_images)
     check_formats(formats)
     if dynamic_size and "onnx" not in formats:
         raise ConfigError("dynamic_size is for ONNX files; add onnx to the formats")

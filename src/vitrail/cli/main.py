@@ -14,9 +14,10 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Group, Parameter
 
 from vitrail import __version__
+from vitrail.cli.words import default_words, option_name, typed_words
 from vitrail.core.errors import VitrailError
 
 VERBS = {
@@ -50,6 +51,8 @@ def build_app(verb: str | None = None) -> App:
         help_epilogue=EPILOGUE if verb is None else None,
         version=__version__,
         help_format="markdown",
+        default_parameter=Parameter(show_default=default_words),
+        group_parameters=Group("Options", sort_key=1),
         suppress_keyboard_interrupt=False,
         result_action="return_value",
     )
@@ -87,11 +90,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (VitrailError, CycloptsError) as error:
         if any(isinstance(link, KeyboardInterrupt | SystemExit) for link in _chain(error)):  # Ctrl-C, SIGTERM
             return _fail(_interrupted(verb, words), 130, debug)
-        return _fail(f"error: {error}", 2, debug)
+        return _fail(f"error: {_as_typed(error, words)}", 2, debug)
     except Exception as error:  # noqa: BLE001 (whatever it is, the user gets one line)
         if (sentence := _disk_sentence(error)) is not None:
             return _fail(f"error: {sentence}", 2, debug)
         return _fail(f"bug: {type(error).__name__}: {error}; please report it with what --debug prints", 1, debug)
+
+
+def _as_typed(error: Exception, words: list[str]) -> str:
+    """The message; a field whose option was typed is named by that option."""
+    given = {word.partition("=")[0].replace("_", "-") for word in words}
+
+    def show(field: str, value: object) -> str:
+        option = option_name(field)
+        return f"{option} {typed_words(value)}" if option in given else f"{field}={value!r}"
+
+    return error.told(show) if isinstance(error, VitrailError) else str(error)
 
 
 def _unknown_verb(word: str) -> str:

@@ -6,25 +6,29 @@ dataclasses are flattened (``augment.mixup_alpha`` is ``--mixup-alpha``), while 
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import inspect
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import docstring_parser
 import yaml
 from cyclopts import Group, Parameter, Token
-from pydantic import TypeAdapter, ValidationError
 
-from vitrail.core.errors import ConfigError
+from vitrail.cli.words import option_name, typed_words
+from vitrail.core.config import choices, typed
+from vitrail.core.errors import ConfigError, VitrailError
+
+MAIN = Group("Options", sort_key=1)
+"""What most people need, first in the help, together with the verb's own options."""
 
 Groups = Mapping[str, tuple[str, ...]]
-"""Heading in the help -> dotted names of fields, or of whole nested configurations."""
-
-LISTS = (tuple[str, ...], tuple[float, ...], tuple[int, ...])
-"""Types of options that take as many words as follow them."""
+"""Heading in the help -> dotted names of fields, or of whole nested configurations; the first match counts."""
 
 PAIR = tuple[int, int]
 """Where a number or a pair of numbers is allowed, the option takes one word or two."""
@@ -50,13 +54,6 @@ def split_words(_kind: Any, tokens: Sequence[Token]) -> tuple[str, ...]:
 def _split_numbers(kind: Any, tokens: Sequence[Token]) -> tuple[int, ...]:
     return tuple(_as_int(int, word) for word in split_words(kind, tokens))
 
-
-CONVERTERS: dict[Any, Callable[[Any, Sequence[Token]], Any]] = {
-    int: _whole_number,
-    tuple[int, ...]: _split_numbers,
-    tuple[str, ...]: split_words,
-}
-"""Type of an option -> what reads its words, where the command-line library would be too lenient or too strict."""
 
 WholeNumber = Annotated[int, Parameter(converter=_whole_number)]
 """An option of a verb that has no configuration."""
@@ -91,7 +88,7 @@ def configured(
     Args:
         defaults: an instance of the configuration; its values are the defaults.
         names: dotted field -> name of the option, where it is not the field's own.
-        groups: how the help groups the options.
+        groups: how the help groups the options; those that no group has belong to :data:`MAIN`.
     """
     options = list(_options(defaults, dict(names or {})))
 
@@ -100,11 +97,12 @@ def configured(
             chosen = {
                 option.path: _one_or_pair(option, given.pop(option.name)) for option in options if option.name in given
             }
-            effective = effective_config(defaults, config, chosen)
-            if print_config:
-                print(to_yaml(effective), end="")
-            else:
-                verb(effective, *args, **given)
+            with _errors_name_options([o for o in options if config is None or o.path in chosen]):
+                effective = effective_config(defaults, config, chosen)
+                if print_config:
+                    print(to_yaml(effective), end="")
+                else:
+                    verb(effective, *args, **given)
 
         command.__doc__ = verb.__doc__
         command.__name__ = verb.__name__
@@ -129,16 +127,46 @@ def effective_config(defaults: Any, file: Path | None, chosen: Mapping[tuple[str
         for part in path[:-1]:
             place = place[part]
         place[path[-1]] = value
-    try:
-        return TypeAdapter(type(defaults)).validate_python(values)
-    except ValidationError as error:
-        raise ConfigError(_sentence(error)) from error
+    return typed(type(defaults), values)
 
 
 def to_yaml(config: Any) -> str:
-    """A configuration as the YAML that ``--config`` reads."""
-    plain: str = yaml.safe_dump(_plain(asdict(config)), sort_keys=False, allow_unicode=True)
-    return plain
+    """A configuration as the YAML that ``--config`` reads.
+
+    A configuration may have a method ``implied``: field -> what its None stands for, which becomes a comment.
+    """
+    implied = config.implied() if hasattr(config, "implied") else {}
+    lines = []
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if is_dataclass(value):
+            lines.append(f"{field.name}:\n{textwrap.indent(to_yaml(value), '  ')}")
+        else:
+            line = yaml.safe_dump({field.name: _plain(value)}, sort_keys=False, allow_unicode=True)
+            lines.append(f"{line.rstrip()}  # {implied[field.name]}\n" if field.name in implied else line)
+    return "".join(lines)
+
+
+@contextlib.contextmanager
+def _errors_name_options(options: Sequence[Option]) -> Iterator[None]:
+    """An error about a field tells the option, and the value as it was typed; other fields keep their dotted names."""
+    try:
+        yield
+    except VitrailError as error:
+        if not error.values:
+            raise
+        raise ConfigError(error.told(partial(_as_typed, options))) from error
+
+
+def _as_typed(options: Sequence[Option], field: str, value: Any) -> str:
+    """``--split-seed -1`` for "data.seed"; what only a part of the configuration says is found by its last names."""
+    path = tuple(field.split("."))
+    for length in range(len(path), 0, -1):
+        fitting = [option for option in options if option.path[-length:] == path[:length]]
+        if fitting:
+            option = min(fitting, key=lambda one: len(one.path))
+            return " ".join((option_name(".".join((option.name, *path[length:]))), typed_words(value))).rstrip()
+    return f"{field}={value!r}"
 
 
 def _options(defaults: Any, names: dict[str, str]) -> Iterator[Option]:
@@ -176,24 +204,15 @@ def _field_docs(config_type: type[Any]) -> dict[str, str]:
 
 
 def _signature(verb: Callable[..., None], options: list[Option], groups: Groups) -> inspect.Signature:
-    """The verb's own parameters, then one keyword for each option, then ``--config`` and ``--print-config``."""
+    """The verb's own parameters and one keyword for each option, group by group; ``--config``, ``--print-config``."""
     own = list(inspect.signature(verb, eval_str=True).parameters.values())[1:]
     keyword = inspect.Parameter.KEYWORD_ONLY
     order = {heading: Group(heading, sort_key=10 + i) for i, heading in enumerate(groups)}
     added = []
     for option in options:
-        dotted = f"{'.'.join(option.path)}."
-        heading = next((h for h, members in groups.items() if any(dotted.startswith(f"{m}.") for m in members)), None)
+        heading = _heading(option, groups)
+        shown = _shown(option, MAIN if heading is None else order[heading])
         kind: Any = tuple[int, ...] | None if _takes_pair(option) else option.kind
-        shown = Parameter(
-            name=_names(option),
-            help=option.help,
-            group=order[heading] if heading else None,
-            negative_iterable=(),
-            converter=CONVERTERS.get(option.kind),
-            show_default=_default_words,
-            consume_multiple=(_takes_pair(option) or bool({kind, *get_args(kind)} & {*LISTS})) or None,
-        )
         added.append(inspect.Parameter(option.name, keyword, default=option.default, annotation=Annotated[kind, shown]))
     setup = Group("Configuration", sort_key=80)
     file = Parameter(group=setup, help="YAML file with values for these options; the command line wins over it.")
@@ -203,10 +222,42 @@ def _signature(verb: Callable[..., None], options: list[Option], groups: Groups)
     return inspect.Signature([*own, *added])
 
 
+def _heading(option: Option, groups: Groups) -> str | None:
+    dotted = f"{'.'.join(option.path)}."
+    return next((h for h, members in groups.items() if any(dotted.startswith(f"{m}.") for m in members)), None)
+
+
+def _shown(option: Option, group: Group) -> Parameter:
+    """How the command line takes an option and the help shows it."""
+    return Parameter(
+        name=_names(option),
+        help=option.help,
+        group=group,
+        negative_iterable=(),
+        converter=_converter(option.kind),
+        consume_multiple=(_takes_pair(option) or _list_of(option.kind) is not None) or None,
+    )
+
+
+def _converter(kind: Any) -> Callable[[Any, Sequence[Token]], Any] | None:
+    """What reads an option's words, where the command-line library would be too lenient or too strict."""
+    if kind is int:
+        return _whole_number
+    item = _list_of(kind)
+    return split_words if item is str or choices(item) else _split_numbers if item is int else None
+
+
+def _list_of(kind: Any) -> Any:
+    """The type of the items, where an option takes as many words as follow it."""
+    lists = [one for one in (kind, *get_args(kind)) if get_origin(one) is tuple and get_args(one)[-1] is ...]
+    return get_args(lists[0])[0] if lists else None
+
+
 def _names(option: Option) -> tuple[str, ...]:
     """``--runtimes``, and ``--runtime`` too, since one may be meant."""
-    name = f"--{option.name.replace('_', '-')}"
-    return (name, name.removesuffix("s")) if option.kind == tuple[str, ...] and name.endswith("s") else (name,)
+    name = option_name(option.name)
+    several = _converter(option.kind) is split_words and name.endswith("s")
+    return (name, name.removesuffix("s")) if several else (name,)
 
 
 def _takes_pair(option: Option) -> bool:
@@ -215,17 +266,6 @@ def _takes_pair(option: Option) -> bool:
 
 def _one_or_pair(option: Option, value: Any) -> Any:
     return value[0] if _takes_pair(option) and len(value) == 1 else value
-
-
-def _default_words(value: Any) -> str:
-    """A default as it would be typed."""
-    return (
-        " ".join(map(_default_words, value))
-        if isinstance(value, tuple)
-        else f"{value:.4g}"
-        if isinstance(value, float)
-        else str(value)
-    )
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -261,16 +301,6 @@ def _nearest_key(dotted: str, config: Any, prefix: str) -> str:
     by_last = {name.rpartition(".")[2]: name for name in sorted(known, key=len, reverse=True)}
     close = difflib.get_close_matches(dotted.rpartition(".")[2], by_last, n=1, cutoff=0.5)
     return f"did you mean '{by_last[close[0]]}'?" if close else f"known: {', '.join(sorted(by_last))}"
-
-
-def _sentence(error: ValidationError) -> str:
-    """The first complaint, in one line; the configuration's own check speaks for itself."""
-    first = error.errors()[0]
-    cause = first.get("ctx", {}).get("error")
-    if isinstance(cause, ConfigError):
-        return str(cause)
-    place = ".".join(str(part) for part in first["loc"])
-    return f"{place}={first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
 
 
 def _plain(value: Any) -> Any:

@@ -8,13 +8,13 @@ from pathlib import Path
 from vitrail.compare.outcome import has_outcome, write_outcome
 from vitrail.compare.plan import Cell, ComparePlan, Entry
 from vitrail.compare.quantized import quantize_trained, quantized_run
+from vitrail.core.config import differing_fields
 from vitrail.core.errors import ConfigError, RunError
 from vitrail.evaluation import RobustnessConfig
 from vitrail.runs.folder import is_finished
 from vitrail.runs.robustness import measure_run_robustness, read_robustness
 from vitrail.runs.run import Run
 from vitrail.runs.train import train
-from vitrail.training.config import differing_fields
 
 Job = tuple[Cell, int]
 """A model and a seed."""

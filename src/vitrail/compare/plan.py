@@ -11,11 +11,11 @@ from typing import Any
 
 import yaml
 
-from vitrail.bench.session import FILE_FORMATS
+from vitrail.bench.session import FILE_FORMATS, RuntimeName
+from vitrail.core.config import typed
 from vitrail.core.errors import ConfigError
 from vitrail.runs.quantize import CalibrationConfig
 from vitrail.training import TrainConfig
-from vitrail.training.config import typed
 
 OF_CELLS = ("model", "model_fields", "seed")
 """What a cell and its seed say, so that the common recipe cannot."""
@@ -130,7 +130,7 @@ class ComparePlan:
     baseline: str = ""
     seeds: tuple[int, ...] = (0, 1, 2)
     training: dict[str, Any] = field(default_factory=dict)
-    runtimes: tuple[str, ...] = ("torch",)
+    runtimes: tuple[RuntimeName, ...] = ("torch",)
     threads: int = 1
     energy: str = ""
     collapse: bool = False

@@ -13,6 +13,7 @@ import torch
 from vitrail.bench import open_session
 from vitrail.compare.outcome import Answers, has_outcome, write_outcome
 from vitrail.compare.plan import NamedQuantization
+from vitrail.core.config import differing_fields
 from vitrail.core.errors import RunError
 from vitrail.core.files import atomic_path, file_hash, read_json, write_json
 from vitrail.export import export_run
@@ -21,7 +22,6 @@ from vitrail.report import session_answers
 from vitrail.runs.load import load_task
 from vitrail.runs.quantize import quantize_run
 from vitrail.runs.run import Run
-from vitrail.training.config import differing_fields
 
 SIMULATED = "simulated"
 """How a model is called that was computed in PyTorch with the codes' values, since no runtime executes them."""

@@ -6,9 +6,26 @@ exactly that line and exits with status 2.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 
 class VitrailError(ValueError):
-    """Base of all errors that the user can mend; everything else is a bug in Vitrail."""
+    """Base of all errors that the user can mend; everything else is a bug in Vitrail.
+
+    Attributes:
+        complaint: what is wrong, and the remedy.
+        values: field -> value, where the complaint is about fields of a configuration; the message begins with them.
+    """
+
+    def __init__(self, complaint: str, /, **values: Any) -> None:
+        self.complaint, self.values = complaint, values
+        super().__init__(self.told(lambda name, value: f"{name}={value!r}"))
+
+    def told(self, show: Callable[[str, Any], str]) -> str:
+        """The message, in which ``show`` writes each field and its value."""
+        subject = ", ".join(show(name, value) for name, value in self.values.items())
+        return f"{subject}{':' * (len(self.values) > 1)} {self.complaint}".lstrip()
 
 
 class ConfigError(VitrailError):

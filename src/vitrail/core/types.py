@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
@@ -45,6 +45,10 @@ class FeatureInfo:
     name: str
     channels: int
     stride: int
+
+
+Interpolation = Literal["nearest", "nearest-exact", "bilinear", "bicubic"]
+"""How images are resized: what torchvision has for tensors."""
 
 
 @dataclass(frozen=True, kw_only=True)

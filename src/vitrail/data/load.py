@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from vitrail.core.config import check_choices
 from vitrail.core.errors import ConfigError, DataError
 from vitrail.data.check import FileCheck, check_files
 from vitrail.data.decode import MAX_PIXELS
@@ -48,11 +49,12 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         if not 0 < self.val_fraction <= 1:
-            raise ConfigError(f"val_fraction={self.val_fraction} is outside (0, 1]; 0.15 is usual")
+            raise ConfigError("is outside (0, 1]; 0.15 is usual", val_fraction=self.val_fraction)
         if not 0 <= self.max_bad_fraction <= 1:
-            raise ConfigError(f"max_bad_fraction={self.max_bad_fraction} is outside [0, 1]; 0.01 is usual")
+            raise ConfigError("is outside [0, 1]; 0.01 is usual", max_bad_fraction=self.max_bad_fraction)
         if self.max_pixels < 1:
-            raise ConfigError(f"max_pixels={self.max_pixels} is not positive; {MAX_PIXELS} is usual")
+            raise ConfigError(f"is not positive; {MAX_PIXELS} is usual", max_pixels=self.max_pixels)
+        check_choices(self)
 
 
 def load_data(config: DataConfig, *, progress: bool = False) -> DataSplits[ImageSet]:

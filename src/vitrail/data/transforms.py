@@ -47,21 +47,19 @@ class AugmentConfig:
     def __post_init__(self) -> None:
         low, high = self.random_resized_crop_scale
         if not 0 < low <= high <= 1:
-            raise ConfigError(f"random_resized_crop_scale={low, high} is not 0 < smallest <= largest <= 1")
+            raise ConfigError("is not 0 < smallest <= largest <= 1", random_resized_crop_scale=(low, high))
         low, high = self.random_resized_crop_ratio
         if not 0 < low <= high:
-            raise ConfigError(f"random_resized_crop_ratio={low, high} is not 0 < smallest <= largest")
+            raise ConfigError("is not 0 < smallest <= largest", random_resized_crop_ratio=(low, high))
         for name in ("hflip", "random_erasing"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
-                raise ConfigError(f"{name}={value} is not a probability from 0 to 1")
-        if self.rand_augment_num_ops < 0 or not 0 <= self.rand_augment_magnitude <= 30:
-            raise ConfigError(
-                f"rand_augment_num_ops={self.rand_augment_num_ops}, rand_augment_magnitude="
-                f"{self.rand_augment_magnitude}: need at least 0, and 0 to 30"
-            )
-        if self.mixup_alpha < 0 or self.cutmix_alpha < 0:
-            raise ConfigError(f"mixup_alpha={self.mixup_alpha}, cutmix_alpha={self.cutmix_alpha}: need 0 (off) or more")
+                raise ConfigError("is not a probability from 0 to 1", **{name: value})
+        if not 0 <= self.rand_augment_magnitude <= 30:
+            raise ConfigError("is outside 0 to 30", rand_augment_magnitude=self.rand_augment_magnitude)
+        for name in ("rand_augment_num_ops", "mixup_alpha", "cutmix_alpha"):
+            if getattr(self, name) < 0:
+                raise ConfigError("is negative; give 0 (off) or more", **{name: getattr(self, name)})
 
     @property
     def mixes(self) -> bool:

@@ -76,8 +76,9 @@ def predict_images(
         ConfigError: ``top_k`` or ``batch_size`` below 1.
         DataError: a folder without images, or no paths at all.
     """
-    if (top_k is not None and top_k < 1) or batch_size < 1:
-        raise ConfigError(f"top_k={top_k}, batch_size={batch_size}: both need to be 1 or more")
+    for name, number in (("top_k", top_k), ("batch_size", batch_size)):
+        if number is not None and number < 1:
+            raise ConfigError("is below 1", **{name: number})
     files = _expand(paths)
     predictions: list[Prediction] = []
     skipped: list[SkippedImage] = []

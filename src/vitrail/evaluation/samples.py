@@ -41,7 +41,7 @@ def write_samples(task: GenerationTask, folder: Path, *, count: int, seed: int) 
         ConfigError: no picture is asked for.
     """
     if count < 1:
-        raise ConfigError(f"{count} pictures are asked for; give 1 or more")
+        raise ConfigError("is below 1; 64 is usual", count=count)
     noise = latents(task, count, seed)
     labels = [i % task.num_labels for i in range(count)] if task.num_labels else []
     made = made_pictures(task, noise, labels)

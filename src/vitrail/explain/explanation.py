@@ -100,7 +100,7 @@ def explain_images(
     if images.ndim != 4 or images.dtype != torch.uint8 or not len(images) or images.shape[1] != 3:
         raise DataError(f"images are {images.dtype} {tuple(images.shape)}; needed: torch.uint8 (b, 3, h, w), b >= 1")
     if batch_size < 1:
-        raise ConfigError(f"batch_size={batch_size} is below 1; 8 is usual")
+        raise ConfigError("is below 1; 8 is usual", batch_size=batch_size)
     backbone = model.backbone if isinstance(model, Task) else model
     was_training = backbone.training
     backbone.eval()

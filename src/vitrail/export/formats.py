@@ -6,6 +6,7 @@ import difflib
 import importlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from vitrail.core.errors import UnknownNameError
 from vitrail.export.record import ExportRecord
@@ -31,6 +32,8 @@ class Format:
         found: Callable[..., ExportRecord] = getattr(importlib.import_module(module), name)
         return found
 
+
+FormatName = Literal["onnx", "openvino", "torch-export", "aoti", "executorch", "litert", "coreml"]
 
 FORMATS: dict[str, Format] = {
     "onnx": Format(

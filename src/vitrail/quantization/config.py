@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+from vitrail.core.config import check_choices
 from vitrail.core.errors import QuantizationError
-from vitrail.quantization.observers import OBSERVERS
+from vitrail.quantization.observers import ObserverName
 from vitrail.quantization.quantizers import MAX_BITS, MIN_BITS
-from vitrail.quantization.regions import ACT_CODES, CHANNEL_CODES, SOFTMAX_CODES
-from vitrail.quantization.smoothing import SMOOTHINGS
+from vitrail.quantization.regions import ActName, ChannelsName, SoftmaxName
+from vitrail.quantization.smoothing import SmoothingName
 
-ROUNDINGS = ("nearest", "second_order")
-CORRECTIONS = ("none", "bias", "ridge")
-RECONSTRUCTIONS = ("none", "low", "blocks")
-ALLOCATIONS = ("greedy", "exact")
+PresetName = Literal["min_max", "mptq", "fast", "best"]
+AllocationName = Literal["greedy", "exact"]
+RoundingName = Literal["nearest", "second_order"]
+CorrectionName = Literal["none", "bias", "ridge"]
+ReconstructionName = Literal["none", "low", "blocks"]
 
-PRESETS: dict[str, dict[str, Any]] = {
+PRESETS: dict[PresetName, dict[str, Any]] = {
     "min_max": {
         "observer": "min_max",
         "smoothing": "none",
@@ -92,63 +94,61 @@ class QuantizationConfig:
             one channel a group), "conv_transpose", or module paths with wildcards, e.g. "stages.0.*".
     """
 
-    preset: str = "best"
+    preset: PresetName = "best"
     weight_bits: int = 8
     activation_bits: int = 8
     average_bits: float | None = None
     max_size_mb: float | None = None
     mixed_activations: bool = False
-    allocation: str = "greedy"
-    observer: str | None = None
-    smoothing: str | None = None
-    softmax: str | None = None
-    act: str | None = None
-    channels: str | None = None
+    allocation: AllocationName = "greedy"
+    observer: ObserverName | None = None
+    smoothing: SmoothingName | None = None
+    softmax: SoftmaxName | None = None
+    act: ActName | None = None
+    channels: ChannelsName | None = None
     search_ratio: bool = True
     search_clip: bool = True
-    rounding: str | None = None
-    correction: str | None = None
-    reconstruction: str | None = None
+    rounding: RoundingName | None = None
+    correction: CorrectionName | None = None
+    reconstruction: ReconstructionName | None = None
     reconstruction_steps: int = 80
     group_size: int = 0
     keep_float: tuple[str, ...] = ("stem", "depthwise", "conv_transpose")
 
     def __post_init__(self) -> None:
-        _check_choice("preset", self.preset, tuple(PRESETS))
+        check_choices(self)
         for name in ("weight_bits", "activation_bits"):
             if not MIN_BITS <= getattr(self, name) <= MAX_BITS:
                 raise QuantizationError(
-                    f"{name}={getattr(self, name)} is not supported; choose {MIN_BITS} to {MAX_BITS}"
+                    f"is not supported; choose {MIN_BITS} to {MAX_BITS}", **{name: getattr(self, name)}
                 )
-        for name, known in CHOICES.items():
-            if (value := getattr(self, name)) is not None:
-                _check_choice(name, value, known)
         if self.average_bits is not None and not MIN_BITS <= self.average_bits <= MAX_BITS:
             raise QuantizationError(
-                f"average_bits={self.average_bits} is outside {MIN_BITS} to {MAX_BITS}; 4 to 6 are usual"
+                f"is outside {MIN_BITS} to {MAX_BITS}; 4 to 6 are usual", average_bits=self.average_bits
             )
         if self.max_size_mb is not None and self.max_size_mb <= 0:
-            raise QuantizationError(f"max_size_mb={self.max_size_mb} is not positive; give megabytes")
+            raise QuantizationError("is not positive; give megabytes", max_size_mb=self.max_size_mb)
         if self.average_bits is not None and self.max_size_mb is not None:
-            raise QuantizationError("give one budget: either average_bits or max_size_mb")
+            both = {"average_bits": self.average_bits, "max_size_mb": self.max_size_mb}
+            raise QuantizationError("give one budget, not both", **both)
         if self.reconstruction_steps < 1:
-            raise QuantizationError(
-                f"reconstruction_steps={self.reconstruction_steps} is below 1; 50 to 500 are usual, "
-                f"and reconstruction='none' leaves it out"
-            )
+            complaint = "is below 1; 50 to 500 are usual, and reconstruction 'none' leaves it out"
+            raise QuantizationError(complaint, reconstruction_steps=self.reconstruction_steps)
         if self.group_size < 0 or self.group_size == 1:
-            raise QuantizationError(f"group_size={self.group_size} is not usable; 0 is off, 32, 64 and 128 are usual")
+            raise QuantizationError("is not usable; 0 is off, 32, 64 and 128 are usual", group_size=self.group_size)
 
     @property
     def mixed(self) -> bool:
         """Widths differ from tensor to tensor, to stay within a budget."""
         return self.average_bits is not None or self.max_size_mb is not None
 
+    def implied(self) -> dict[str, str]:
+        """The choices that are None -> what the preset makes of them."""
+        return {name: value for name, value in PRESETS[self.preset].items() if getattr(self, name) is None}
+
     def resolved(self) -> Chosen:
         """Every choice made."""
-        chosen = PRESETS[self.preset] | {
-            name: value for name in PRESETS[self.preset] if (value := getattr(self, name)) is not None
-        }
+        chosen = {name: getattr(self, name) for name in PRESETS[self.preset]} | self.implied()
         if chosen["reconstruction"] == "low":
             low = self.activation_bits < MAX_BITS or self.mixed_activations
             chosen["reconstruction"] = "blocks" if low else "none"
@@ -171,21 +171,3 @@ class Chosen:
     @property
     def needs_gradients(self) -> bool:
         return self.observer == "hessian"
-
-
-CHOICES: dict[str, tuple[str, ...]] = {
-    "observer": OBSERVERS,
-    "smoothing": SMOOTHINGS,
-    "softmax": SOFTMAX_CODES,
-    "act": ACT_CODES,
-    "channels": CHANNEL_CODES,
-    "rounding": ROUNDINGS,
-    "correction": CORRECTIONS,
-    "reconstruction": RECONSTRUCTIONS,
-    "allocation": ALLOCATIONS,
-}
-
-
-def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise QuantizationError(f"unknown {name} '{value}'; choose {', '.join(known[:-1])} or {known[-1]}")

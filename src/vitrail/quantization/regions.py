@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, fx
@@ -23,9 +23,7 @@ aten = torch.ops.aten
 
 SoftmaxName = Literal["uniform", "log2", "log_sqrt2", "two_scale", "best"]
 ActName = Literal["uniform", "twin", "two_scale", "best"]
-SOFTMAX_CODES: tuple[str, ...] = get_args(SoftmaxName)
-ACT_CODES: tuple[str, ...] = get_args(ActName)
-CHANNEL_CODES = ("uniform", "outlier")
+ChannelsName = Literal["uniform", "outlier"]
 
 RATIO_EXPONENTS = range(9)
 CLIPS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, fx
@@ -31,7 +31,6 @@ from vitrail.quantization.sites import SHAPE_ONLY, Site
 aten = torch.ops.aten
 
 SmoothingName = Literal["none", "smoothquant", "sq_b", "repq"]
-SMOOTHINGS: tuple[str, ...] = get_args(SmoothingName)
 
 ALPHAS = (0.0, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """How much of the channels' unevenness goes into the weights; 0 leaves the activation's scale to the weights alone."""

@@ -34,9 +34,9 @@ class Limits:
         for field in fields(self):
             value = getattr(self, field.name)
             if value is not None and not value > 0:
-                raise ConfigError(f"{field.name}={value} is not above 0; give a positive number, or leave it out")
+                raise ConfigError("is not above 0; give a positive number, or leave it out", **{field.name: value})
         if self.min_accuracy is not None and self.min_accuracy > 1:
-            raise ConfigError(f"min_accuracy={self.min_accuracy} is above 1; give a share, e.g. 0.9 for 90 %")
+            raise ConfigError("is above 1; give a share, e.g. 0.9 for 90 %", min_accuracy=self.min_accuracy)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import base64
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from vitrail.bench import BenchResult
 from vitrail.core.files import read_json
@@ -105,7 +105,6 @@ def bench_rows(results: Sequence[BenchResult]) -> Rows[BenchResult]:
 
 def prediction_rows(run: Run, predictions: Predictions) -> Rows[Prediction]:
     """Answers to images, in the words of the task."""
-    ...
 
 
 def run_html(run: Run) -> Markup:

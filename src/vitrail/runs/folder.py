@@ -13,13 +13,14 @@ from typing import Any
 
 from safetensors.torch import save
 
+from vitrail.core.config import differing_fields
 from vitrail.core.errors import RunError
 from vitrail.core.files import atomic_path
 from vitrail.core.types import Preprocessing
 from vitrail.data import DataSplits
 from vitrail.runs.run import Run
 from vitrail.tasks import Task, find_task
-from vitrail.training.config import TrainConfig, differing_fields
+from vitrail.training.config import TrainConfig
 from vitrail.training.recorder import TrainingFiles, best_row, read_checkpoint, recorded_rows, task_state
 
 FREE_FIELDS = ("num_workers",)

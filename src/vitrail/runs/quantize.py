@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
+from vitrail.core.config import check_choices
 from vitrail.core.errors import ConfigError
 from vitrail.core.files import write_json
 from vitrail.data import calibration_images
@@ -38,19 +39,21 @@ class CalibrationConfig:
     num_images: int = 64
     calibration_seed: int = 0
     max_latency_ms: float | None = None
-    runtime: str = "onnxruntime"
+    runtime: Literal["onnxruntime", "openvino"] = "onnxruntime"
     threads: int = 1
     quantization: QuantizationConfig = field(default_factory=QuantizationConfig)
 
     def __post_init__(self) -> None:
+        check_choices(self)
         if self.num_images < 1:
-            raise ConfigError(f"num_images={self.num_images} is below 1; 64 is usual (--calibration 64)")
+            raise ConfigError("is below 1; 64 is usual", num_images=self.num_images)
         if self.max_latency_ms is None:
             return
         if self.max_latency_ms <= 0:
-            raise ConfigError(f"max_latency_ms={self.max_latency_ms:g} is not positive; give milliseconds")
+            raise ConfigError("is not positive; give milliseconds", max_latency_ms=self.max_latency_ms)
         if self.quantization.max_size_mb is not None:
-            raise ConfigError("give one budget: max_latency_ms puts floats back, which max_size_mb forbids")
+            both = {"max_latency_ms": self.max_latency_ms, "quantization.max_size_mb": self.quantization.max_size_mb}
+            raise ConfigError("give one budget: the first puts floats back, which the second forbids", **both)
 
 
 def quantize_run(run: Run, config: CalibrationConfig, *, progress: bool = False) -> QuantizedModel:

@@ -46,8 +46,10 @@ class AestheticsOptions:
     threshold: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.power < 1 or not 0 <= self.dropout < 1:
-            raise ConfigError(f"power={self.power}, dropout={self.dropout}: need 1 or more, and at least 0 and below 1")
+        if self.power < 1:
+            raise ConfigError("is below 1; 2 is usual", power=self.power)
+        if not 0 <= self.dropout < 1:
+            raise ConfigError("is outside [0, 1)", dropout=self.dropout)
 
 
 @dataclass(frozen=True)

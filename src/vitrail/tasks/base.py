@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
-from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
+from vitrail.core.config import typed
 from vitrail.core.errors import ConfigError
 from vitrail.core.types import Preprocessing
 from vitrail.data import DataConfig, DataSplits, fit_image
@@ -133,21 +133,14 @@ class Task(nn.Module, ABC):
             ConfigError: an option that the task does not have, or a value that is not allowed.
         """
         given = {name.replace("-", "_"): value for name, value in options.items()}  # as options are written on the line
-        known = list(getattr(cls.Options, "__dataclass_fields__", {}))
-        for name in given:
-            if name not in known:
-                raise ConfigError(
-                    f"task '{cls.name}' has no option '{name}'; it has {', '.join(known) if known else 'none'}"
-                )
+        known = list(cls.Options.__dataclass_fields__)
+        if unknown := [name for name in given if name not in known]:
+            raise ConfigError(f"task '{cls.name}' has no option '{unknown[0]}'; it has {', '.join(known) or 'none'}")
         try:
-            return TypeAdapter(cls.Options).validate_python(given)
-        except ValidationError as error:
-            first = error.errors()[0]
-            cause = first.get("ctx", {}).get("error")
-            if isinstance(cause, ConfigError):
-                raise cause from error
-            where = ".".join(str(part) for part in first["loc"])
-            raise ConfigError(f"option.{where}={first['input']!r} is not allowed: {first['msg']}") from error
+            return typed(cls.Options, given)
+        except ConfigError as error:
+            named = {f"options.{name}": value for name, value in error.values.items()}
+            raise ConfigError(error.complaint, **named) from error
 
     # What it computes ------------------------------------------------------------------------------------------------
 

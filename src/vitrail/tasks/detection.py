@@ -57,16 +57,16 @@ class DetectionOptions:
     max_objects: int = 100
 
     def __post_init__(self) -> None:
-        if self.width < 8 or self.width % 8 or self.extra_levels < 0 or self.max_objects < 1 or self.proposals < 1:
-            raise ConfigError(
-                f"width={self.width}, extra_levels={self.extra_levels}, max_objects={self.max_objects}, "
-                f"proposals={self.proposals}: need a multiple of 8, 0 or more, 1 or more, 1 or more"
-            )
+        if self.width < 8 or self.width % 8:
+            raise ConfigError("is not a multiple of 8; 128 is usual", width=self.width)
+        for name, least in (("extra_levels", 0), ("max_objects", 1), ("proposals", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"is below {least}", **{name: getattr(self, name)})
         if not 0.5 <= self.anchor_scale <= 32:
-            raise ConfigError(f"anchor_scale={self.anchor_scale} is outside [0.5, 32]; 4 is usual")
+            raise ConfigError("is outside [0.5, 32]; 4 is usual", anchor_scale=self.anchor_scale)
         for name in ("score_threshold", "nms_threshold"):
             if not 0 < getattr(self, name) < 1:
-                raise ConfigError(f"{name}={getattr(self, name)} is outside (0, 1)")
+                raise ConfigError("is outside (0, 1)", **{name: getattr(self, name)})
 
 
 @dataclass(frozen=True)

@@ -48,11 +48,12 @@ class GenerationOptions:
     opponent_width: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.r1_weight < 0 or self.r1_every < 1 or self.opponent_width <= 0:
-            raise ConfigError(
-                f"r1_weight={self.r1_weight}, r1_every={self.r1_every}, opponent_width={self.opponent_width}: need 0 "
-                f"or more, 1 or more, and above 0"
-            )
+        if self.r1_weight < 0:
+            raise ConfigError("is negative; 0 turns the penalty off", r1_weight=self.r1_weight)
+        if self.r1_every < 1:
+            raise ConfigError("is below 1; 16 is usual", r1_every=self.r1_every)
+        if self.opponent_width <= 0:
+            raise ConfigError("is not above 0; 1 is usual", opponent_width=self.opponent_width)
 
 
 @dataclass(frozen=True)

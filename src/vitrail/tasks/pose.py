@@ -47,11 +47,13 @@ class PoseOptions:
     threshold: float = 0.2
 
     def __post_init__(self) -> None:
-        if self.width < 1 or self.stride < 1 or self.sigma <= 0 or not 0 <= self.threshold <= 1:
-            raise ConfigError(
-                f"width={self.width}, stride={self.stride}, sigma={self.sigma}, threshold={self.threshold}: need 1 or "
-                f"more, 1 or more, above 0, and 0 to 1"
-            )
+        for name in ("width", "stride"):
+            if getattr(self, name) < 1:
+                raise ConfigError("is below 1", **{name: getattr(self, name)})
+        if self.sigma <= 0:
+            raise ConfigError("is not above 0; 1.5 is usual", sigma=self.sigma)
+        if not 0 <= self.threshold <= 1:
+            raise ConfigError("is outside [0, 1]", threshold=self.threshold)
 
 
 @dataclass(frozen=True)

@@ -59,14 +59,12 @@ class PretrainingOptions:
 
     def __post_init__(self) -> None:
         if not 0 <= self.ratio < 1:
-            raise ConfigError(f"ratio={self.ratio} is not a share below 1; 0.5 and 0.75 are usual")
+            raise ConfigError("is not a share below 1; 0.5 and 0.75 are usual", ratio=self.ratio)
         if self.masked < 0 or self.other < 0 or self.masked + self.other > 1:
-            raise ConfigError(f"masked={self.masked}, other={self.other}: need 0 or more, and at most 1 together")
-        if self.cell < 0 or self.decoder_width < 0 or self.decoder_depth < 1:
-            raise ConfigError(
-                f"cell={self.cell}, decoder_width={self.decoder_width}, decoder_depth={self.decoder_depth}: need 0 or "
-                f"more, 0 or more, and 1 or more"
-            )
+            raise ConfigError("need 0 or more, and at most 1 together", masked=self.masked, other=self.other)
+        for name, least in (("cell", 0), ("decoder_width", 0), ("decoder_depth", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"is below {least}", **{name: getattr(self, name)})
 
 
 @dataclass(frozen=True)

@@ -47,8 +47,10 @@ class SegmentationOptions:
     inference: Literal["auto", "fit", "slide"] = "auto"
 
     def __post_init__(self) -> None:
-        if self.width < 1 or self.auxiliary < 0:
-            raise ConfigError(f"width={self.width}, auxiliary={self.auxiliary}: need 1 or more, and 0 or more")
+        if self.width < 1:
+            raise ConfigError("is below 1; 128 is usual", width=self.width)
+        if self.auxiliary < 0:
+            raise ConfigError("is negative; 0 leaves the second head away", auxiliary=self.auxiliary)
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-import difflib
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Any, Literal, Self, TypeVar, get_args, get_type_hints
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Self
 
-from pydantic import TypeAdapter, ValidationError
-
+from vitrail.core.config import check_choices, typed
 from vitrail.core.errors import ConfigError
 from vitrail.data import AugmentConfig, DataConfig
 
-T = TypeVar("T")
-
 Keep = Literal["best", "last"]
+Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"]
+Precision = Literal[
+    "auto",
+    "32-true",
+    "16-mixed",
+    "bf16-mixed",
+    "16-true",
+    "bf16-true",
+    "64-true",
+    "transformer-engine",
+    "transformer-engine-float16",
+    "16",
+    "bf16",
+    "32",
+    "64",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +84,8 @@ class TrainConfig:
     ema_decay: float = 0.999
     gradient_clip: float = 1.0
     keep: Keep = "best"
-    precision: str = "auto"
-    accelerator: str = "auto"
+    precision: Precision = "auto"
+    accelerator: Accelerator = "auto"
     devices: int | str = 1
     num_nodes: int = 1
     strategy: str = "auto"
@@ -94,11 +106,11 @@ class TrainConfig:
         taken = sorted({"num_classes", "image_size", "drop_path_rate"} & self.model_fields.keys())
         if taken:
             raise ConfigError(f"model_fields has {', '.join(taken)}; that follows from the data or has its own option")
-        self._need("keep", self.keep in get_args(Keep), " or ".join(get_args(Keep)))
+        check_choices(self)
 
     def _need(self, name: str, fits: bool, limit: str) -> None:
         if not fits:
-            raise ConfigError(f"{name}={getattr(self, name)!r} is not allowed; it must be {limit}")
+            raise ConfigError(f"is not allowed; it must be {limit}", **{name: getattr(self, name)})
 
     def to_dict(self) -> dict[str, Any]:
         """As nested dictionaries of plain values, for ``run.json`` and YAML."""
@@ -112,56 +124,3 @@ class TrainConfig:
             ConfigError: an unknown field, or a value of the wrong type or out of range.
         """
         return typed(cls, values)
-
-
-def typed(config: type[T], values: dict[str, Any]) -> T:
-    """A configuration (any dataclass) from plain values, as JSON and YAML have them.
-
-    Raises:
-        ConfigError: an unknown field, or a value of the wrong type or out of range.
-    """
-    _check_names(config, values, "")
-    try:
-        return TypeAdapter(config).validate_python(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "configuration"
-        raise ConfigError(
-            _without_prefix(first["msg"])
-            if first["type"] == "value_error"
-            else (f"{where}={first['input']!r} is not allowed: {first['msg']}")
-        ) from error
-
-
-def _without_prefix(message: str) -> str:
-    return message.removeprefix("Value error, ")
-
-
-def _check_names(config: type, values: dict[str, Any], path: str) -> None:
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path.rstrip('.') or 'configuration'}={values!r} is not a table of fields and values")
-    known = [item.name for item in fields(config)]
-    types = get_type_hints(config)
-    for name, value in values.items():
-        if name not in known:
-            close = difflib.get_close_matches(str(name), known, n=1)
-            hint = f"did you mean {path}{close[0]}?" if close else f"known ones are {', '.join(known)}"
-            raise ConfigError(f"unknown field {path}{name}; {hint}")
-        if is_dataclass(types[name]) and isinstance(types[name], type):
-            _check_names(types[name], value, f"{path}{name}.")
-
-
-def differing_fields(old: dict[str, Any], changed: dict[str, Any], path: str = "") -> list[str]:
-    """ "name old -> new" for every field in which two configurations differ, nested ones with dots."""
-    found = []
-    for name in sorted(old.keys() | changed.keys()):
-        before, after = old.get(name), changed.get(name)
-        if isinstance(before, dict) and isinstance(after, dict):
-            found += differing_fields(before, after, f"{path}{name}.")
-        elif _plain(before) != _plain(after):
-            found.append(f"{path}{name} {before!r} -> {after!r}")
-    return found
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value

@@ -153,10 +153,8 @@ def make_trainer(config: TrainConfig, files: TrainingFiles, recorder: Recorder, 
             log_every_n_steps=10,
         )
     except (MisconfigurationException, ValueError, TypeError, ImportError) as error:  # whichever Lightning raises
-        raise ConfigError(
-            f"accelerator={config.accelerator!r}, devices={config.devices!r}, strategy={config.strategy!r}, "
-            f"precision={config.precision!r} do not work here: {' '.join(str(error).split())}"
-        ) from error
+        given = {name: getattr(config, name) for name in ("accelerator", "devices", "strategy", "precision")}
+        raise ConfigError(f"they do not work here: {' '.join(str(error).split())}", **given) from error
 
 
 def is_interruption(error: BaseException) -> bool:

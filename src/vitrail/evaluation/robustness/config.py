@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from vitrail.core.config import check_choices
 from vitrail.core.errors import ConfigError
 
 Group = Literal["translation", "rotation", "scale", "corruption", "resolution"]
@@ -43,19 +44,18 @@ class RobustnessConfig:
     batch_size: int = 64
 
     def __post_init__(self) -> None:
-        unknown = sorted(set(self.groups) - set(GROUPS))
-        if unknown or not self.groups:
-            raise ConfigError(f"groups has {', '.join(unknown) or 'nothing'}; there are {', '.join(GROUPS)}")
+        check_choices(self)
+        if not self.groups:
+            raise ConfigError(f"is empty; there are {', '.join(GROUPS)}", groups=self.groups)
         for name in ("num_images", "batch_size"):
             if getattr(self, name) < 1:
-                raise ConfigError(f"{name}={getattr(self, name)} is below 1")
+                raise ConfigError("is below 1", **{name: getattr(self, name)})
         if not all(0 < value < 1 for value in self.shifts):
-            raise ConfigError(f"shifts={self.shifts} are not shares of a side between 0 and 1")
-        if self.border not in get_args(Border):
-            raise ConfigError(f"border='{self.border}' is unknown; there are {', '.join(get_args(Border))}")
+            raise ConfigError("are not shares of a side between 0 and 1", shifts=self.shifts)
         if not all(0 < value <= 180 for value in self.angles):
-            raise ConfigError(f"angles={self.angles} are not degrees above 0 and up to 180")
-        if not all(1 / 8 <= value <= 8 for value in (*self.zooms, *self.resolutions)):
-            raise ConfigError(f"zooms={self.zooms}, resolutions={self.resolutions}: need factors from 1/8 to 8")
+            raise ConfigError("are not degrees above 0 and up to 180", angles=self.angles)
+        for name in ("zooms", "resolutions"):
+            if not all(1 / 8 <= value <= 8 for value in getattr(self, name)):
+                raise ConfigError("are not factors from 1/8 to 8", **{name: getattr(self, name)})
         if not all(1 <= value <= 5 for value in self.severities):
-            raise ConfigError(f"severities={self.severities} are not between 1 and 5")
+            raise ConfigError("are not between 1 and 5", severities=self.severities)

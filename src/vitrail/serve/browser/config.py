@@ -38,19 +38,18 @@ class BrowserConfig:
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
-            raise ConfigError(f"port={self.port} is no port; give a number from 0 to 65535")
+            raise ConfigError("is no port; give a number from 0 to 65535", port=self.port)
         if not self.wasm_threads or any(not 1 <= threads <= MAX_THREADS for threads in self.wasm_threads):
-            raise ConfigError(f"wasm_threads={self.wasm_threads} must be numbers from 1 to {MAX_THREADS}; give 1 4")
+            raise ConfigError(f"must be numbers from 1 to {MAX_THREADS}; give 1 4", wasm_threads=self.wasm_threads)
         if not 0 <= self.num_devices <= MAX_DEVICES:
-            raise ConfigError(f"num_devices={self.num_devices} is not from 0 (until Ctrl-C) to {MAX_DEVICES}")
+            raise ConfigError(f"is not from 0 (until Ctrl-C) to {MAX_DEVICES}", num_devices=self.num_devices)
         if not 1 <= self.max_devices <= MAX_DEVICES:
-            raise ConfigError(f"max_devices={self.max_devices} is not from 1 to {MAX_DEVICES}")
+            raise ConfigError(f"is not from 1 to {MAX_DEVICES}", max_devices=self.max_devices)
         try:
             ipaddress.ip_address(self.host)
         except ValueError:
-            raise ConfigError(
-                f"host='{self.host}' is no address; give 127.0.0.1 (this machine) or 0.0.0.0 (the local network)"
-            ) from None
+            complaint = "is no address; give 127.0.0.1 (this machine) or 0.0.0.0 (the local network)"
+            raise ConfigError(complaint, host=self.host) from None
 
     @property
     def is_local(self) -> bool:
