@@ -9,7 +9,6 @@ import torch
 from vitrail.cli.display import Display, Output, OutputOptions, display, number
 from vitrail.models import create_model, find_family, list_models
 from vitrail.models.complexity import variant_complexity
-from vitrail.models.pretrained import PRETRAINED, without_weights
 from vitrail.tasks.create import TASKS
 
 
@@ -131,7 +130,7 @@ def model_facts(name: str, *, card: bool = False) -> dict[str, Any]:
         "authors": family.authors,
         "code": family.code,
         "checkpoint_layouts": ["vitrail", *family.checkpoint_keys],
-        "weights_note": "" if facts["weights"] else without_weights(name, family.name, ours is not None),
+        "weights_note": "" if facts["weights"] else family.without_weights(name),
         "note": f"a variant of Vitrail's own: {ours}" if ours else "",
         "stages": [
             {
@@ -156,5 +155,5 @@ def _public_weights(name: str) -> list[dict[str, Any]]:
             "licence": weights.licence,
             "repository": weights.hub_id,
         }
-        for weights in PRETRAINED.get(name, ())
+        for weights in find_family(name).weights.get(name, ())
     ]
