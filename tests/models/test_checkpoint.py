@@ -152,6 +152,21 @@ def test_unreadable_files_are_named(tmp_path: Path, name: str, content: bytes | 
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(("prefix", "others"), [("", ()), ("backbone.", ()), ("backbone.", ("head.conv.weight",))])
+def test_a_folder_stands_for_its_model(tmp_path: Path, prefix: str, others: tuple[str, ...]) -> None:
+    """Repositories of the hub hold a model, runs a task, of which the backbone is read."""
+    trained, model = small_vit(), small_vit()
+    state = {prefix + name: tensor for name, tensor in timm_names(trained).items()}
+    save_file(state | {name: torch.zeros(1) for name in others}, tmp_path / "model.safetensors")
+    assert load_checkpoint(model, tmp_path) == "timm"
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), trained.parameters(), strict=True))
+
+
+def test_a_folder_without_weights_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"has no model.safetensors; .* vitrail train --resume"):
+        read_weights(tmp_path)
+
+
 def test_a_file_without_tensors_is_named(tmp_path: Path) -> None:
     torch.save({"epoch": 3}, tmp_path / "w.pth")
     with pytest.raises(CheckpointError, match="holds no state dict"):

@@ -14,14 +14,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from vitrail import create_model, list_models, load_checkpoint
+from vitrail import create_model, load_checkpoint
 from vitrail.core.errors import CheckpointError
 from vitrail.core.types import Preprocessing
 from vitrail.models import FAMILIES, family_of
 from vitrail.models.checkpoint import rename
-from vitrail.models.pretrained import ELSEWHERE, PRETRAINED, PretrainedWeights
+from vitrail.models.pretrained import PretrainedWeights
 
 NAME = "vit_nano_patch4"
+VIT = FAMILIES["vit"]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 PUBLIC = PretrainedWeights(
     hub_id="somebody/nano",
@@ -37,7 +38,7 @@ PUBLIC = PretrainedWeights(
 def published(monkeypatch: pytest.MonkeyPatch) -> tuple[PretrainedWeights, ...]:
     other = replace(PUBLIC, hub_id="somebody/nano-48", image_size=(48, 48))
     features = replace(PUBLIC, hub_id="somebody/nano-21k", tag="in21k", num_classes=0)
-    monkeypatch.setitem(PRETRAINED, NAME, (PUBLIC, other, features))
+    monkeypatch.setitem(VIT.weights, NAME, (PUBLIC, other, features))
     return PUBLIC, other, features
 
 
@@ -122,10 +123,10 @@ def test_offline_and_damaged_are_told_apart_in_one_line(cache: Path, monkeypatch
         create_model(NAME, weights="pretrained")
     assert "\n" not in str(error.value)
     blob = store(cache, PUBLIC).resolve()
-    monkeypatch.setitem(PRETRAINED, NAME, (replace(PUBLIC, sha256="0" * 64),))
+    monkeypatch.setitem(VIT.weights, NAME, (replace(PUBLIC, sha256="0" * 64),))
     with pytest.raises(CheckpointError, match=f"is damaged: its SHA-256 is not {'0' * 64}"):
         create_model(NAME, weights="pretrained")
-    monkeypatch.setitem(PRETRAINED, NAME, (PUBLIC,))
+    monkeypatch.setitem(VIT.weights, NAME, (PUBLIC,))
     content = bytearray(blob.read_bytes())
     content[-1] ^= 1
     blob.write_bytes(content)
@@ -226,12 +227,13 @@ def test_unknown_tags_are_refused_with_the_known_ones() -> None:
 
 
 def test_every_family_has_weights_or_says_why_not() -> None:
-    assert PRETRAINED.keys() <= set(list_models())
     for family in FAMILIES.values():
-        assert (family.name in ELSEWHERE) != bool(PRETRAINED.keys() & family.variants.keys()), family.name
+        assert family.weights.keys() <= family.variants.keys()
+        assert bool(family.weights_elsewhere) != bool(family.weights), family.name
 
 
-ENTRIES = [weights for entries in PRETRAINED.values() for weights in entries]
+PUBLISHED = {name: entries for family in FAMILIES.values() for name, entries in family.weights.items()}
+ENTRIES = [weights for entries in PUBLISHED.values() for weights in entries]
 
 
 def test_the_table_is_timms() -> None:
@@ -267,7 +269,7 @@ def test_the_default_of_a_size_is_timms() -> None:
 )
 def test_the_hubs_layout_fits_name_by_name_and_shape_by_shape(name: str, side: int) -> None:
     timm = pytest.importorskip("timm")
-    weights = next(weights for weights in PRETRAINED[name] if weights.image_size[0] == side)
+    weights = next(weights for weights in PUBLISHED[name] if weights.image_size[0] == side)
     with torch.device("meta"):
         theirs = timm.create_model(weights.hub_id.removeprefix("timm/").partition(".")[0])
         ours = create_model(name, num_classes=weights.num_classes, image_size=weights.image_size)
@@ -275,10 +277,10 @@ def test_the_hubs_layout_fits_name_by_name_and_shape_by_shape(name: str, side: i
     assert {n: t.shape for n, t in state.items()} == {n: t.shape for n, t in ours.state_dict().items()}
 
 
-@pytest.mark.parametrize("name", PRETRAINED)
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_variants_take_the_sizes_of_their_weights(name: str) -> None:
     native = next(family.variants[name].image_size for family in FAMILIES.values() if name in family.variants)
-    assert PRETRAINED[name][0].image_size == native
-    for size in {weights.image_size for weights in PRETRAINED[name]}:
+    assert PUBLISHED[name][0].image_size == native
+    for size in {weights.image_size for weights in PUBLISHED[name]}:
         with torch.device("meta"):
             create_model(name, image_size=size)

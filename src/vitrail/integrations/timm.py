@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from vitrail.core.errors import ConfigError, MissingDependencyError
 from vitrail.core.types import Preprocessing
 from vitrail.models import Backbone, create_model, find_family, list_models
-from vitrail.models.pretrained import PRETRAINED
 
 PREFIX = "vitrail_"
 
@@ -197,12 +196,12 @@ def _default_cfg(name: str) -> Any:
     """What timm lists: a tag for each of the weights on the hub, or one entry without weights."""
     from timm.models import DefaultCfg
 
+    family = find_family(name)
     cfgs: dict[str, Any] = {}
-    for weights in PRETRAINED.get(name, ()):
+    for weights in family.weights.get(name, ()):
         cfg = _pretrained_cfg(weights.preprocessing, num_classes=weights.num_classes, license=weights.licence)
         cfgs.setdefault(weights.tag, replace(cfg, hf_hub_id=weights.hub_id, tag=weights.tag))
     if not cfgs:
-        family = find_family(name)
         size = family.variants[name].image_size
         cfgs[""] = _pretrained_cfg(replace(family.backbone.preprocessing, image_size=size))
     return DefaultCfg(tags=deque(cfgs), cfgs=cfgs)

@@ -1,9 +1,9 @@
-"""What every backbone promises, and what a family file hands to the registry."""
+"""The interface of every backbone."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,7 +14,6 @@ from torch.utils.checkpoint import checkpoint
 from vitrail.core.errors import ConfigError, ImageSizeError
 from vitrail.core.types import FeatureInfo, ImageSize, Preprocessing
 from vitrail.layers.conv import fuse_sequence
-from vitrail.models.checkpoint import KeyTable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,29 +267,3 @@ def _level_indices(indices: int | Sequence[int] | None, count: int) -> list[int]
 
 def _nearest(height: int, width: int, divisor: int, up: int) -> tuple[int, int]:
     return tuple(max(divisor, (n // divisor + (up if n % divisor else 0)) * divisor) for n in (height, width))  # type: ignore[return-value]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Family:
-    """What a family file offers to the registry.
-
-    Attributes:
-        name: e.g. ``edgevit``.
-        backbone: the class; it takes one positional argument, the config.
-        variants: name -> config.
-        checkpoint_keys: layout name -> table from the authors' key names to ours.
-        title, authors, venue, arxiv: the paper.
-        code: repository @ commit (licence) that the family is compatible with.
-        ours: variants that no paper published, with what they are for.
-    """
-
-    name: str
-    backbone: type[Backbone]
-    variants: Mapping[str, BackboneConfig]
-    checkpoint_keys: Mapping[str, KeyTable]
-    title: str
-    authors: str
-    venue: str
-    arxiv: str
-    code: str
-    ours: Mapping[str, str]

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -22,10 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vitrail.core.errors import CheckpointError
-from vitrail.runs.run import Run
-
-if TYPE_CHECKING:
-    from vitrail.models.base import Backbone
+from vitrail.models.base import Backbone
 
 WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model")
 """Names under which trainers nest weights; averaged weights first, since those are the published figures' ones."""
@@ -79,15 +76,16 @@ def _pattern(template: str) -> re.Pattern[str]:
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Name -> tensor from a weights file (.safetensors, .pth, .pt, .bin, .ckpt), nesting and prefixes removed; from a
-    run folder, those of its backbone.
+    """Name -> tensor from a weights file (.safetensors, .pth, .pt, .bin, .ckpt), nesting and prefixes removed.
+
+    A folder stands for the ``model.safetensors`` in it; where a task was trained, only its backbone is read.
 
     Raises:
         CheckpointError: missing, unreadable, of another kind, or in need of unpickling code.
     """
     path = Path(path)
     if path.is_dir():
-        return _read_run(path)
+        return _read_folder(path)
     if not path.is_file():
         raise CheckpointError(f"weights file {path} does not exist")
     try:
@@ -109,11 +107,16 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     raise CheckpointError(f"{path}: unknown kind of weights file '{path.suffix}'; known: {known}")
 
 
-def _read_run(folder: Path) -> dict[str, Tensor]:
-    """What a run of any task taught its backbone."""
-    state = read_trained(Run.open(folder, needs=("weights",)).weights)
+def _read_folder(folder: Path) -> dict[str, Tensor]:
+    file = folder / "model.safetensors"
+    if not file.is_file():
+        raise CheckpointError(
+            f"folder {folder} has no {file.name}; give a weights file, or the folder of a trained run "
+            "(an interrupted run has weights after: vitrail train --resume)"
+        )
+    state = read_weights(file)
     prefix = "backbone."
-    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+    return {name.removeprefix(prefix): state[name] for name in state if name.startswith(prefix)} or state
 
 
 def read_trained(path: Path) -> dict[str, Tensor]:

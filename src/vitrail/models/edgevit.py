@@ -22,8 +22,9 @@ from vitrail.core.errors import ConfigError
 from vitrail.core.types import FeatureInfo
 from vitrail.layers import ConvMlp, GlobalSparseAttention, LayerNorm2d, LocalAggregation, Mlp
 from vitrail.layers.conv import fold_norm_before
-from vitrail.models.base import Backbone, BackboneConfig, Family, drop_path_rates, make_classifier
+from vitrail.models.base import Backbone, BackboneConfig, drop_path_rates, make_classifier
 from vitrail.models.checkpoint import Key
+from vitrail.models.family import Family
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,6 +183,7 @@ FAMILY = Family(
     name="edgevit",
     backbone=EdgeViT,
     variants=VARIANTS,
+    weights_elsewhere="the authors never published any (https://github.com/saic-fi/edgevit)",
     checkpoint_keys=CHECKPOINT_KEYS,
     title="EdgeViTs: Competing Light-weight CNNs on Mobile Devices with Vision Transformers",
     authors="Pan et al.",

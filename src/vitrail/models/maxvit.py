@@ -4,8 +4,8 @@ Paper: Tu et al., "MaxViT: Multi-Axis Vision Transformer", ECCV 2022, arXiv:2204
 Compatible with: google-research/maxvit @ 70a4707 (Apache-2.0) and timm 1.0.31 `maxvit_*_tf_*` (Apache-2.0).
 torchvision's `maxvit_t` is another network (attention scale, GELU, padding and shortcuts differ) and is refused.
 
-Top-1 on ImageNet-1K at 224/384/512 (paper, tables 2 and 3): tiny 83.62/85.24/85.72, small 84.45/85.74/86.19,
-base 84.95/86.34/86.66, large 85.17/86.40/86.70; trained with drop_path_rate 0.2, 0.3, 0.4, 0.6.
+The authors trained tiny, small, base and large with drop_path_rate 0.2, 0.3, 0.4, 0.6. Their images of 384 and 512
+pixels were squashed to a square; ours are cropped to it.
 
 Shapes: b images, c channels, h and w pixels or tokens a side.
 """
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import lcm
 from typing import Literal
 
@@ -24,12 +24,14 @@ from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from vitrail.core.errors import ConfigError, ImageSizeError
-from vitrail.core.types import FeatureInfo, ImageSize, Preprocessing
+from vitrail.core.types import HALF, FeatureInfo, ImageSize, Preprocessing
 from vitrail.layers import BlockAttention, ConvNormAct, GridAttention, MBConv, Mlp, resize_bias_table
 from vitrail.layers.activation import TanhGELU
 from vitrail.layers.conv import Conv2dSame
-from vitrail.models.base import Backbone, BackboneConfig, Family, make_classifier
+from vitrail.models.base import Backbone, BackboneConfig, make_classifier
+from vitrail.models.family import Family
 from vitrail.models.maxvit_checkpoints import CHECKPOINT_KEYS
+from vitrail.models.pretrained import PretrainedWeights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,10 +282,48 @@ VARIANTS = {
 }
 
 
+def _weights(name: str, side: int, tag: str, top1: float | None) -> PretrainedWeights:
+    preprocessing = Preprocessing(image_size=(side, side), crop_fraction=0.95 if side == 224 else 1.0)
+    if (side, tag) != (224, "in1k"):
+        preprocessing = replace(preprocessing, mean=HALF, std=HALF)
+    return PretrainedWeights(
+        hub_id=f"timm/{name}_tf_{side}.{tag}",
+        tag=tag,
+        image_size=(side, side),
+        preprocessing=preprocessing,
+        num_classes=21843 if tag == "in21k" else 1000,
+        top1=top1,
+        source="" if top1 is None else "the paper, tables 2 and 3",
+    )
+
+
+_TOP1: dict[str, dict[int, dict[str, float | None]]] = {
+    "maxvit_tiny": {224: {"in1k": 83.62}, 384: {"in1k": 85.24}, 512: {"in1k": 85.72}},
+    "maxvit_small": {224: {"in1k": 84.45}, 384: {"in1k": 85.74}, 512: {"in1k": 86.19}},
+    "maxvit_base": {
+        224: {"in1k": 84.95, "in21k": None},
+        384: {"in1k": 86.34, "in21k_ft_in1k": 88.24},
+        512: {"in1k": 86.66, "in21k_ft_in1k": 88.38},
+    },
+    "maxvit_large": {
+        224: {"in1k": 85.17, "in21k": None},
+        384: {"in1k": 86.40, "in21k_ft_in1k": 88.32},
+        512: {"in1k": 86.70, "in21k_ft_in1k": 88.46},
+    },
+    "maxvit_xlarge": {224: {"in21k": None}, 384: {"in21k_ft_in1k": 88.51}, 512: {"in21k_ft_in1k": 88.70}},
+}
+"""Variant -> image side -> tag -> top-1."""
+
+WEIGHTS = {
+    name: tuple(_weights(name, side, tag, top1) for side, tags in sizes.items() for tag, top1 in tags.items())
+    for name, sizes in _TOP1.items()
+}
+
 FAMILY = Family(
     name="maxvit",
     backbone=MaxViT,
     variants=VARIANTS,
+    weights=WEIGHTS,
     checkpoint_keys=CHECKPOINT_KEYS,
     title="MaxViT: Multi-Axis Vision Transformer",
     authors="Tu et al.",

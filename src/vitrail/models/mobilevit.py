@@ -4,8 +4,8 @@ Papers: Mehta and Rastegari, "MobileViT: Light-weight, General-purpose, and Mobi
 2022, arXiv:2110.02178; Yang et al., "ExMobileViT: Lightweight Classifier Extension for Mobile Vision Transformer",
 arXiv:2309.01310.
 Compatible with: timm 1.0.31 `mobilevit_*` (Apache-2.0) and transformers 5.23 `MobileViTForImageClassification`
-(Apache-2.0). The published weights (Apple, apple/ml-cvnets @ 7771756) have Apple's licence, expect pixels in [0, 1]
-without further normalisation, and score 69.0/74.7/78.3 % top-1 (xxs/xs/s, 256 pixels).
+(Apache-2.0). The published weights (Apple, apple/ml-cvnets @ 7771756) have Apple's licence and expect pixels in [0, 1]
+without further normalisation.
 
 Shapes: b images, c channels, h and w pixels of a map.
 """
@@ -22,8 +22,10 @@ from torch import Tensor, nn
 from vitrail.core.errors import ConfigError
 from vitrail.core.types import FeatureInfo, ImageSize, Preprocessing
 from vitrail.layers import ConvNormAct, ExShortcut, InvertedResidual, MobileViTBlock
-from vitrail.models.base import Backbone, BackboneConfig, Family, drop_path_rates, make_classifier
+from vitrail.models.base import Backbone, BackboneConfig, drop_path_rates, make_classifier
 from vitrail.models.checkpoint import Key
+from vitrail.models.family import Family
+from vitrail.models.pretrained import PretrainedWeights
 
 NUM_CONV_STAGES = 2
 """The first stages are convolutions only; each of the others ends in a MobileViT block."""
@@ -230,6 +232,22 @@ NANO = MobileViTConfig(
 VARIANTS = {"mobilevit_xxs": XXS, "mobilevit_xs": XS, "mobilevit_s": S, "mobilevit_nano": NANO}
 
 
+def _weights(name: str, top1: float) -> PretrainedWeights:
+    return PretrainedWeights(
+        hub_id=f"timm/{name}.cvnets_in1k",
+        tag="cvnets_in1k",
+        image_size=(256, 256),
+        preprocessing=Preprocessing(image_size=(256, 256), mean=(0.0,) * 3, std=(1.0,) * 3, crop_fraction=0.9),
+        licence="cvnets-license",
+        top1=top1,
+        source="ml-cvnets' model zoo",
+    )
+
+
+_TOP1 = {"mobilevit_xxs": 69.0, "mobilevit_xs": 74.7, "mobilevit_s": 78.3}
+WEIGHTS = {name: (_weights(name, top1),) for name, top1 in _TOP1.items()}
+
+
 def _extended(base: MobileViTConfig, *shortcut_dims: int) -> ExMobileViTConfig:
     fields = {name: getattr(base, name) for name in base.__dataclass_fields__ if name != "expand_dim"}
     return ExMobileViTConfig(**fields, shortcut_dims=shortcut_dims)
@@ -302,6 +320,7 @@ FAMILY = Family(
     name="mobilevit",
     backbone=MobileViT,
     variants=VARIANTS,
+    weights=WEIGHTS,
     checkpoint_keys={"timm": _timm_keys("final_conv"), "transformers": _transformers_keys("final_conv")},
     title="MobileViT: Light-weight, General-purpose, and Mobile-friendly Vision Transformer",
     authors="Mehta and Rastegari",
@@ -315,6 +334,7 @@ EX_FAMILY = Family(
     name="exmobilevit",
     backbone=ExMobileViT,
     variants=EX_VARIANTS,
+    weights_elsewhere="the authors published none (https://github.com/EmPasLab/ExMobileVIT)",
     checkpoint_keys={
         "timm": _timm_keys("ex_shortcut.projections.2"),
         "transformers": _transformers_keys("ex_shortcut.projections.2"),

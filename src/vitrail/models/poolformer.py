@@ -26,8 +26,10 @@ from torchvision.ops import StochasticDepth
 from vitrail.core.errors import ConfigError
 from vitrail.core.types import FeatureInfo, Preprocessing
 from vitrail.layers import ConvMlp, MixerOptions, PoolingMixer, make_token_mixer
-from vitrail.models.base import Backbone, BackboneConfig, Family, drop_path_rates, make_classifier
+from vitrail.models.base import Backbone, BackboneConfig, drop_path_rates, make_classifier
 from vitrail.models.checkpoint import Key
+from vitrail.models.family import Family
+from vitrail.models.pretrained import PretrainedWeights
 
 Mixer = str | Callable[[int], nn.Module]
 """A name of :data:`~vitrail.layers.TOKEN_MIXERS`, or a function from the width to a module on maps (b, c, h, w)."""
@@ -213,6 +215,21 @@ VARIANTS = {
     ),
 }
 
+
+def _weights(name: str, top1: float) -> PretrainedWeights:
+    return PretrainedWeights(
+        hub_id=f"timm/{name}.sail_in1k",
+        tag="sail_in1k",
+        image_size=(224, 224),
+        preprocessing=Preprocessing(crop_fraction=0.95 if "_m" in name else 0.9),
+        top1=top1,
+        source="the paper, with the authors' head",
+    )
+
+
+_TOP1 = {"s12": 77.2, "s24": 80.3, "s36": 81.4, "m36": 82.1, "m48": 82.5}
+WEIGHTS = {f"poolformer_{size}": (_weights(f"poolformer_{size}", top1),) for size, top1 in _TOP1.items()}
+
 _BLOCK = "stages.{s}.blocks.{j}"
 
 CHECKPOINT_KEYS = {
@@ -241,6 +258,7 @@ FAMILY = Family(
     name="poolformer",
     backbone=MetaFormer,
     variants=VARIANTS,
+    weights=WEIGHTS,
     checkpoint_keys=CHECKPOINT_KEYS,
     title="MetaFormer Is Actually What You Need for Vision",
     authors="Yu et al.",

@@ -23,10 +23,11 @@ from vitrail.models import (
     vitae_plain,
     vitaev2,
 )
-from vitrail.models.base import Backbone, BackboneConfig, Family
+from vitrail.models.base import Backbone, BackboneConfig
 from vitrail.models.checkpoint import load_state, read_weights
+from vitrail.models.family import Family
 from vitrail.models.hub import fetch_from_hub, fetch_weights
-from vitrail.models.pretrained import PretrainedWeights, find_pretrained, parse_pretrained
+from vitrail.models.pretrained import PretrainedWeights, parse_pretrained
 
 FAMILIES: dict[str, Family] = {
     family.name: family
@@ -92,7 +93,7 @@ def create_model(
             weights from the hub.
         drop_path_rate: stochastic depth of the last block.
         weights: a path or address for :func:`load_checkpoint`; or ``"pretrained"``, or ``"pretrained:TAG"`` (such as
-            ``"pretrained:augreg_in1k"``), for the public ones in :data:`~.pretrained.PRETRAINED`: the model's
+            ``"pretrained:augreg_in1k"``), for the public ones in the family's ``weights``: the model's
             ``preprocessing`` is then theirs.
         replace_head: keep a fresh classifier where the weights have another one or none; by default only where
             ``num_classes`` asks weights from the hub for it.
@@ -111,7 +112,7 @@ def create_model(
     tag = parse_pretrained(str(weights))
     public = None
     if tag is not None:
-        public = find_pretrained(name, family.name, name in family.ours, tag, size or config.image_size)
+        public = family.find_weights(name, tag, size or config.image_size)
         size = size or public.image_size
         num_classes = public.num_classes if num_classes is None else num_classes
         replace_head = True if replace_head is None else replace_head

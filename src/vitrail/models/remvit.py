@@ -23,8 +23,9 @@ from torchvision.ops import StochasticDepth
 from vitrail.core.errors import ConfigError
 from vitrail.core.types import FeatureInfo
 from vitrail.layers import CarriedLogits, LayerNorm2d, Mlp, PooledResidualAttention, resize_rel_pos
-from vitrail.models.base import Backbone, BackboneConfig, Family, drop_path_rates, make_classifier
+from vitrail.models.base import Backbone, BackboneConfig, drop_path_rates, make_classifier
 from vitrail.models.checkpoint import Key
+from vitrail.models.family import Family
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,6 +198,7 @@ FAMILY = Family(
     name="remvit",
     backbone=ReMViT,
     variants=VARIANTS,
+    weights_elsewhere="the authors link theirs on Google Drive (https://github.com/ADiko1997/ReViT)",
     checkpoint_keys=CHECKPOINT_KEYS,
     title="ReViT: Enhancing Vision Transformers Feature Diversity with Attention Residual Connections",
     authors="Diko et al.",

@@ -23,8 +23,9 @@ from torchvision.ops import StochasticDepth
 from vitrail.core.errors import ConfigError
 from vitrail.core.types import FeatureInfo, ImageSize
 from vitrail.layers import Mlp, PatchEmbed, ResidualAttention, resize_pos_embed
-from vitrail.models.base import BackboneConfig, Family, TokenBackbone, drop_path_rates, make_classifier
+from vitrail.models.base import BackboneConfig, TokenBackbone, drop_path_rates, make_classifier
 from vitrail.models.checkpoint import Key
+from vitrail.models.family import Family
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +159,7 @@ FAMILY = Family(
     name="revit",
     backbone=ReViT,
     variants=VARIANTS,
+    weights_elsewhere="the authors link theirs on Google Drive (https://github.com/ADiko1997/ReViT)",
     checkpoint_keys=CHECKPOINT_KEYS,
     title="ReViT: Enhancing Vision Transformers Feature Diversity with Attention Residual Connections",
     authors="Diko et al.",

@@ -35,8 +35,10 @@ from vitrail.layers import (
     SinCosPosEmbed2d,
     TanhGELU,
 )
-from vitrail.models.base import BackboneConfig, Family, TokenBackbone, drop_path_rates, make_classifier
+from vitrail.models.base import BackboneConfig, TokenBackbone, drop_path_rates, make_classifier
 from vitrail.models.checkpoint import Key
+from vitrail.models.family import Family
+from vitrail.models.pretrained import PretrainedWeights
 
 PosEmbed = Literal["learned_1d", "learned_2d", "sincos_2d", "relative", "none"]
 ACTIVATIONS = {"gelu": nn.GELU, "gelu_tanh": TanhGELU}
@@ -235,6 +237,53 @@ VARIANTS = {
 }
 
 
+def _weights(name: str, side: int, tag: str) -> PretrainedWeights:
+    """The rules of timm: 21k weights have 21,843 classes, or no classifier where training used a tanh."""
+    preprocessing = Preprocessing(image_size=(side, side), crop_fraction=1.0 if side == 384 else 0.9)
+    if tag != "dino":
+        preprocessing = replace(preprocessing, mean=HALF, std=HALF)
+    return PretrainedWeights(
+        hub_id=f"timm/{'vit_tiny_r_s16_p8' if name == 'vit_tiny_r_s16' else name}_{side}.{tag}",
+        tag=tag,
+        image_size=(side, side),
+        preprocessing=preprocessing,
+        num_classes=1000 if tag.endswith("in1k") else 21843 if tag == "augreg_in21k" else 0,
+    )
+
+
+_AUGREG, _ORIG = "augreg_in21k_ft_in1k", "orig_in21k_ft_in1k"
+_BASE = ("augreg2_in21k_ft_in1k", _AUGREG)
+
+# The first tag of a size is timm's default. MAE's weights are left out: their licence forbids commercial use.
+_TAGS: dict[str, dict[int, tuple[str, ...]]] = {
+    "vit_tiny_patch16": {224: (_AUGREG, "augreg_in21k"), 384: (_AUGREG,)},
+    "vit_small_patch8": {224: ("dino",)},
+    "vit_small_patch16": {224: (_AUGREG, "augreg_in1k", "augreg_in21k", "dino"), 384: (_AUGREG, "augreg_in1k")},
+    "vit_small_patch32": {224: (_AUGREG, "augreg_in21k"), 384: (_AUGREG,)},
+    "vit_base_patch8": {224: (*_BASE, "augreg_in21k", "dino")},
+    "vit_base_patch16": {
+        224: (*_BASE, _ORIG, "augreg_in1k", "sam_in1k", "augreg_in21k", "orig_in21k", "dino"),
+        384: (_AUGREG, _ORIG, "augreg_in1k"),
+    },
+    "vit_base_patch32": {
+        224: (_AUGREG, "augreg_in1k", "sam_in1k", "augreg_in21k", "orig_in21k"),
+        384: (_AUGREG, "augreg_in1k"),
+    },
+    "vit_large_patch16": {224: (_AUGREG, "augreg_in21k", "orig_in21k"), 384: (_AUGREG,)},
+    "vit_large_patch32": {224: ("orig_in21k",), 384: (_ORIG,)},
+    "vit_huge_patch14": {224: ("orig_in21k",)},
+    "vit_tiny_r_s16": {224: (_AUGREG, "augreg_in21k"), 384: (_AUGREG,)},
+    "vit_small_r26_s32": {224: (_AUGREG, "augreg_in21k"), 384: (_AUGREG,)},
+    "vit_base_r50_s16": {224: ("orig_in21k",), 384: (_ORIG,)},
+    "vit_large_r50_s32": {224: (_AUGREG, "augreg_in21k"), 384: (_AUGREG,)},
+}
+
+WEIGHTS = {
+    name: tuple(_weights(name, side, tag) for side, tags in sizes.items() for tag in tags)
+    for name, sizes in _TAGS.items()
+}
+
+
 def _transposed(kernel: Tensor) -> Tensor:
     """Flax keeps kernels as (in, out) or (rows, columns, in, out)."""
     return kernel.permute(3, 2, 0, 1) if kernel.ndim == 4 else kernel.T
@@ -293,6 +342,7 @@ FAMILY = Family(
     name="vit",
     backbone=ViT,
     variants=VARIANTS,
+    weights=WEIGHTS,
     checkpoint_keys=CHECKPOINT_KEYS,
     title="An Image is Worth 16x16 Words: Transformers for Image Recognition at Scale",
     authors="Dosovitskiy et al.",

@@ -29,8 +29,9 @@ from vitrail.layers.vitae_cells import (
     reduction_strides,
     sliced_drop_path_rates,
 )
-from vitrail.models.base import Backbone, BackboneConfig, Family, make_classifier
+from vitrail.models.base import Backbone, BackboneConfig, make_classifier
 from vitrail.models.checkpoint import Key
+from vitrail.models.family import Family
 
 REDUCTION_BRANCH: tuple[BranchPart, ...] = ("conv", "act", "conv", "norm", "act", "conv", "act")
 NORMAL_BRANCH: tuple[BranchPart, ...] = ("conv", "norm", "act", "conv", "norm", "act", "conv", "act")
@@ -225,6 +226,8 @@ FAMILY = Family(
     name="vitae",
     backbone=ViTAE,
     variants=VARIANTS,
+    weights_elsewhere="the authors link theirs on Google Drive "
+    "(https://github.com/ViTAE-Transformer/ViTAE-Transformer)",
     checkpoint_keys=CHECKPOINT_KEYS,
     title="ViTAE: Vision Transformer Advanced by Exploring Intrinsic Inductive Bias",
     authors="Xu et al.",

@@ -23,8 +23,9 @@ from torchvision.ops import StochasticDepth
 from vitrail.core.types import FeatureInfo, ImageSize, Preprocessing
 from vitrail.layers import Attention, Mlp, PatchEmbed, resize_pos_embed
 from vitrail.layers.vitae_cells import BranchPart, branch_names, parallel_conv
-from vitrail.models.base import Backbone, BackboneConfig, Family, drop_path_rates, make_classifier
+from vitrail.models.base import Backbone, BackboneConfig, drop_path_rates, make_classifier
 from vitrail.models.checkpoint import Key
+from vitrail.models.family import Family
 
 BRANCH: tuple[BranchPart, ...] = ("conv", "norm", "act", "conv")
 
@@ -158,6 +159,8 @@ FAMILY = Family(
     name="vitae_plain",
     backbone=ViTAEPlain,
     variants=VARIANTS,
+    weights_elsewhere="the authors link theirs on Google Drive and OneDrive "
+    "(https://github.com/ViTAE-Transformer/ViTAE-Transformer)",
     checkpoint_keys=CHECKPOINT_KEYS,
     title="ViTAEv2: Vision Transformer Advanced by Exploring Inductive Bias for Image Recognition and Beyond",
     authors="Zhang et al.",

@@ -38,8 +38,9 @@ from vitrail.layers.vitae_cells import (
     reduction_strides,
     sliced_drop_path_rates,
 )
-from vitrail.models.base import Backbone, BackboneConfig, Family, make_classifier
+from vitrail.models.base import Backbone, BackboneConfig, make_classifier
 from vitrail.models.checkpoint import Key
+from vitrail.models.family import Family
 
 BRANCH: tuple[BranchPart, ...] = ("conv", "norm", "act", "conv", "norm", "act", "conv")
 
@@ -237,6 +238,7 @@ FAMILY = Family(
     name="vitaev2",
     backbone=ViTAEv2,
     variants=VARIANTS,
+    weights_elsewhere="the authors link theirs on OneDrive (https://github.com/ViTAE-Transformer/ViTAE-Transformer)",
     checkpoint_keys=CHECKPOINT_KEYS,
     title="ViTAEv2: Vision Transformer Advanced by Exploring Inductive Bias for Image Recognition and Beyond",
     authors="Zhang et al.",

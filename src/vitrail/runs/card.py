@@ -8,7 +8,6 @@ import torch
 
 from vitrail.models import create_model, find_family
 from vitrail.models.complexity import variant_complexity
-from vitrail.models.pretrained import PRETRAINED, without_weights
 from vitrail.tasks import TASKS
 
 
@@ -56,7 +55,7 @@ def model_card(name: str) -> dict[str, Any]:
         "authors": family.authors,
         "code": family.code,
         "checkpoint_layouts": ["vitrail", *family.checkpoint_keys],
-        "weights_note": "" if facts["weights"] else without_weights(name, family.name, ours is not None),
+        "weights_note": "" if facts["weights"] else family.without_weights(name),
         "note": f"a variant of Vitrail's own: {ours}" if ours else "",
         "stages": [
             {
@@ -81,5 +80,5 @@ def _public_weights(name: str) -> list[dict[str, Any]]:
             "licence": weights.licence,
             "repository": weights.hub_id,
         }
-        for weights in PRETRAINED.get(name, ())
+        for weights in find_family(name).weights.get(name, ())
     ]

@@ -1,0 +1,73 @@
+"""What a family file hands to the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from vitrail.core.errors import CheckpointError
+from vitrail.core.types import ImageSize
+from vitrail.models.base import Backbone, BackboneConfig
+from vitrail.models.checkpoint import KeyTable
+from vitrail.models.pretrained import PretrainedWeights
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """
+    Attributes:
+        name: e.g. ``edgevit``.
+        backbone: the class; it takes one positional argument, the config.
+        variants: name -> config.
+        weights: variant -> its files on the Hugging Face hub; the first of an image size is the default.
+        weights_elsewhere: where the authors keep their weights, if these are not on the hub.
+        checkpoint_keys: layout name -> table from the authors' key names to ours.
+        title, authors, venue, arxiv: the paper.
+        code: repository @ commit (licence) that the family is compatible with.
+        ours: variants that no paper published -> their purpose.
+    """
+
+    name: str
+    backbone: type[Backbone]
+    variants: Mapping[str, BackboneConfig]
+    weights: Mapping[str, Sequence[PretrainedWeights]] = field(default_factory=dict)
+    weights_elsewhere: str = ""
+    checkpoint_keys: Mapping[str, KeyTable]
+    title: str
+    authors: str
+    venue: str
+    arxiv: str
+    code: str
+    ours: Mapping[str, str]
+
+    def find_weights(self, name: str, tag: str, image_size: ImageSize) -> PretrainedWeights:
+        """The weights of a variant that were trained nearest to ``image_size``.
+
+        Args:
+            name: the variant.
+            tag: training recipe of the weights; "" takes the default of that size.
+            image_size: (height, width) in pixels.
+
+        Raises:
+            CheckpointError: there are none; the message lists what there is.
+        """
+        known = self.weights.get(name, ())
+        if not known:
+            raise CheckpointError(
+                f"no public weights of {name} can be downloaded: {self.without_weights(name)}; "
+                "pass a file as weights, or train it"
+            )
+        tagged = [weights for weights in known if tag in ("", weights.tag)]
+        if not tagged:
+            tags = ", ".join(dict.fromkeys(weights.tag for weights in known))
+            raise CheckpointError(f"{name} has no pretrained weights '{tag}'; known: {tags}")
+        area = image_size[0] * image_size[1]
+        return min(tagged, key=lambda weights: abs(weights.image_size[0] * weights.image_size[1] - area))
+
+    def without_weights(self, name: str) -> str:
+        """Why a variant has no weights on the hub, and what there is instead."""
+        if name in self.ours:
+            return f"{name} is a variant of Vitrail's own, which nobody has trained on a public data set"
+        return self.weights_elsewhere or (
+            f"nobody has published any for {name}; 'vitrail models {self.name}*' lists its sisters"
+        )
