@@ -21,12 +21,11 @@ from vitrail.evaluation import (
     RobustnessConfig,
     measure_robustness,
     read_robustness,
-    robustness_figures,
     robustness_table,
     write_robustness,
 )
 from vitrail.evaluation.robustness import CORRUPTIONS, corrupt, rotate, shift, zoom
-from vitrail.evaluation.robustness.measure import resized
+from vitrail.evaluation.robustness.curves import resized
 from vitrail.models import create_model
 from vitrail.tasks import ClassificationTask
 
@@ -183,10 +182,3 @@ def test_a_run_keeps_its_robustness(images: ImageSet, tmp_path: Path) -> None:
     assert rows[0][1] == pytest.approx(rows[1][1])
     assert rows[0][1][0] == written["clean_top1"]
     assert robustness_table({"one": [written]}, "consistency")[0][-1] == "diagonal pairs"
-    figures = robustness_figures({"one": [written], "two": [written, written]})
-    assert list(figures) == ["translation", "scale"]
-    assert [axes.get_title() for axes in figures["translation"].axes] == [
-        "horizontal shift",
-        "vertical shift",
-        "diagonal shift",
-    ]

@@ -12,11 +12,12 @@ from vitrail.cli.display import Display, Output, OutputOptions, display, figure,
 from vitrail.cli.options import configured
 from vitrail.cli.robustness import evaluate_robustness
 from vitrail.core.errors import ConfigError
-from vitrail.core.files import atomic_path
 from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
 from vitrail.data import DataConfig, DataSplits, load_data
-from vitrail.evaluation import GROUPS, RobustnessConfig, evaluate_task, figures_of
+from vitrail.evaluation import GROUPS, RobustnessConfig, evaluate_task
+from vitrail.figures.evaluation import evaluation_figures
+from vitrail.figures.save import save_figures
 from vitrail.models import create_model
 from vitrail.report import evaluate_run
 from vitrail.tasks import ClassificationTask, Task, load_task, task_of
@@ -135,10 +136,7 @@ def evaluate(config: EvaluateConfig, /, *runs: Path, output: OutputOptions = Out
 def write_evaluation(run: Run, batch_size: int = 64, *, progress: bool = False) -> dict[str, Any]:
     """Evaluate a run's weights and files on its held-out images; write ``run.evaluation`` and the figures."""
     values = evaluate_run(run, batch_size=batch_size, threads=torch.get_num_threads(), progress=progress)
-    run.figures.mkdir(exist_ok=True)
-    for name, figure_ in figures_of(values["reports"][WEIGHTS]).items():
-        with atomic_path(run.figures / f"{name}.png") as path:
-            figure_.savefig(path, dpi=120)
+    save_figures(evaluation_figures(values["reports"][WEIGHTS]), run.figures)
     return {name: values[name] for name in ("split", "scores", "reports")}
 
 

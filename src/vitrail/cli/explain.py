@@ -15,7 +15,8 @@ from vitrail.core.errors import ConfigError
 from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
 from vitrail.data import MAX_PIXELS, decode_image, find_images, fit_image
-from vitrail.explain import explain_images, write_explanation
+from vitrail.explain import explain_images
+from vitrail.figures.explanation import write_explanation
 from vitrail.tasks import load_task
 
 

@@ -6,19 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vitrail.core.files import atomic_path
 from vitrail.core.run import Run
-from vitrail.evaluation import read_robustness, robustness_figures
+from vitrail.evaluation import read_robustness
+from vitrail.figures.robustness import robustness_figures
+from vitrail.figures.save import save_figures
 
 
 def robustness_pictures(run: Run) -> list[Path]:
     """Draw a run's ``robustness.json`` into its figures; returns the paths."""
-    paths = []
-    for group, figure in robustness_figures({run.folder.name: [read_robustness(run)]}).items():
-        paths.append(run.figures / f"robustness-{group}.png")
-        with atomic_path(paths[-1]) as temporary:
-            figure.savefig(temporary, dpi=110)
-    return paths
+    figures = robustness_figures({run.folder.name: [read_robustness(run)]})
+    return save_figures({f"robustness-{group}": figure for group, figure in figures.items()}, run.figures, dpi=110)
 
 
 def runs_by_recipe(runs: Sequence[Run]) -> dict[str, list[Mapping[str, Any]]]:
