@@ -18,11 +18,12 @@ from vitrail.cli.main import main
 from vitrail.compare import CellResult, Comparison, collect, job_list, read_plan, run_cell, write_comparison
 from vitrail.compare.collect import Difference
 from vitrail.compare.execute import cell_run
-from vitrail.compare.figures import comparison_figure
+from vitrail.compare.page import figure_data
 from vitrail.compare.tables import spread
 from vitrail.core.errors import RunError
 from vitrail.core.files import read_json
 from vitrail.evaluation import Interval
+from vitrail.figures.comparison import comparison_figure
 from vitrail.tasks import Score
 
 
@@ -107,7 +108,7 @@ def test_from_file_to_tables(plan_file: Path, values: dict[str, Any], tmp_path: 
 
 
 def test_the_figure_shows_every_seed(comparison_of_three: Comparison) -> None:
-    left, right = comparison_figure(comparison_of_three).axes
+    left, right = comparison_figure(*figure_data(comparison_of_three)).axes
     assert [label.get_text() for label in left.get_yticklabels()] == ["a", "b", "c"]
     dots = [line.get_xdata() for line in left.lines if len(line.get_xdata()) == 2]
     assert [list(values) for values in dots] == [[50.0, 60.0]] * 3

@@ -18,13 +18,14 @@ import yaml
 from vitrail.bench import BenchConfig, Energy
 from vitrail.compare import ComparePlan, Comparison, Entry, collect, job_list, read_plan, run_cell, write_comparison
 from vitrail.compare.execute import cell_run, entry_run
-from vitrail.compare.figures import comparison_figure
 from vitrail.compare.outcome import read_outcome
+from vitrail.compare.page import figure_data
 from vitrail.compare.tables import columns, csv_table, rows
 from vitrail.core.errors import ConfigError, RunError
 from vitrail.core.types import Preprocessing
 from vitrail.data import eval_loader
 from vitrail.evaluation import mcnemar_exact
+from vitrail.figures.comparison import comparison_figure
 from vitrail.quantization import QuantizationPlan, quantize
 from vitrail.runs.data import load_run_data
 from vitrail.runs.load import load_task
@@ -195,7 +196,7 @@ def test_tables_and_page_name_what_is_simulated(comparison: Comparison, tmp_path
     assert executed[head.index("CPU ms, torch")] == "–"
     assert " ± " in executed[head.index("top-1 (%)")]
     assert "McNemar p to float" in head
-    labels = [label.get_text() for label in comparison_figure(comparison).axes[0].get_yticklabels()]
+    labels = [label.get_text() for label in comparison_figure(*figure_data(comparison)).axes[0].get_yticklabels()]
     assert labels[2] == "narrow_1, W4A4 (simulated)"
 
     paths = write_comparison(comparison, tmp_path)

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from vitrail.core.errors import ConfigError, RunError
+from vitrail.core.errors import ConfigError
 from vitrail.core.types import Preprocessing
 from vitrail.data import ImageSet
-from vitrail.evaluation import RobustnessConfig, measure_robustness, robustness_figures, robustness_table
+from vitrail.evaluation import RobustnessConfig, measure_robustness
 from vitrail.evaluation.robustness import CORRUPTIONS, corrupt, rotate, shift, zoom
-from vitrail.evaluation.robustness.measure import resized
+from vitrail.evaluation.robustness.curves import resized
 from vitrail.models import create_model
-from vitrail.runs.robustness import read_robustness
-from vitrail.runs.run import Run
-from vitrail.tasks import ClassificationTask
 
 SIDE = 16
 PREPROCESSING = Preprocessing(image_size=(SIDE, SIDE), crop_fraction=1.0)
@@ -158,29 +153,3 @@ def test_resolution_resizes_tables_and_keeps_weights(images: ImageSet) -> None:
     found = measure_robustness(model, images, PREPROCESSING, config)
     assert [point["x"] for point in found["curves"][0]["points"]] == [8, 16, 32]
     assert "14x14" in found["skipped"]["resolution 0.9"]
-
-
-def test_a_run_keeps_its_robustness(images: ImageSet, tmp_path: Path) -> None:
-    run = Run(tmp_path / "run")
-    fields = {"num_classes": 3, "image_size": [SIDE, SIDE], "embed_dim": 32, "depth": 1, "num_heads": 2}
-    built = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
-    task = ClassificationTask(create_model("vit_nano_patch4", **built), ("a", "b", "c"))
-    description = {"task": "classification", "classes": ["a", "b", "c"], "preprocessing": PREPROCESSING.to_dict()}
-    run.update(model={"name": "vit_nano_patch4", "fields": fields}, **description)
-    save_file(task.state_dict(), run.weights)
-    with pytest.raises(RunError, match="--robustness"):
-        read_robustness(run)
-    written = write_robustness(run, task, images, RobustnessConfig(groups=("translation", "scale")))
-    assert read_robustness(run) == written
-    head, rows = robustness_table({"one": [written], "two": [written, written]}, "top1")
-    assert head == ["run", "untouched", "translation", "scale"]
-    assert rows[0][1] == pytest.approx(rows[1][1])
-    assert rows[0][1][0] == written["clean_top1"]
-    assert robustness_table({"one": [written]}, "consistency")[0][-1] == "diagonal pairs"
-    figures = robustness_figures({"one": [written], "two": [written, written]})
-    assert list(figures) == ["translation", "scale"]
-    assert [axes.get_title() for axes in figures["translation"].axes] == [
-        "horizontal shift",
-        "vertical shift",
-        "diagonal shift",
-    ]

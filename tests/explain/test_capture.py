@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from vitrail.explain.attribution import mean_attention_distance
 from vitrail.explain.capture import AttentionMap, attention_probabilities, capture_attention
-from vitrail.explain.measures import mean_attention_distance
 from vitrail.explain.places import coordinates, token_grid
 from vitrail.layers import Attention, GlobalSparseAttention, MobileViTBlock, WindowAttention
 from vitrail.layers.attention import merge_heads, split_qkv

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from vitrail.cli.main import main
-from vitrail.core.errors import ConfigError, DataError
+from vitrail.core.errors import DataError
 from vitrail.core.types import Preprocessing
 from vitrail.explain import (
     Explanation,
@@ -22,8 +21,6 @@ from vitrail.explain import (
     attention_rollout,
     capture_attention,
     explain_images,
-    explanation_figures,
-    write_explanation,
 )
 from vitrail.explain.places import coordinates
 from vitrail.models import create_model
@@ -115,25 +112,6 @@ def test_the_model_is_left_as_it_was() -> None:
 def test_other_images_are_refused(images: torch.Tensor) -> None:
     with pytest.raises(DataError, match=r"needed: torch\.uint8"):
         explain_images(create_model("vit_nano_patch4", num_classes=3), images, SMALL)
-
-
-def test_pictures_and_arrays_are_written(tmp_path: Path) -> None:
-    found = explained("vit_nano_patch4", 1)
-    names = {"attention", "distances", "collapse", "filters", "positions", "receptive_fields"}
-    assert set(explanation_figures(found)) == names
-    paths = write_explanation(found, tmp_path / "new")
-    assert {path.name for path in paths} == {"arrays.npz", *(f"{name}.png" for name in names)}
-    assert {path.name for path in (tmp_path / "new").iterdir()} == {path.name for path in paths}
-    with np.load(paths[0]) as arrays:
-        np.testing.assert_array_equal(arrays["distances"], found.distances)
-    with pytest.raises(ConfigError, match="png, svg"):
-        write_explanation(found, tmp_path, "gif")  # type: ignore[arg-type]
-
-
-def test_a_model_without_attention_has_fewer_pictures() -> None:
-    found = replace(explained("vit_nano_patch4", 1), distances=None, last_attention=None, filters=None)
-    found = replace(found, position_similarity=None)
-    assert set(explanation_figures(found)) == {"collapse", "receptive_fields"}
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from vitrail.runs.export import export_run
 
 import vitrail
 from vitrail.core.files import read_json
 from vitrail.runs.evaluate import evaluate_run
-from vitrail.runs.export import export_run
 from vitrail.runs.load import load_task
 from vitrail.runs.results import read_file_results
 from vitrail.runs.run import Run

@@ -11,9 +11,11 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from vitrail.compare.collect import Comparison
-from vitrail.compare.figures import comparison_figure
 from vitrail.compare.tables import columns, csv_table, heading_of, latex_table, rows, scale_of
-from vitrail.core.files import atomic_path, write_json, write_text
+from vitrail.core.files import write_json, write_text
+from vitrail.evaluation import Interval
+from vitrail.figures.comparison import ScoreRow, comparison_figure
+from vitrail.figures.save import save_figure
 from vitrail.report.fronts import ParetoPoint, pareto_plot
 from vitrail.report.window import window
 
@@ -36,9 +38,29 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
     write_text(paths[1], csv_table(comparison))
     write_text(paths[2], latex_table(comparison))
     write_text(paths[3], _page(comparison, folder.name))
-    with atomic_path(paths[4]) as temporary:
-        comparison_figure(comparison).savefig(temporary, dpi=110)
+    save_figure(comparison_figure(*figure_data(comparison)), paths[4], dpi=110)
     return paths
+
+
+def figure_data(comparison: Comparison) -> tuple[list[ScoreRow], str, str]:
+    """The arguments of :func:`~vitrail.figures.comparison.comparison_figure`."""
+    score, factor = comparison.score, scale_of(comparison.score)[0]
+
+    def scaled(found: Interval) -> Interval:
+        return Interval(mean=factor * found.mean, low=factor * found.low, high=factor * found.high)
+
+    rows = [
+        ScoreRow(
+            label=cell.label,
+            scores=[factor * value for value in cell.scores],
+            mean=factor * cell.interval.mean,
+            difference=scaled(cell.difference.interval) if cell.difference is not None else None,
+        )
+        for cell in comparison.cells
+    ]
+    unit = "points" if score.percent else "difference"
+    against = f"{unit} against '{comparison.baseline}', 95 % interval"
+    return rows, f"{heading_of(score)}: seeds and their mean", against
 
 
 def _page(comparison: Comparison, name: str) -> str:

@@ -1,7 +1,6 @@
 """How good and how sure a model is."""
 
 from vitrail.evaluation.classification import ClassificationReport, ClassResult, ConfidenceBin, evaluate
-from vitrail.evaluation.figures import confusion_figure, figures_of, reliability_figure
 from vitrail.evaluation.measure import evaluate_task, measure
 from vitrail.evaluation.predict import Prediction, Predictions, SkippedImage, predict_images
 from vitrail.evaluation.robustness import (
@@ -9,7 +8,6 @@ from vitrail.evaluation.robustness import (
     RobustnessConfig,
     measure_robustness,
     read_robustness,
-    robustness_figures,
     robustness_table,
     write_robustness,
 )
@@ -27,17 +25,13 @@ __all__ = [
     "RobustnessConfig",
     "SkippedImage",
     "bootstrap",
-    "confusion_figure",
     "evaluate",
     "evaluate_task",
-    "figures_of",
     "mcnemar_exact",
     "measure",
     "measure_robustness",
     "predict_images",
     "read_robustness",
-    "reliability_figure",
-    "robustness_figures",
     "robustness_table",
     "write_robustness",
     "write_samples",

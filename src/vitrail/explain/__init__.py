@@ -1,21 +1,22 @@
 """What a trained model looks at, and what its features are like."""
 
-from vitrail.explain.capture import AttentionMap, attention_probabilities, capture_attention
-from vitrail.explain.explanation import Explanation, attended, explain_images
-from vitrail.explain.figures import explanation_figures, write_explanation
-from vitrail.explain.measures import (
+from vitrail.explain.attribution import (
     attention_rollout,
-    effective_rank,
     field_share,
-    filter_components,
     grad_cam,
     input_gradient,
-    level_similarity,
     mean_attention_distance,
+)
+from vitrail.explain.capture import AttentionMap, attention_probabilities, capture_attention
+from vitrail.explain.explanation import Explanation, attended, explain_images
+from vitrail.explain.places import Places
+from vitrail.explain.representation import (
+    effective_rank,
+    filter_components,
+    level_similarity,
     position_similarity,
     token_similarity,
 )
-from vitrail.explain.places import Places
 
 __all__ = [
     "AttentionMap",
@@ -27,7 +28,6 @@ __all__ = [
     "capture_attention",
     "effective_rank",
     "explain_images",
-    "explanation_figures",
     "field_share",
     "filter_components",
     "grad_cam",
@@ -36,5 +36,4 @@ __all__ = [
     "mean_attention_distance",
     "position_similarity",
     "token_similarity",
-    "write_explanation",
 ]

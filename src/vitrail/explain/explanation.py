@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,20 +13,18 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.core.errors import ConfigError, DataError
+from vitrail.core.files import atomic_path
 from vitrail.core.types import Preprocessing
+from vitrail.explain.attribution import attention_rollout, grad_cam, input_gradient, mean_attention_distance
 from vitrail.explain.capture import AttentionMap, capture_attention
-from vitrail.explain.measures import (
-    attention_rollout,
+from vitrail.explain.places import Places
+from vitrail.explain.representation import (
     effective_rank,
     filter_components,
-    grad_cam,
-    input_gradient,
     level_similarity,
-    mean_attention_distance,
     position_similarity,
     token_similarity,
 )
-from vitrail.explain.places import Places
 from vitrail.layers.embed import LearnedPosEmbed1d, LearnedPosEmbed2d, SinCosPosEmbed2d
 from vitrail.models import Backbone
 from vitrail.tasks import Task
@@ -80,6 +79,11 @@ class Explanation:
         """What there is, by name, ready for ``numpy.savez``."""
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "skipped"}
         return {name: np.asarray(value) for name, value in values.items() if value is not None and len(value)}
+
+    def save(self, path: Path) -> None:
+        """Write :meth:`arrays` as ``.npz``, atomically."""
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, **self.arrays())  # type: ignore[arg-type] # its stub takes a flag too
 
 
 def explain_images(

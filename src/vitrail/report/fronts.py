@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vitrail.bench import pareto_front
-from vitrail.core.files import atomic_path
+from vitrail.figures.save import save_figure
 from vitrail.report.charts import MARKERS, PAGE, PRINT, Palette, page_svg, style
 
 PUBLISHED = "x"
@@ -79,9 +79,7 @@ def save_pareto_plot(path: Path, points: Sequence[ParetoPoint], cost: str, quali
     with rc_context(style(PRINT)):
         figure = Figure(figsize=SIZE, layout="constrained")
         _plot(figure.add_subplot(), points, cost, quality, PRINT)
-        with atomic_path(path) as temporary:
-            metadata = {"Date": None} if path.suffix == ".svg" else None
-            figure.savefig(temporary, dpi=200, metadata=metadata)
+        save_figure(figure, path, dpi=200)
 
 
 def _plot(axes: Axes, points: Sequence[ParetoPoint], cost: str, quality: str, palette: Palette) -> None:

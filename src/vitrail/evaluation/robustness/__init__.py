@@ -2,9 +2,9 @@
 
 from vitrail.evaluation.robustness.config import GROUPS, RobustnessConfig
 from vitrail.evaluation.robustness.corruptions import CORRUPTIONS, corrupt
-from vitrail.evaluation.robustness.figures import robustness_figures, robustness_table
-from vitrail.evaluation.robustness.measure import measure_robustness, read_robustness, write_robustness
+from vitrail.evaluation.robustness.curves import measure_robustness, read_robustness, write_robustness
 from vitrail.evaluation.robustness.perturbations import rotate, shift, zoom
+from vitrail.evaluation.robustness.summary import robustness_table
 
 __all__ = [
     "CORRUPTIONS",
@@ -13,7 +13,6 @@ __all__ = [
     "corrupt",
     "measure_robustness",
     "read_robustness",
-    "robustness_figures",
     "robustness_table",
     "rotate",
     "shift",

@@ -1,4 +1,4 @@
-"""Pictures of an explanation: plain Figure objects, so that nothing of matplotlib's global state is touched."""
+"""Pictures of an explanation."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from vitrail.core.errors import ConfigError
-from vitrail.core.files import atomic_path
-from vitrail.explain.explanation import Explanation
-from vitrail.explain.measures import field_share
+from vitrail.explain import Explanation, field_share
+from vitrail.figures.save import save_figures
 
 MOST_IMAGES = 8
-"""So many images have overlays in the picture; the arrays have all."""
+"""Number of images with overlays in the picture; the arrays have all."""
 
 PictureFormat = Literal["png", "svg"]
 
 
 def explanation_figures(explanation: Explanation) -> dict[str, Figure]:
-    """A picture of everything that there is, by name."""
+    """A picture of every array that there is, by name."""
     figures = {"collapse": collapse_figure(explanation), "receptive_fields": field_figure(explanation)}
     if explanation.last_attention is not None or explanation.class_activation is not None:
         figures["attention"] = attention_figure(explanation)
@@ -36,7 +35,7 @@ def explanation_figures(explanation: Explanation) -> dict[str, Figure]:
 
 
 def write_explanation(explanation: Explanation, folder: str | Path, picture: PictureFormat = "png") -> list[Path]:
-    """Write ``arrays.npz`` and a file a picture; returns their paths.
+    """Write ``arrays.npz`` and one file for each picture; returns their paths.
 
     Raises:
         ConfigError: an unknown format of pictures.
@@ -45,18 +44,13 @@ def write_explanation(explanation: Explanation, folder: str | Path, picture: Pic
     if picture not in ("png", "svg"):
         raise ConfigError(f"unknown picture format '{picture}'; known: png, svg")
     folder = Path(folder)
-    paths = [folder / "arrays.npz"]
-    with atomic_path(paths[0]) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **explanation.arrays())  # type: ignore[arg-type] # its stub takes a flag too
-    for name, figure in explanation_figures(explanation).items():
-        paths.append(folder / f"{name}.{picture}")
-        with atomic_path(paths[-1]) as temporary:
-            figure.savefig(temporary, dpi=120)
-    return paths
+    arrays = folder / "arrays.npz"
+    explanation.save(arrays)
+    return [arrays, *save_figures(explanation_figures(explanation), folder, suffix=picture)]
 
 
 def attention_figure(explanation: Explanation) -> Figure:
-    """Each image beside what the model takes from it; every overlay has its own scale."""
+    """Each image beside its overlays of attention and Grad-CAM; every overlay has its own scale."""
     columns = {
         "attention rollout": explanation.rollout,
         "rollout without identity": explanation.rollout_without_identity,
@@ -98,7 +92,7 @@ def distance_figure(explanation: Explanation) -> Figure:
 
 
 def collapse_figure(explanation: Explanation) -> Figure:
-    """How alike tokens are, and how many directions they use, level by level."""
+    """Similarity of tokens and effective rank of their features, level by level."""
     figure = Figure(figsize=(7, 5.5), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
     levels = np.arange(len(explanation.token_similarity))
@@ -133,7 +127,7 @@ def filter_figure(explanation: Explanation) -> Figure:
 
 
 def position_figure(explanation: Explanation) -> Figure:
-    """A tile a position: how alike its row of the table and all others are."""
+    """One tile for each position: the similarity of its embedding to all others."""
     tiles = explanation.position_similarity
     assert tiles is not None
     rows, columns = tiles.shape[:2]
@@ -150,7 +144,7 @@ def position_figure(explanation: Explanation) -> Figure:
 
 
 def field_figure(explanation: Explanation) -> Figure:
-    """Effective receptive field of the central token, on a logarithmic scale of each field's own."""
+    """Effective receptive field of the central token; each has its own logarithmic scale."""
     fields, names = explanation.receptive_fields, explanation.field_levels
     figure = Figure(figsize=(2.8 * len(fields), 3.3), layout="constrained")
     for axes, field, name in zip(figure.subplots(1, len(fields), squeeze=False)[0], fields, names, strict=True):

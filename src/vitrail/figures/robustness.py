@@ -1,24 +1,22 @@
-"""Curves and tables of one run's robustness, or of several runs' side by side."""
+"""Curves of one run's robustness, or of several runs' side by side."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vitrail.evaluation.robustness.config import GROUPS
-
-Robustness = Mapping[str, Any]
-"""The contents of a ``robustness.json``."""
+from vitrail.evaluation.robustness.summary import Robustness
 
 COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown")
 
 
 def robustness_figures(runs: Mapping[str, Sequence[Robustness]]) -> dict[str, Figure]:
-    """A picture a group of what was done, by the group's name.
+    """One picture for each group of changes, by the group's name.
 
     Args:
         runs: name -> robustness of one run, or of several that differ in their seed alone. Bands are the standard
@@ -71,29 +69,3 @@ def _draw(axes: Axes, curves: Sequence[Mapping[str, Any]], colour: str) -> None:
     axes.plot(x, mean, ".-", color=colour)
     axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
     axes.plot(x, rows("consistency").mean(0), ":", color=colour)
-
-
-def robustness_table(
-    runs: Mapping[str, Sequence[Robustness]], what: Literal["top1", "consistency"]
-) -> tuple[list[str], list[tuple[str, list[float | None]]]]:
-    """Headings, and a name with its shares (0 to 1) a row, means over the seeds and over all strengths of a group.
-
-    Top-1 starts with that of the untouched pictures; consistency ends with that of diagonal shifts.
-    """
-    groups = [g for g in GROUPS if any(g in one["summary"] for several in runs.values() for one in several)]
-    top1 = what == "top1"
-    head = ["run", *(["untouched"] if top1 else []), *groups, *([] if top1 else ["diagonal pairs"])]
-    rows = []
-    for name, several in runs.items():
-        shares = [_mean([one["summary"].get(group, {}).get(what) for one in several]) for group in groups]
-        if top1:
-            shares.insert(0, _mean([one["clean_top1"] for one in several]))
-        else:
-            shares.append(_mean([one.get("diagonal_consistency") for one in several]))
-        rows.append((name, shares))
-    return head, rows
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation. They are plain Figure objects, so that nothing of matplotlib's global state is touched."""
+"""Pictures of a classifier's evaluation."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def confusion_figure(report: ClassificationReport) -> Figure:
 
 
 def reliability_figure(report: ClassificationReport) -> Figure:
-    """Accuracy against confidence; bars below the diagonal mean that the model is surer than it should be."""
+    """Accuracy against confidence; bars below the diagonal mean overconfidence."""
     figure = Figure(figsize=(5.5, 5.5), layout="constrained")
     axes, histogram = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     low = [part.low for part in report.calibration]
@@ -56,8 +56,8 @@ def reliability_figure(report: ClassificationReport) -> Figure:
     return figure
 
 
-def figures_of(report: Mapping[str, Any]) -> dict[str, Figure]:
-    """Every picture that a report of ``evaluation.json`` has the numbers for, by name."""
+def evaluation_figures(report: Mapping[str, Any]) -> dict[str, Figure]:
+    """The pictures of a report of ``evaluation.json``, by name; tasks other than classification have none."""
     if "confusion" not in report:
         return {}
     whole = ClassificationReport.from_dict(dict(report))

@@ -6,7 +6,8 @@ import pytest
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-from vitrail.evaluation import ClassificationReport, ClassResult, ConfidenceBin, confusion_figure, reliability_figure
+from vitrail.evaluation import ClassificationReport, ClassResult, ConfidenceBin
+from vitrail.figures.evaluation import confusion_figure, reliability_figure
 
 
 def report(num_classes: int) -> ClassificationReport:
