@@ -1,0 +1,80 @@
+"""Rules about the rooms of the house: who may read what, what is reached, what is called how."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "vitrail"
+FILES = sorted(SOURCE.rglob("*.py"))
+
+SAME_KIND = {
+    "__init__": "the face of its package",
+    "__main__": "the command of its package",
+    "config": "the configuration of its package",
+    "run": "vitrail run, and the run folder",
+}
+"""Names that several files may bear, since they mean the same everywhere."""
+
+
+def test_only_the_run_reads_its_description_by_key() -> None:
+    """Whoever else does reads an untyped dictionary."""
+    found = [
+        f"{path.relative_to(SOURCE)}:{number}"
+        for path in FILES
+        if path != SOURCE / "runs" / "run.py"
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+        if re.search(r"\.read\(\)(\[|\.get\()", line)
+    ]
+    assert not found
+
+
+def names_in(node: ast.AST) -> Counter[str]:
+    """Every name that code mentions: variables, attributes, imported names, and names in strings."""
+    found: Counter[str] = Counter()
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Name):
+            found[inner.id] += 1
+        elif isinstance(inner, ast.Attribute):
+            found[inner.attr] += 1
+        elif isinstance(inner, ast.alias):
+            found[inner.name.rpartition(".")[2]] += 1
+        elif isinstance(inner, ast.Constant) and isinstance(inner.value, str) and len(inner.value) < 200:
+            found.update(re.findall(r"\w+", inner.value))
+    return found
+
+
+@pytest.fixture(scope="module")
+def mentions() -> Counter[str]:
+    """Name -> how often source, examples and pages mention it."""
+    found: Counter[str] = Counter()
+    for path in [*FILES, *sorted((ROOT / "examples").rglob("*.py"))]:
+        if path.name != "__init__.py" or path.parent == SOURCE:  # a package's face reaches nothing by itself
+            found.update(names_in(ast.parse(path.read_text(encoding="utf-8"))))
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted(SOURCE.rglob("*.j2"))]:
+        found.update(re.findall(r"\w+", page.read_text(encoding="utf-8")))
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_every_public_definition_is_reached(path: Path, mentions: Counter[str]) -> None:
+    """From the source, an example or a page: what only tests reach is deleted, or gets an option."""
+    unreached = []
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            own = names_in(node)[node.name]  # a function that calls itself is not reached by that
+            if mentions[node.name] <= own:
+                unreached.append(node.name)
+    assert not unreached
+
+
+def test_files_of_one_name_mean_the_same() -> None:
+    places = defaultdict(list)
+    for path in FILES:
+        places[path.stem].append(str(path.relative_to(SOURCE)))
+    assert not {name: found for name, found in places.items() if len(found) > 1 and name not in SAME_KIND}
