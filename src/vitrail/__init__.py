@@ -10,53 +10,74 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vitrail.bench import bench_run as benchmark
-    from vitrail.data import load_data
-    from vitrail.evaluation import evaluate
-    from vitrail.export import export_onnx
+    from vitrail.bench import BenchConfig
+    from vitrail.data import AugmentConfig, DataConfig, load_data
+    from vitrail.evaluation import RobustnessConfig, evaluate
+    from vitrail.export import export_model
+    from vitrail.face import TrainedRun, open_run, train
     from vitrail.models import create_model, list_models, load_checkpoint
-    from vitrail.quantization import quantize
-    from vitrail.report import write_report
-    from vitrail.runs.load import load_task
-    from vitrail.runs.train import train
+    from vitrail.quantization import QuantizationConfig, quantize
+    from vitrail.report.recommendation import Limits
+    from vitrail.runs.quantize import CalibrationConfig
+    from vitrail.runs.whole_way import WholeWayConfig
+    from vitrail.serve.browser import BrowserConfig
+    from vitrail.training import TrainConfig
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
+
+_HOMES = {
+    "AugmentConfig": "data",
+    "BenchConfig": "bench",
+    "BrowserConfig": "serve.browser",
+    "CalibrationConfig": "runs.quantize",
+    "DataConfig": "data",
+    "Limits": "report.recommendation",
+    "QuantizationConfig": "quantization",
+    "RobustnessConfig": "evaluation",
+    "TrainConfig": "training",
+    "TrainedRun": "face",
+    "WholeWayConfig": "runs.whole_way",
+    "create_model": "models",
+    "evaluate": "evaluation",
+    "export_model": "export",
+    "list_models": "models",
+    "load_checkpoint": "models",
+    "load_data": "data",
+    "open_run": "face",
+    "quantize": "quantization",
+    "train": "face",
+}
+"""Public name -> the module that has it."""
 
 __all__ = [
+    "AugmentConfig",
+    "BenchConfig",
+    "BrowserConfig",
+    "CalibrationConfig",
+    "DataConfig",
+    "Limits",
+    "QuantizationConfig",
+    "RobustnessConfig",
+    "TrainConfig",
+    "TrainedRun",
+    "WholeWayConfig",
     "__version__",
-    "benchmark",
     "create_model",
     "evaluate",
-    "export_onnx",
+    "export_model",
     "list_models",
     "load_checkpoint",
     "load_data",
-    "load_task",
+    "open_run",
     "quantize",
     "train",
-    "write_report",
 ]
-
-_HOMES = {
-    "benchmark": "vitrail.bench:bench_run",
-    "create_model": "vitrail.models:create_model",
-    "evaluate": "vitrail.evaluation:evaluate",
-    "export_onnx": "vitrail.export:export_onnx",
-    "list_models": "vitrail.models:list_models",
-    "load_checkpoint": "vitrail.models:load_checkpoint",
-    "load_data": "vitrail.data:load_data",
-    "load_task": "vitrail.runs.load:load_task",
-    "quantize": "vitrail.quantization:quantize",
-    "train": "vitrail.training:train",
-    "write_report": "vitrail.report:write_report",
-}
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'vitrail' has no attribute '{name}'")
-    module, attribute = _HOMES[name].split(":")
-    return getattr(importlib.import_module(module), attribute)
+    return getattr(importlib.import_module(f"vitrail.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -22,7 +22,7 @@ from vitrail.evaluation import Prediction, RobustnessConfig
 from vitrail.export import ExportRecord
 from vitrail.quantization import QuantizationPlan
 from vitrail.report import write_report
-from vitrail.report.rows import Rows, bench_rows, evaluation_rows, export_rows, prediction_rows, run_html
+from vitrail.report.rows import PredictionRows, Rows, bench_rows, evaluation_rows, export_rows, run_html, score_text
 from vitrail.runs.bench import bench_run
 from vitrail.runs.evaluate import evaluate_run
 from vitrail.runs.explain import explain_run
@@ -33,7 +33,7 @@ from vitrail.runs.quantize import CalibrationConfig, quantize_run
 from vitrail.runs.robustness import measure_run_robustness
 from vitrail.runs.run import Run
 from vitrail.runs.train import train as train_run
-from vitrail.tasks import Task
+from vitrail.tasks import Task, answers_of
 from vitrail.training import TrainConfig
 
 Config = TypeVar("Config")
@@ -166,7 +166,7 @@ class TrainedRun(Run):
             batch_size=batch_size,
             progress=_wanted(progress),
         )
-        return prediction_rows(self, found)
+        return PredictionRows(found, answers_of(load_task(self)))
 
     def explain(self, *images: str | Path, out: str | Path | None = None) -> list[Path]:
         """Pictures of what the model looks at.
@@ -196,7 +196,7 @@ class TrainedRun(Run):
         if self.evaluation.exists():
             row = evaluation_rows(self, read_json(self.evaluation))[0]
             score = description.kind.scores[0]
-            facts.append(f"{score.title} {score.text(row[score.name])}")
+            facts.append(f"{score.title} {score_text(score, row[score.name])}")
         return f"TrainedRun({str(self.folder)!r}: {', '.join(facts)})"
 
     def _repr_html_(self) -> str:

@@ -10,13 +10,19 @@ from markupsafe import Markup
 
 from vitrail.bench import BenchResult
 from vitrail.core.files import read_json
+from vitrail.data import decode_image
 from vitrail.evaluation import Prediction, Predictions
 from vitrail.export import ExportRecord
 from vitrail.report.page import megabytes, number, percent
+from vitrail.runs.examples import DRAWN_SIDE, picture
 from vitrail.runs.run import Run
 from vitrail.runtimes import runtime_title
+from vitrail.tasks import Answers, Score
 
 Item = TypeVar("Item")
+
+MOST_PICTURES = 16
+"""Answers that a notebook shows with pictures; the table has all."""
 
 Columns = Mapping[str, Callable[[Any], str]]
 """Heading -> text of an item."""
@@ -58,6 +64,11 @@ def html_table(headings: Iterable[str], lines: Iterable[Iterable[str]]) -> Marku
         for line in lines
     )
     return Markup("<table><thead><tr>{}</tr></thead><tbody>{}</tbody></table>").format(head, body)
+
+
+def score_text(score: Score, value: float | None) -> str:
+    """A score as a percentage where it is a share."""
+    return percent(value) if score.percent else number(value)
 
 
 def evaluation_rows(run: Run, evaluation: Mapping[str, Any]) -> Rows[dict[str, Any]]:
@@ -103,8 +114,36 @@ def bench_rows(results: Sequence[BenchResult]) -> Rows[BenchResult]:
     )
 
 
-def prediction_rows(run: Run, predictions: Predictions) -> Rows[Prediction]:
-    """Answers to images, in the words of the task."""
+class PredictionRows(Rows[Prediction]):
+    """Answers to images; a notebook shows them with their pictures."""
+
+    def __init__(self, predictions: Predictions, answers: Answers[Any, Any]) -> None:
+        self.answers = answers
+        columns = {"image": lambda one: str(one.path), "answer": lambda one: answer_text(answers, one.answer)}
+        super().__init__(predictions.images, columns, [one.reason for one in predictions.skipped])
+
+    def _repr_html_(self) -> str:
+        lines = Markup("").join(self._picture(one) for one in self[:MOST_PICTURES])
+        return Markup("<div>{}</div>").format(lines) + super()._repr_html_()
+
+    def _picture(self, one: Prediction) -> Markup:
+        """The answer over its image; of images that are no files, nothing."""
+        if not one.path.is_file():
+            return Markup("")
+        image = decode_image(one.path)
+        drawn = self.answers.draw(image, one.answer)
+        return Markup('<img alt="{}" src="data:image/jpeg;base64,{}">').format(
+            f"{one.path.name}: {answer_text(self.answers, one.answer)}",
+            picture(image if drawn is None else drawn, DRAWN_SIDE),
+        )
+
+
+def answer_text(answers: Answers[Any, Any], answer: Any) -> str:
+    """An answer in words: "dog 97.1 %"."""
+    texts = {"text": str, "count": str, "percent": percent, "number": number}
+    kinds = list(answers.columns.values())
+    rows = [[texts[kind](cell) for kind, cell in zip(kinds, row, strict=True)] for row in answers.rows(answer)]
+    return "; ".join(" ".join(row) for row in rows)
 
 
 def run_html(run: Run) -> Markup:

@@ -1,34 +1,119 @@
-"""A run's answers to images that nobody has labelled."""
+"""A run's answers to images that nobody has labelled, and pictures that a run makes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from vitrail.evaluation import Predictions
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from vitrail.core.errors import ConfigError, DataError
+from vitrail.data import MAX_PIXELS, decode_image, to_rgb
+from vitrail.evaluation import Prediction, Predictions, predict_images, write_samples
+from vitrail.runs.load import load_task
 from vitrail.runs.run import Run
+from vitrail.tasks import Task, answers_of
+
+ImageSource = str | Path | Image.Image | NDArray[Any] | Tensor
+"""An image file or a folder; a PIL image; uint8 pixels (h, w, 3) or (h, w) of NumPy, (3, h, w) of PyTorch."""
 
 
 def predict_run(
     run: Run,
-    sources: Sequence[str | Path],
+    sources: Sequence[ImageSource],
     *,
     top_k: int | None = None,
     batch_size: int = 32,
     pictures: Path | None = None,
     progress: bool = False,
 ) -> Predictions:
-    """The answers of a run's task to image files and folders.
+    """The answers of a run's task to images.
 
     Args:
         run: with weights.
-        sources: image files, or folders, which are searched for images at any depth.
+        sources: images; folders are searched for images at any depth.
         top_k: number of things that an answer names; the task's own number by default.
-        batch_size: images at once.
-        pictures: folder for a picture of every answer.
+        batch_size: images at once; it changes speed, never the result.
+        pictures: folder for a picture of every answer, for files alone.
         progress: show a bar.
 
     Raises:
-        ConfigError: the task looks at no images.
-        DataError: a folder without images, or no sources at all.
+        ConfigError: the task takes no images, or there are no sources.
+        DataError: a folder without images, no image that can be decoded, or pixels of another shape or type.
     """
+    task = load_task(run)
+    if not task.takes_images:
+        raise ConfigError(f"a model of the task '{task.name}' takes no images; make pictures with: vitrail predict RUN")
+    if not sources:
+        raise ConfigError("no images given; name files or folders, or pass images")
+    paths = [Path(source) for source in sources if isinstance(source, str | Path)]
+    if len(paths) < len(sources):
+        return _predict_pixels(task, run, sources, top_k=top_k, batch_size=batch_size)
+    predictions = predict_images(
+        task,
+        paths,
+        run.read().preprocessing,
+        top_k=top_k,
+        batch_size=batch_size,
+        pictures=pictures,
+        progress=progress,
+    )
+    if not predictions.images:
+        first, count = predictions.skipped[0].reason, len(predictions.skipped)
+        raise DataError(first if count == 1 else f"none of the {count} images could be decoded; the first: {first}")
+    return predictions
+
+
+def _predict_pixels(
+    task: Task, run: Run, sources: Sequence[ImageSource], *, top_k: int | None, batch_size: int
+) -> Predictions:
+    """Images that the caller has decoded; they are called "image 1" and so on."""
+    images = {
+        Path(source if isinstance(source, str | Path) else f"image {number}"): _pixels(source)
+        for number, source in enumerate(sources, start=1)
+    }
+    names, answers = list(images), answers_of(task)
+    found: list[Prediction] = []
+    for start in range(0, len(names), batch_size):
+        part = names[start : start + batch_size]
+        decoded = answers.predict([images[name] for name in part], run.read().preprocessing, top_k)
+        found += [Prediction(name, answer) for name, answer in zip(part, decoded, strict=True)]
+    return Predictions(images=tuple(found), skipped=())
+
+
+def _pixels(source: ImageSource) -> Tensor:
+    """uint8 RGB (3, h, w)."""
+    if isinstance(source, str | Path):
+        return decode_image(Path(source), MAX_PIXELS)
+    if isinstance(source, Tensor):
+        source = source.permute(1, 2, 0).numpy() if source.ndim == 3 else source.numpy()
+    if isinstance(source, np.ndarray):
+        if source.dtype != np.uint8 or source.shape[2:] not in ((), (1,), (3,), (4,)):
+            raise DataError(
+                f"an image of shape {source.shape} and type {source.dtype}: pass uint8 pixels, (h, w, 3) or (h, w) as an "
+                f"array, (3, h, w) as a tensor"
+            )
+        source = Image.fromarray(source.squeeze(2) if source.shape[2:] == (1,) else source)
+    return to_rgb(source)
+
+
+def sample_run(run: Run, folder: Path, *, count: int, seed: int) -> list[Path]:
+    """Pictures that a run's task makes by itself, with pages of them.
+
+    Args:
+        run: of a task that takes no images.
+        folder: where the pictures go.
+        count: number of pictures.
+        seed: start of the random numbers; the same seed gives the same pictures.
+
+    Returns:
+        the files, the pages first.
+
+    Raises:
+        ConfigError: the task answers to images, or no picture is asked for.
+    """
+    return write_samples(load_task(run), folder, count=count, seed=seed)
