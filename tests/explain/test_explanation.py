@@ -18,7 +18,6 @@ from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
 from vitrail.explain import (
     Explanation,
-    Places,
     attended,
     attention_rollout,
     capture_attention,
@@ -26,7 +25,7 @@ from vitrail.explain import (
     explanation_figures,
     write_explanation,
 )
-from vitrail.explain.places import coordinates
+from vitrail.layers import Places, cell_centres
 from vitrail.models import create_model
 from vitrail.tasks import ClassificationTask
 
@@ -97,7 +96,7 @@ def test_residual_attention_has_distances_before_mixing() -> None:
 
 
 def test_attended_puts_groups_back_on_the_map() -> None:
-    grid = coordinates((2, 2), (2, 2))
+    grid = cell_centres((2, 2), (2, 2))
     columns = grid.transpose(0, 1)  # a group is a column, top to bottom
     probabilities = torch.tensor([[[0.75, 0.25]] * 2, [[0.5, 0.5]] * 2])[None, :, None]
     picture = attended(probabilities, Places("column", columns, columns))

@@ -15,12 +15,10 @@ from vitrail.explain.measures import (
     position_similarity,
     token_similarity,
 )
-from vitrail.explain.places import Places
 
 __all__ = [
     "AttentionMap",
     "Explanation",
-    "Places",
     "attended",
     "attention_probabilities",
     "attention_rollout",

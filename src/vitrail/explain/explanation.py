@@ -25,7 +25,7 @@ from vitrail.explain.measures import (
     position_similarity,
     token_similarity,
 )
-from vitrail.explain.places import Places
+from vitrail.layers import Places
 from vitrail.layers.embed import LearnedPosEmbed1d, LearnedPosEmbed2d, SinCosPosEmbed2d
 from vitrail.models import Backbone
 from vitrail.tasks import Task
