@@ -24,7 +24,7 @@ from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
 from vitrail.data import eval_loader
 from vitrail.runs.load import load_task
-from vitrail.tasks.region_heads import MASK_OUT
+from vitrail.tasks.heads.two_stage import MASK_OUT
 from vitrail.training import load_run_data
 
 

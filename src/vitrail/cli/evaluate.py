@@ -20,7 +20,7 @@ from vitrail.evaluation import GROUPS, RobustnessConfig, evaluate_task, figures_
 from vitrail.models import create_model
 from vitrail.report import evaluate_run
 from vitrail.runs.load import load_task, task_of
-from vitrail.tasks import ClassificationTask, Task
+from vitrail.tasks import DEFAULT_TASK, Task, TaskSpec, find_task
 from vitrail.training import load_run_data, typed
 
 WEIGHTS = "torch-float"
@@ -127,7 +127,7 @@ def evaluate(config: EvaluateConfig, /, *runs: Path, output: OutputOptions = Out
             values = write_evaluation(Run.open(run), config.batch_size, progress=shown.progress)
             show_evaluation(shown, values)
         else:
-            kind = ClassificationTask if run is None else task_of(Run.open(run).read())
+            kind = find_task(DEFAULT_TASK) if run is None else task_of(Run.open(run).read())
             values = evaluate_weights(shown, config) if run is None else _evaluate_elsewhere(shown, run, config)
             show_report(shown, values, [asdict(score) for score in kind.scores])
         shown.result(values)
@@ -159,7 +159,7 @@ def evaluate_weights(shown: Display, config: EvaluateConfig) -> dict[str, Any]:
         replace_head=False,
     )
     own = replace(model.preprocessing, image_size=model.config.image_size)
-    task = ClassificationTask(model, data.classes).eval()
+    task = find_task(DEFAULT_TASK).create(model, TaskSpec(classes=data.classes)).eval()
     return _evaluate_on(shown, task, data, changed(own, config), config)
 
 

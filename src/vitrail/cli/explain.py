@@ -53,7 +53,7 @@ def explain(
     with display(output) as shown:
         opened = Run.open(run)
         task = load_task(opened)
-        if task.input_shape is not None:
+        if not task.takes_images:
             raise ConfigError(f"a model of the task '{task.name}' looks at no images; there is nothing to explain")
         preprocessing = Preprocessing.from_dict(opened.read()["preprocessing"])
         files = [file for path in image_paths(sources) for file in (find_images(path) if path.is_dir() else [path])]

@@ -10,7 +10,7 @@ from vitrail.cli.display import Display, Output, OutputOptions, display, number
 from vitrail.models import create_model, find_family, list_models
 from vitrail.models.complexity import variant_complexity
 from vitrail.models.pretrained import PRETRAINED, without_weights
-from vitrail.tasks.create import TASKS
+from vitrail.tasks import TASKS
 
 
 def models(pattern: str = "*", /, *, output: OutputOptions = Output()) -> None:

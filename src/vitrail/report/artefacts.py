@@ -40,7 +40,7 @@ from vitrail.core.types import Preprocessing
 from vitrail.data import DataSplits, ImageSet
 from vitrail.evaluation import evaluate, measure
 from vitrail.runs.load import load_task, task_of
-from vitrail.tasks import Task
+from vitrail.tasks import Task, answers_of
 from vitrail.training import TrainConfig
 
 PICTURE_SIDE = 112
@@ -102,7 +102,7 @@ def evaluate_run(
         "split": "val" if data.test is None else "test",
         "scores": [asdict(score) for score in kind.scores],
     }
-    values |= DETAILED.get(kind.name, look_at_task)(look)
+    values |= look_at_classes(look) if kind.task.per_image else look_at_task(look)
     for name, report in values["reports"].items():
         file = run.weights if name == "torch-float" else exported_files(run)[name][1]
         report["file_hash"] = file_hash(file) if file.exists() else ""
@@ -129,13 +129,14 @@ def look_at_classes(look: Look) -> dict[str, Any]:
     data, classes = look.data, look.data.classes
     logits: dict[str, Tensor] = {}
     reports: dict[str, dict[str, Any]] = {}
-    for name, answers in _predictors(load_task(look.run).eval(), look).items():
+    task = load_task(look.run)
+    for name, answers in _predictors(task, look).items():
         kept = _Kept(answers)
         report = evaluate(
             kept, data.held_out, look.preprocessing, classes, batch_size=look.batch_size, progress=look.progress
         )
         logits[name] = torch.cat(kept.logits)
-        reports[name] = report.to_dict() | {"agreement": agreement(logits[name], logits["torch-float"])}
+        reports[name] = report.to_dict() | {"agreement": task.agreement(logits[name], logits["torch-float"])}
     return {
         "reports": reports,
         "examples": _examples(data.held_out, logits["torch-float"], classes, look.num_examples),
@@ -163,23 +164,18 @@ def look_at_task(look: Look) -> dict[str, Any]:
 
 def _drawn(task: Task, look: Look) -> list[dict[str, Any]]:
     """Some of the held-out images with answers, and with the truth where the task can draw it."""
-    chosen = look.data.held_out.sample(look.num_examples, 0)
+    answers, chosen = answers_of(task), look.data.held_out.sample(look.num_examples, 0)
     examples = []
     for index, name in enumerate(chosen.names):
         image, target = chosen[index]
-        name = name if task.input_shape is None else f"made picture {index + 1}"  # it did not see this one
-        drawn = task.draw(image, task.answer_sample(image, target, look.preprocessing))
+        name = name if task.takes_images else f"made picture {index + 1}"  # it did not see this one
+        drawn = answers.draw(image, answers.predict_sample(image, target, look.preprocessing))
         if drawn is None:
             continue
         examples.append({"name": name, "jpeg_base64": picture(drawn, DRAWN_SIDE)})
-        if (truth := task.truth(target)) is not None and (shown := task.draw(image, truth)) is not None:
+        if (truth := answers.truth(target)) is not None and (shown := answers.draw(image, truth)) is not None:
             examples[-1]["truth_base64"] = picture(shown, DRAWN_SIDE)
     return examples
-
-
-def agreement(logits: Tensor, reference: Tensor) -> float:
-    """Share of rows (b, n) in which both have their largest value at the same place."""
-    return float((logits.argmax(1) == reference.argmax(1)).double().mean())
 
 
 class _Kept:
@@ -291,7 +287,3 @@ def picture(image: Tensor, side: int = PICTURE_SIDE) -> str:
     buffer = io.BytesIO()
     pixels.save(buffer, "JPEG", quality=85)
     return base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
-DETAILED: dict[str, Callable[[Look], dict[str, Any]]] = {"classification": look_at_classes}
-"""Tasks of which more is known than their scores."""

@@ -17,7 +17,7 @@ from vitrail.report.charts import curves, reliability_diagram
 from vitrail.report.entries import own_accuracy
 from vitrail.report.fronts import ParetoPoint, pareto_plot
 from vitrail.runs.load import task_of
-from vitrail.tasks import ClassificationTask
+from vitrail.tasks import DEFAULT_TASK, find_task
 
 RUNTIME_NAMES = {
     "torch": "PyTorch",
@@ -62,7 +62,7 @@ def read_accuracy(evaluation: Mapping[str, Any] | None) -> Accuracy | None:
     if not evaluation or not reports:
         return None
     first = reports.get("torch-float") or next(iter(reports.values()))
-    scores = evaluation.get("scores") or [asdict(score) for score in ClassificationTask.scores]
+    scores = evaluation.get("scores") or [asdict(score) for score in find_task(DEFAULT_TASK).scores]
     main = scores[0]["name"]
     rows = [
         report | {"name": report_name(key), "value": report[main], "change": report[main] - first[main], "key": key}
@@ -232,7 +232,7 @@ def read_curves(run: Run) -> list[Markup]:
         return {label: column(name) for name, label in names.items() if name in rows[0]}
 
     epochs = column("epoch")
-    scores = task_of({"task": "classification"} | run.read()).scores
+    scores = task_of({"task": DEFAULT_TASK} | run.read()).scores
     shares = {f"val_{score.name}": score.title for score in scores if score.percent}
     numbers = {f"val_{score.name}": score.title for score in scores if not score.percent}
     charts = []

@@ -15,7 +15,7 @@ from vitrail.bench.session import FILE_FORMATS
 from vitrail.core.errors import RunError
 from vitrail.core.files import read_json
 from vitrail.core.run import Run
-from vitrail.tasks import ClassificationTask, Score
+from vitrail.tasks import DEFAULT_TASK, Score, find_task
 
 THIS_MACHINE = "this machine"
 
@@ -37,7 +37,7 @@ class Entry:
     run: str
     model: str
     result: BenchResult
-    score: Score = ClassificationTask.scores[0]
+    score: Score = find_task(DEFAULT_TASK).scores[0]
     accuracy: float | None = None
     num_images: int = 0
     note: str = ""
@@ -144,7 +144,7 @@ def own_accuracy(
 def _entries_of(run: Run) -> list[Entry]:
     evaluation = read_json(run.evaluation) if run.evaluation.exists() else {}
     reports, scores = evaluation.get("reports", {}), evaluation.get("scores")
-    score = Score(**scores[0]) if scores else ClassificationTask.scores[0]
+    score = Score(**scores[0]) if scores else find_task(DEFAULT_TASK).scores[0]
     model = run.read()["model"]["name"]
     entries = []
     for result in latest_results(run.bench, device=None):

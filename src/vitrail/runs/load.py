@@ -8,10 +8,10 @@ from typing import Any
 from vitrail.core.errors import RunError
 from vitrail.core.run import Run
 from vitrail.models.checkpoint import load_strictly, read_trained
-from vitrail.tasks import TASKS, Task, TaskSpec, create_task
+from vitrail.tasks import TASKS, Task, TaskKind, TaskSpec, create_task
 
 
-def task_of(description: Mapping[str, Any]) -> type[Task]:
+def task_of(description: Mapping[str, Any]) -> TaskKind:
     """The task of a run, from the contents of its ``run.json``.
 
     Raises:

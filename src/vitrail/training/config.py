@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from vitrail.core.errors import ConfigError
 from vitrail.data import AugmentConfig, DataConfig
+from vitrail.tasks import DEFAULT_TASK
 
 T = TypeVar("T")
 
@@ -52,7 +53,7 @@ class TrainConfig:
         deterministic: refuse GPU kernels whose results vary from run to run.
     """
 
-    task: str = "classification"
+    task: str = DEFAULT_TASK
     options: dict[str, str | int | float | bool] = field(default_factory=dict)
     model: str = "edgevit_xxs"
     model_fields: dict[str, Any] = field(default_factory=dict)

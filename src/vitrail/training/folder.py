@@ -17,7 +17,7 @@ from vitrail.core.files import atomic_path
 from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
 from vitrail.data import DataSplits
-from vitrail.tasks import Score, Task
+from vitrail.tasks import Score, Task, find_task
 from vitrail.training.config import TrainConfig, differing_fields
 from vitrail.training.recorder import (
     best_checkpoint,
@@ -127,7 +127,7 @@ def describe(
     run.update(
         model={"name": config.model, "fields": fields, "num_params": sum(p.numel() for p in task.parameters())},
         task=task.name,
-        **task.describe_data(splits),
+        **find_task(task.name).describe_data(splits),
         **({} if task.input_shape is None else {"input_shape": list(task.input_shape)}),
         preprocessing=preprocessing.to_dict(),
         data={

@@ -26,7 +26,7 @@ from vitrail.core.errors import ConfigError, DataError, TrainingError
 from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
 from vitrail.data import DataSplits, TrainLoader, eval_loader, train_loader
-from vitrail.tasks import Task, TaskSpec, find_task
+from vitrail.tasks import Task, TaskKind, TaskSpec, find_task
 from vitrail.training.adversarial import AdversarialModule
 from vitrail.training.config import TrainConfig
 from vitrail.training.folder import check_folder, clear, describe, finish, is_finished, logs_folder, remove_leftovers
@@ -143,7 +143,7 @@ def _fit(trainer: Trainer, module: TrainingModule, loaders: Loaders, run: Run, *
     trainer.fit(module, loaders, ckpt_path=str(path) if resumable else None, weights_only=True)
 
 
-def _make_task(kind: type[Task], config: TrainConfig, splits: DataSplits[Any]) -> Task:
+def _make_task(kind: TaskKind, config: TrainConfig, splits: DataSplits[Any]) -> Task:
     spec = TaskSpec.of(kind.describe_data(splits), config.options, config.label_smoothing)
     fields: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in config.model_fields.items()
@@ -221,7 +221,7 @@ def _make_trainer(config: TrainConfig, run: Run, recorder: Recorder, *, progress
             strategy=config.strategy,
             precision=resolve_precision(config),  # type: ignore[arg-type]  # Lightning checks the name
             max_epochs=config.epochs,
-            gradient_clip_val=None if find_task(config.task).adversarial else config.gradient_clip or None,
+            gradient_clip_val=None if find_task(config.task).task.adversarial else config.gradient_clip or None,
             deterministic=config.deterministic,
             callbacks=callbacks,
             logger=TensorBoardLogger(run.folder, name=logs_folder(run).name, version="", default_hp_metric=False),

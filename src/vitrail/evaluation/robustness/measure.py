@@ -34,7 +34,7 @@ from vitrail.evaluation.robustness.perturbations import rotate, shift, zoom
 from vitrail.evaluation.statistics import bootstrap
 from vitrail.models import Backbone
 from vitrail.models.checkpoint import load_state
-from vitrail.tasks import ClassificationTask, Task
+from vitrail.tasks import Task
 
 Change = Callable[[Tensor, list[str]], Tensor]
 """uint8 pictures (b, 3, h, w) and their names to changed ones."""
@@ -159,7 +159,7 @@ def write_robustness(
     Raises:
         RunError: the run does not classify.
     """
-    if not isinstance(task, ClassificationTask):
+    if not task.per_image:
         raise RunError(f"run {run.folder} does not classify; robustness is only measured for classification")
     values = measure_robustness(
         task, images, Preprocessing.from_dict(run.read()["preprocessing"]), config, progress=progress
@@ -219,7 +219,7 @@ def _resolutions(
 ) -> list[tuple[Point, np.ndarray]]:
     """The same weights at other image sizes; what cannot be built is noted in ``skipped``."""
     answers = []
-    backbone = model.backbone if isinstance(model, ClassificationTask) else model
+    backbone = model.backbone if isinstance(model, Task) else model
     for factor in config.resolutions:
         height, width = (round(factor * side) for side in preprocessing.image_size)
         if not isinstance(backbone, Backbone):
