@@ -24,7 +24,7 @@ from vitrail.data import DataConfig, ScoreSet, eval_loader, load_scores
 from vitrail.runs.load import load_task
 from vitrail.runs.run import Run
 from vitrail.tasks import AestheticsTask
-from vitrail.tasks.score_metric import correlations
+from vitrail.tasks.metrics.correlation import correlations
 
 RESAMPLES = 2000
 PENALTIES = (0.1, 1.0, 10.0, 100.0)

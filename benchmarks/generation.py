@@ -18,11 +18,10 @@ from torchvision.utils import make_grid
 
 from vitrail.core.types import Preprocessing
 from vitrail.data import PictureSet
-from vitrail.evaluation.samples import interpolations, latents, made_pictures
 from vitrail.runs.load import load_task
-from vitrail.runs.run import Run
-from vitrail.tasks import GenerationTask
-from vitrail.tasks.picture_metric import compare_features, find_extractor
+from vitrail.tasks import GenerationTask, find_task
+from vitrail.tasks.generation import GenerationAnswers
+from vitrail.tasks.metrics.frechet import compare_features, find_extractor
 from vitrail.training import TrainConfig
 
 BATCH_SIZE = 64
@@ -43,17 +42,18 @@ def main() -> None:
     fresh = build_task(description)
     assert isinstance(task, GenerationTask)
     assert isinstance(fresh, GenerationTask)
-    data = task.load_data(config.data)
+    data = find_task(task.name).load_data(config.data)
+    answers = GenerationAnswers(task)
     preprocessing = Preprocessing.from_dict(description["preprocessing"])
     count = len(data.val)
     real = fitted(data.val, preprocessing)
     sets = {
         "uniform noise": torch.randint(0, 256, real.shape, dtype=torch.uint8),
-        "the generator before training": made(fresh.train(), count, 1),
+        "the generator before training": GenerationAnswers(fresh.train()).pictures(count, 1),
         "the same colour everywhere": real.float().mean((0, 2, 3)).to(torch.uint8).view(1, 3, 1, 1).expand(real.shape),
         "other real pictures (training part)": fitted(data.train.sample(count, 0), preprocessing),
-        "the trained generator, seed 1": made(task, count, 1),
-        "the trained generator, seed 2": made(task, count, 2),
+        "the trained generator, seed 1": answers.pictures(count, 1),
+        "the trained generator, seed 2": answers.pictures(count, 2),
     }
     extractor = find_extractor(config.options.get("features", "random"))
     seen = features(extractor, real)
@@ -64,19 +64,12 @@ def main() -> None:
     copied(extractor, fitted(data.train, preprocessing), sets["the trained generator, seed 1"], real)
     if given.picture is not None:
         references = {name: float(values["frechet"]) for name, values in list(rows.items())[:4]}
-        draw(run, references, sets["the trained generator, seed 1"], real, interpolations(task, 0), given.picture)
+        draw(run, references, sets["the trained generator, seed 1"], real, answers.interpolations(0), given.picture)
 
 
 def fitted(samples: PictureSet, preprocessing: Preprocessing) -> Tensor:
     """(n, 3, h, w), uint8."""
     return torch.stack([samples.fitted(i, preprocessing)[0] for i in range(len(samples))])
-
-
-@torch.inference_mode()
-def made(task: GenerationTask, count: int, seed: int) -> Tensor:
-    """(n, 3, h, w), uint8; classes take turns where there are any."""
-    labels = [i % task.num_labels for i in range(count)] if task.num_labels else []
-    return made_pictures(task, latents(task, count, seed), labels)
 
 
 def features(extractor: torch.nn.Module, pictures: Tensor) -> Tensor:

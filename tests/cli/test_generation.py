@@ -40,7 +40,7 @@ def test_generation_goes_through_the_verbs(tmp_path: Path, capsys: Capture) -> N
         Image.fromarray(pixels).save(data / f"{i}.png")
     words = ["train", "--task", "generation", "--model", "maxvit_gan_test_16", "--data", str(data), "--run", run]
     words += ["--val-fraction", "0.4", "--epochs", "1", "--batch-size", "8", "--num-workers", "0", "--ema-decay", "0.5"]
-    best = result(capsys, [*words, "--option.opponent_width", "0.02"])
+    best = result(capsys, [*words, "--option.discriminator_width", "0.02"])
     assert best["val_frechet"] > 0
     values = result(capsys, ["evaluate", run])
     assert {"frechet", "kernel", "precision", "recall"} <= values["reports"]["torch-float"].keys()

@@ -17,20 +17,20 @@ import vitrail.tasks
 from vitrail.cli.main import main
 from vitrail.core.errors import ConfigError, UnknownNameError
 from vitrail.runs.load import load_task
-from vitrail.tasks import TASKS, Task, find_task
+from vitrail.tasks import TASKS, TaskKind, find_task
 
 PAGE = "docs/adding-a-task.md"
 
 
 @pytest.fixture
-def brightness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Task]]:
+def brightness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TaskKind]:
     (file,) = code_blocks(PAGE, "python")
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "brightness.py").write_text(file.code)
     monkeypatch.setattr(vitrail.tasks, "__path__", [*vitrail.tasks.__path__, str(tmp_path / "code")])
     module = importlib.import_module("vitrail.tasks.brightness")
-    monkeypatch.setitem(TASKS, "brightness", module.BrightnessTask)
-    yield module.BrightnessTask
+    monkeypatch.setitem(TASKS, "brightness", module.BRIGHTNESS)
+    yield module.BRIGHTNESS
     sys.modules.pop("vitrail.tasks.brightness")
     monkeypatch.delattr(vitrail.tasks, "brightness", raising=False)
 
@@ -46,7 +46,7 @@ def lights(tmp_path: Path) -> Path:
 
 
 def test_the_task_of_the_page_goes_through_the_verbs(
-    brightness: type[Task], lights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    brightness: TaskKind, lights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
     words = "--task brightness --model edgevit_nano_stride2 --image-size 32 --epochs 12 --batch-size 8 --num-workers 0"
@@ -57,7 +57,7 @@ def test_the_task_of_the_page_goes_through_the_verbs(
     errors = [float(row[rows[0].index("val_error")]) for row in rows[1:]]
     assert best["val_error"] == min(errors), "the lowest error is the best"
     assert best["val_error"] < 0.15, "always saying one half errs by a quarter"
-    assert isinstance(load_task(vitrail.core.run.Run(run)), brightness)
+    assert isinstance(load_task(vitrail.core.run.Run(run)), brightness.task)
     assert json.loads((run / "run.json").read_text())["task"] == "brightness"
     assert main(["predict", str(run), str(lights), "--json"]) == 0
     answers = json.loads(capsys.readouterr().out)["predictions"]
@@ -69,7 +69,7 @@ def test_the_task_of_the_page_goes_through_the_verbs(
     assert "words, which need no pictures" in capsys.readouterr().err
 
 
-def test_what_a_task_is_told_in_vain(brightness: type[Task]) -> None:
+def test_what_a_task_is_told_in_vain(brightness: TaskKind) -> None:
     with pytest.raises(ConfigError, match="task 'brightness' has no option 'head'; it has none"):
         brightness.read_options({"head": "fpn"})
     with pytest.raises(UnknownNameError, match=r"unknown task 'lightness'; known: classification, .*brightness"):

@@ -10,7 +10,7 @@ from vitrail.core.errors import ConfigError, DataError
 from vitrail.core.types import Preprocessing
 from vitrail.evaluation import predict_images
 from vitrail.models import create_model
-from vitrail.tasks import ClassificationTask
+from vitrail.tasks import ClassificationTask, answers_of
 
 PREPROCESSING = Preprocessing(image_size=(32, 32))
 
@@ -42,7 +42,7 @@ def test_scores_are_those_of_the_task(task: ClassificationTask, photos: Path) ->
     (prediction,) = predict_images(task, [photos / "x" / "1.png"], PREPROCESSING, top_k=5).images
     assert task.training
     red = torch.tensor([255, 0, 0], dtype=torch.uint8).view(1, 3, 1, 1).expand(1, 3, 32, 32)
-    (expected,) = task.eval().predict(task(PREPROCESSING.normalize(red)))
+    (expected,) = answers_of(task.eval()).decode(task(PREPROCESSING.normalize(red)))
     assert [score.label for score in prediction.answer] == [score.label for score in expected]
     assert prediction.answer[0].probability == pytest.approx(expected[0].probability, abs=1e-5)
 

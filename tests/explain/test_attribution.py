@@ -16,7 +16,7 @@ from vitrail.explain.attribution import (
     input_gradient,
     mean_attention_distance,
 )
-from vitrail.explain.places import coordinates
+from vitrail.layers import cell_centres
 
 
 def test_identity_attention_rolls_out_to_the_identity() -> None:
@@ -40,7 +40,7 @@ def test_rollout_refuses_layers_that_do_not_chain(shapes: tuple[tuple[int, int],
 
 
 def test_identity_attention_has_distance_zero_and_uniform_attention_the_mean_distance() -> None:
-    centres = coordinates((3, 4), (48, 64)).flatten(0, 1)[None]
+    centres = cell_centres((3, 4), (48, 64)).flatten(0, 1)[None]
     eye = torch.eye(12).expand(2, 1, 3, 12, 12)
     assert torch.equal(mean_attention_distance(eye, centres, centres), torch.zeros(2, 3))
     cells = [(row * 16, column * 16) for row in range(3) for column in range(4)]
@@ -50,7 +50,7 @@ def test_identity_attention_has_distance_zero_and_uniform_attention_the_mean_dis
 
 
 def test_the_class_token_is_dropped_and_the_rest_renormalised() -> None:
-    centres = torch.cat([torch.full((1, 2), torch.nan), coordinates((1, 2), (16, 32)).flatten(0, 1)])[None]
+    centres = torch.cat([torch.full((1, 2), torch.nan), cell_centres((1, 2), (16, 32)).flatten(0, 1)])[None]
     rows = torch.tensor([[0.0, 0.0, 1.0], [0.5, 0.25, 0.25], [1.0, 0.0, 0.0]])  # the last sees the class token alone
     distance = mean_attention_distance(rows[None, None, None], centres, centres)
     torch.testing.assert_close(distance, torch.tensor([[8.0]]))

@@ -12,8 +12,8 @@ from torch import nn
 
 from vitrail.explain.attribution import mean_attention_distance
 from vitrail.explain.capture import AttentionMap, attention_probabilities, capture_attention
-from vitrail.explain.places import coordinates, token_grid
-from vitrail.layers import Attention, GlobalSparseAttention, MobileViTBlock, WindowAttention
+from vitrail.explain.places import token_grid
+from vitrail.layers import Attention, GlobalSparseAttention, MobileViTBlock, WindowAttention, cell_centres
 from vitrail.layers.attention import merge_heads, split_qkv
 from vitrail.layers.axial_attention import AxialAttention
 from vitrail.layers.max_sa import GridAttention
@@ -156,7 +156,7 @@ def test_window_heads_are_not_mistaken_for_windows() -> None:
     assert entry.places is not None
     assert uniform.places is not None
     distance = mean_attention_distance(uniform.probabilities, uniform.places.queries, uniform.places.keys)
-    cells = coordinates((4, 4), (8, 8)).flatten(0, 1)
+    cells = cell_centres((4, 4), (8, 8)).flatten(0, 1)
     torch.testing.assert_close(distance, torch.cdist(cells, cells).mean().expand(2, 2))
 
 
@@ -164,7 +164,7 @@ def test_padding_of_windows_has_no_place_and_shifted_windows_keep_theirs() -> No
     padded = looked(WindowAttention(8, 2, 4), 6, 6)
     assert padded.places is not None
     placed = padded.places.keys[~padded.places.keys.isnan().any(-1)]
-    assert sorted(placed.tolist()) == sorted(coordinates((6, 6), (12, 12)).flatten(0, 1).tolist())
+    assert sorted(placed.tolist()) == sorted(cell_centres((6, 6), (12, 12)).flatten(0, 1).tolist())
     shifted = looked(WindowAttention(8, 2, 4, shift_size=2))
     assert shifted.places is not None
     assert shifted.places.keys[0, 0].tolist() == [5.0, 5.0]

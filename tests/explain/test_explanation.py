@@ -16,13 +16,12 @@ from vitrail.core.errors import DataError
 from vitrail.core.types import Preprocessing
 from vitrail.explain import (
     Explanation,
-    Places,
     attended,
     attention_rollout,
     capture_attention,
     explain_images,
 )
-from vitrail.explain.places import coordinates
+from vitrail.layers import Places, cell_centres
 from vitrail.models import create_model
 from vitrail.runs.run import Run
 from vitrail.tasks import ClassificationTask
@@ -94,7 +93,7 @@ def test_residual_attention_has_distances_before_mixing() -> None:
 
 
 def test_attended_puts_groups_back_on_the_map() -> None:
-    grid = coordinates((2, 2), (2, 2))
+    grid = cell_centres((2, 2), (2, 2))
     columns = grid.transpose(0, 1)  # a group is a column, top to bottom
     probabilities = torch.tensor([[[0.75, 0.25]] * 2, [[0.5, 0.5]] * 2])[None, :, None]
     picture = attended(probabilities, Places("column", columns, columns))

@@ -18,16 +18,12 @@ from vitrail.core.errors import BenchError
 from vitrail.core.files import file_hash
 from vitrail.core.types import Preprocessing
 from vitrail.data import DataConfig, DataSplits, load_data
-from vitrail.report import artefacts, write_report
-from vitrail.runs.evaluate import agreement, evaluate_run, in_turn, picture
+from vitrail.report import write_report
+from vitrail.runs.evaluate import evaluate_run
+from vitrail.runs.examples import picture
 from vitrail.runs.run import Run
+from vitrail.tasks import ClassificationTask
 from vitrail.training import TrainConfig
-
-
-def test_agreement_by_hand():
-    left = torch.tensor([[1.0, 0], [0, 1], [2, 1], [0, 3]])
-    right = torch.tensor([[5.0, 0], [1, 0], [3, 1], [0, 1]])
-    assert agreement(left, right) == 0.75
 
 
 def test_samples_take_classes_in_turn():
@@ -66,6 +62,8 @@ class MeanColour(nn.Module):
 
     def forward(self, images):
         return images.mean((2, 3)) @ self.weight
+
+    agreement = ClassificationTask.agreement
 
 
 def write_onnx(path: Path, weight: np.ndarray) -> None:

@@ -12,7 +12,7 @@ from scipy import stats
 from vitrail.core.errors import ConfigError
 from vitrail.models import create_model
 from vitrail.tasks import TaskSpec, create_task
-from vitrail.tasks.aesthetics import AestheticsOptions, AestheticsTask, emd
+from vitrail.tasks.aesthetics import AestheticsAnswers, AestheticsOptions, AestheticsTask, emd
 
 SCALE = tuple(range(1, 6))
 
@@ -61,9 +61,16 @@ def test_outputs_are_distributions() -> None:
 
 
 def test_ratings_by_hand() -> None:
-    (rating,) = make().predict(torch.tensor([[0.0, 0.5, 0.0, 0.5, 0.0]]))
+    (rating,) = AestheticsAnswers(make()).decode(torch.tensor([[0.0, 0.5, 0.0, 0.5, 0.0]]))
     assert (rating.score, rating.deviation) == (3.0, 1.0)
-    assert make().to_dict(rating)["distribution"] == {"1": 0.0, "2": 0.5, "3": 0.0, "4": 0.5, "5": 0.0}
+    values = AestheticsAnswers(make()).to_dict(rating)
+    assert values["distribution"] == {
+        "1": 0.0,
+        "2": 0.5,
+        "3": 0.0,
+        "4": 0.5,
+        "5": 0.0,
+    }
 
 
 def test_figures_are_those_of_scipy() -> None:
@@ -111,7 +118,7 @@ def test_tasks_that_cannot_be() -> None:
 def test_the_score_is_drawn_into_the_corner() -> None:
     task = make()
     image = torch.full((3, 60, 80), 128, dtype=torch.uint8)
-    drawn = task.draw(image, task.truth({"score": torch.tensor(4.25)}))
+    drawn = AestheticsAnswers(task).draw(image, AestheticsAnswers(task).truth({"score": torch.tensor(4.25)}))
     assert drawn.shape == image.shape
     changed = (drawn != image).any(0)
     assert changed[:12, :20].any()

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from vitrail.core.errors import ConfigError
 from vitrail.models import create_model
 from vitrail.tasks import ClassificationTask, ClassScore
+from vitrail.tasks.classification import ClassificationAnswers
 
 CLASSES = ("cat", "dog", "bird")
 
@@ -48,14 +49,14 @@ def test_half_precision_outputs_do_not_lose_the_loss() -> None:
 def test_predict_gives_classes_from_the_most_probable_on() -> None:
     task = make()
     logits = torch.tensor([[0.1, 0.7, 0.2], [0.5, 0.2, 0.3]]).log()
-    first, second = task.predict(logits, top_k=2)
+    first, second = ClassificationAnswers(task).decode(logits, top_k=2)
     assert first == (
         ClassScore("dog", 1, pytest.approx(0.7)),
         ClassScore("bird", 2, pytest.approx(0.2)),
     )
     assert [score.label for score in second] == ["cat", "bird"]
-    assert len(task.predict(logits, top_k=99)[0]) == 3
-    assert sum(score.probability for score in task.predict(logits)[0]) == pytest.approx(1)
+    assert len(ClassificationAnswers(task).decode(logits, top_k=99)[0]) == 3
+    assert sum(score.probability for score in ClassificationAnswers(task).decode(logits)[0]) == pytest.approx(1)
 
 
 def test_metrics_with_fewer_than_five_classes() -> None:
@@ -86,3 +87,9 @@ def test_what_does_not_fit_is_an_error(classes: tuple[str, ...], smoothing: floa
     model = create_model("vit_tiny_patch16", num_classes=3, image_size=32)
     with pytest.raises(ConfigError, match=words):
         ClassificationTask(model, classes, label_smoothing=smoothing)
+
+
+def test_agreement_by_hand() -> None:
+    left = torch.tensor([[1.0, 0], [0, 1], [2, 1], [0, 3]])
+    right = torch.tensor([[5.0, 0], [1, 0], [3, 1], [0, 1]])
+    assert make().agreement(left, right) == 0.75

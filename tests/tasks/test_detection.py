@@ -10,8 +10,8 @@ from vitrail.core.errors import ConfigError, ImageSizeError
 from vitrail.core.types import Preprocessing
 from vitrail.models import create_model
 from vitrail.tasks import DetectionTask
-from vitrail.tasks.detection import DetectedObject, DetectionOptions
-from vitrail.tasks.retinanet import match
+from vitrail.tasks.detection import DETECTION, DetectedObject, DetectionAnswers, DetectionOptions
+from vitrail.tasks.heads.retinanet import match
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ def test_duplicates_are_dropped_within_a_class_alone(task: DetectionTask) -> Non
     for anchor, shift, label in ((0, 0.0, 4), (1, 0.01, 4), (2, 0.0, 5)):
         output[0, anchor, :4] = torch.tensor([0.2, 0.2, 0.6, 0.6]) + shift
         output[0, anchor, label] = 2.0 - anchor / 10
-    (found,) = task.decode(output)
+    (found,) = task.find_objects(output)
     assert found["labels"].tolist() == [0, 1]
     assert found["scores"].tolist() == pytest.approx([0.8808, 0.8581], abs=1e-4)
 
@@ -119,18 +119,18 @@ def test_answers_are_in_pixels_of_their_image(
     output[0, 5, :4], output[0, 5, 5] = share, 3.0
     monkeypatch.setattr(task, "forward", lambda _: output)
     image = torch.zeros(3, *size, dtype=torch.uint8)
-    ((found,),) = task.answer([image], Preprocessing(image_size=(48, 48)))
+    ((found,),) = DetectionAnswers(task).predict([image], Preprocessing(image_size=(48, 48)))
     assert found.label == "plate"
     assert found.box == pytest.approx((0.25 * size[1], 0.5 * size[0], 0.75 * size[1], size[0]), abs=1e-3)
-    assert task.draw(image, (found,)).shape == image.shape
-    assert (task.draw(image, (found,)) != image).any()
+    assert DetectionAnswers(task).draw(image, (found,)).shape == image.shape
+    assert (DetectionAnswers(task).draw(image, (found,)) != image).any()
 
 
 def test_answers_in_words(task: DetectionTask) -> None:
     answer = (DetectedObject("cell", 0, 0.75, (1.0, 2.0, 3.0, 4.0)),)
-    assert task.rows(answer) == [("cell", 0.75, 1.0, 2.0, 3.0, 4.0)]
-    assert len(task.columns) == len(task.rows(answer)[0])
-    assert task.to_dict(answer)["objects"][0]["box"] == [1, 2, 3, 4]
+    assert DetectionAnswers(task).rows(answer) == [("cell", 0.75, 1.0, 2.0, 3.0, 4.0)]
+    assert len(DetectionAnswers.columns) == len(DetectionAnswers(task).rows(answer)[0])
+    assert DetectionAnswers(task).to_dict(answer)["objects"][0]["box"] == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_answers_in_words(task: DetectionTask) -> None:
 )
 def test_options_are_checked(options: dict[str, float], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        DetectionTask.read_options(options)
+        DETECTION.read_options(options)
 
 
 @pytest.mark.parametrize(("head", "side"), [("retinanet", 2 * 4), ("fasterrcnn", 4 * 2)])
@@ -158,5 +158,5 @@ def test_smaller_anchors_for_smaller_objects(head: Any, side: int) -> None:
 
 
 def test_options_may_be_written_with_dashes() -> None:
-    options = DetectionTask.read_options({"max-objects": 7, "nms_threshold": 0.4})
+    options = DETECTION.read_options({"max-objects": 7, "nms_threshold": 0.4})
     assert (options.max_objects, options.nms_threshold) == (7, 0.4)

@@ -16,10 +16,11 @@ from vitrail.core.types import Preprocessing
 from vitrail.export.onnx_file import onnx_bytes
 from vitrail.models import create_model
 from vitrail.models.maxvit_gan import GeneratorConfig, MaxViTGenerator, as_pixels, create_generator
+from vitrail.runs.load import open_backbone
 from vitrail.runs.run import Run
 from vitrail.tasks import TaskSpec, create_task
-from vitrail.tasks.generation import GenerationOptions, GenerationTask
-from vitrail.tasks.picture_metric import compare_features, find_extractor, share_inside
+from vitrail.tasks.generation import GENERATION, GenerationAnswers, GenerationOptions, GenerationTask
+from vitrail.tasks.metrics.frechet import compare_features, find_extractor, share_inside
 
 NANO = "maxvit_gan_nano_32"
 PREPROCESSING = Preprocessing(image_size=(32, 32), mean=(0.5,) * 3, std=(0.5,) * 3)
@@ -53,18 +54,17 @@ def test_a_conditional_one_is_told_the_class() -> None:
     latents = task.inputs(images, {"label": torch.tensor([1, 0, 0, 1])})
     assert latents[:, 64:, 0, 0].argmax(1).tolist() == [1, 0, 0, 1]
     assert task.input_shape == (66, 1, 1)
-    made = task.sample(torch.randn(2, 64), [1, 0])
-    assert [one.label for one in made] == ["dog", "cat"]
-    assert made[0].pixels.shape == (3, 32, 32)
+    answers = GenerationAnswers(task)
+    assert answers.make(torch.randn(2, 64), [1, 0]).shape == (2, 3, 32, 32)
     with pytest.raises(ConfigError, match=r"classes \[2, 0\]: need 2 of 0 to 1"):
-        task.sample(torch.randn(2, 64), [2, 0])
+        answers.make(torch.randn(2, 64), [2, 0])
     with pytest.raises(ConfigError, match=r"classes \[\]: need 2"):
-        task.sample(torch.randn(2, 64))
+        answers.make(torch.randn(2, 64))
 
 
 def test_a_latent_of_another_size_is_refused() -> None:
     with pytest.raises(ConfigError, match="takes 64 random numbers"):
-        make().sample(torch.randn(2, 60))
+        GenerationAnswers(make()).make(torch.randn(2, 60))
 
 
 def test_tasks_that_cannot_be(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_tasks_that_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="does not exist"):
         make(features=str(tmp_path / "none")).metrics()
     with pytest.raises(ConfigError, match="a generator starts from random numbers"):
-        GenerationTask.make_backbone(NANO, weights="some.pth")
+        GENERATION.make_backbone(NANO, weights="some.pth")
 
 
 def test_it_comes_back_from_its_description() -> None:
@@ -147,14 +147,15 @@ def test_a_run_of_ours_can_look(tmp_path: Path) -> None:
     run = Run(tmp_path)
     fields = {"num_classes": 7, "image_size": [32, 32], "drop_path_rate": 0.0}
     preprocessing = Preprocessing(image_size=(32, 32))
-    run.update(model={"name": "revit_nano_patch4", "fields": fields}, preprocessing=preprocessing.to_dict())
+    model = {"name": "revit_nano_patch4", "fields": fields}
+    run.update(task="classification", model=model, preprocessing=preprocessing.to_dict())
     save_file({f"backbone.{name}": value for name, value in backbone.state_dict().items()}, run.weights)
     images = pictures(4)
     wanted = backbone.eval()(preprocessing.normalize(images)).detach()
-    torch.testing.assert_close(find_extractor(str(tmp_path))(images), wanted)
+    torch.testing.assert_close(find_extractor(str(tmp_path), open_backbone)(images), wanted)
     run.update(input_shape=[64, 1, 1])
-    with pytest.raises(ConfigError, match="looks at no images"):
-        find_extractor(str(tmp_path))
+    with pytest.raises(ConfigError, match="takes no images"):
+        find_extractor(str(tmp_path), open_backbone)
 
 
 def test_inception_needs_what_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:

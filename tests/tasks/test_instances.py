@@ -9,7 +9,7 @@ from vitrail.core.types import Preprocessing
 from vitrail.data.mask_shapes import decode_mask
 from vitrail.models import create_model
 from vitrail.tasks import InstanceTask
-from vitrail.tasks.instances import InstanceOptions, SegmentedObject, run_lengths
+from vitrail.tasks.instances import InstanceAnswers, InstanceOptions, SegmentedObject, run_lengths
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_answers_are_in_pixels_of_their_image(task: InstanceTask, monkeypatch: p
     _, output = half_of([0.25, 0.25, 0.75, 0.5])
     monkeypatch.setattr(task, "forward", lambda _: output)
     image = torch.zeros(3, 60, 120, dtype=torch.uint8)  # fills the upper half of the frame
-    (answer,) = task.answer([image], Preprocessing(image_size=(48, 48)))
+    (answer,) = InstanceAnswers(task).predict([image], Preprocessing(image_size=(48, 48)))
     (found,) = answer
     assert isinstance(found, SegmentedObject)
     assert found.box == pytest.approx((30, 30, 90, 60), abs=1e-3)
@@ -67,18 +67,18 @@ def test_answers_are_in_pixels_of_their_image(task: InstanceTask, monkeypatch: p
     assert mask[32:43, 34:86].all()
     assert not mask[47:].any()
     assert not mask[:, :28].any()
-    entry = task.to_dict(answer)["objects"][0]
+    entry = InstanceAnswers(task).to_dict(answer)["objects"][0]
     assert entry["label"] == "plate"
     assert entry["mask"]["size"] == [60, 120]
     assert torch.equal(decode_mask(entry["mask"], (60, 120)).bool(), mask)
-    drawn = task.draw(image, answer)
+    drawn = InstanceAnswers(task).draw(image, answer)
     assert (drawn[:, 35:40, 50:60] != 0).any(0).all()
     assert (drawn[:, 50:55, 50:60] == 0).all()
 
 
 def test_annotations_can_be_drawn(task: InstanceTask) -> None:
     truth, _ = half_of([0.25, 0.25, 0.75, 0.75])
-    (one,) = task.truth(truth | {"boxes": truth["boxes"] * 48})
+    (one,) = InstanceAnswers(task).truth(truth | {"boxes": truth["boxes"] * 48})
     assert torch.equal(one.mask(), truth["masks"][0].bool())
 
 

@@ -11,8 +11,8 @@ from vitrail.core.errors import ConfigError
 from vitrail.core.types import Preprocessing
 from vitrail.models import create_model
 from vitrail.tasks import PoseTask, TaskSpec
-from vitrail.tasks.pose import PoseOptions
-from vitrail.tasks.pose_metric import average_precision
+from vitrail.tasks.metrics.keypoint_accuracy import average_precision
+from vitrail.tasks.pose import POSE, PoseAnswers, PoseOptions
 
 NAMES = ("left", "right", "tail")
 
@@ -41,7 +41,7 @@ def test_maps_have_the_stride_that_was_asked_for(task: PoseTask) -> None:
 
 def test_decoding_inverts_the_peaks_to_a_fraction_of_a_pixel(task: PoseTask) -> None:
     places = 0.2 + 0.6 * torch.rand(16, 3, 2, generator=torch.Generator().manual_seed(1))
-    found, scores = task.decode(task.peaks(places, (24, 32)))
+    found, scores = task.locate(task.peaks(places, (24, 32)))
     assert ((found - places).abs() * torch.tensor([32, 24])).max() < 0.05, "a whole pixel would be 0.5"
     assert scores.min() > 0.8
 
@@ -49,7 +49,7 @@ def test_decoding_inverts_the_peaks_to_a_fraction_of_a_pixel(task: PoseTask) -> 
 def test_decoding_at_borders_and_of_flat_maps_stays_finite(task: PoseTask) -> None:
     corner = torch.zeros(1, 3, 8, 8)
     corner[0, 0, 0, 0] = corner[0, 1, 7, 7] = 1
-    found, scores = task.decode(corner)
+    found, scores = task.locate(corner)
     torch.testing.assert_close(found[0, :2], torch.tensor([[0.5, 0.5], [7.5, 7.5]]) / 8)
     assert torch.isfinite(found).all()
     assert scores.tolist() == [[1, 1, 0]]
@@ -123,14 +123,14 @@ def test_answers_are_in_pixels_of_their_image(flip_test: bool, monkeypatch: pyte
     for channel, (x, y) in enumerate(places):
         image[channel, y - 4 : y + 4, x - 4 : x + 4] = 255
     how = Preprocessing(image_size=(96, 128), mean=(0, 0, 0), std=(1, 1, 1))
-    (answer,) = task.answer([image], how)
+    (answer,) = PoseAnswers(task).predict([image], how)
     assert len(seen) == 1 + flip_test
     assert [one.label for one in answer] == list(NAMES)
     for one, (x, y) in zip(answer, places, strict=True):
         assert (one.x, one.y) == pytest.approx((x, y), abs=1.5)
-    (best,) = task.answer([image], how, 1)[0] if not flip_test else (answer[0],)
+    (best,) = PoseAnswers(task).predict([image], how, 1)[0] if not flip_test else (answer[0],)
     assert best.label in NAMES
-    drawn = task.draw(image, answer)
+    drawn = PoseAnswers(task).draw(image, answer)
     assert drawn.shape == image.shape
     assert (drawn != image).any()
 
@@ -139,18 +139,18 @@ def test_an_annotated_object_is_looked_at_where_it_is(task: PoseTask) -> None:
     image = torch.randint(0, 255, (3, 80, 120), dtype=torch.uint8)
     how = Preprocessing(image_size=(48, 48))
     box = [70.0, 40.0, 110.0, 75.0]
-    found = task.answer_sample(image, {"box": torch.tensor(box)}, how)
-    assert found == task.answer([image], how, boxes=[box])[0]
-    assert found != task.answer([image], how)[0]
+    found = PoseAnswers(task).predict_sample(image, {"box": torch.tensor(box)}, how)
+    assert found == PoseAnswers(task).predict([image], how, boxes=[box])[0]
+    assert found != PoseAnswers(task).predict([image], how)[0]
     assert all(65 <= one.x <= 115 and 32 <= one.y <= 83 for one in found), "with a margin"
 
 
 def test_a_run_remembers_names_and_skeleton() -> None:
     spec = TaskSpec(classes=NAMES, facts={"skeleton": [[0, 2]]}, options={"stride": 8})
-    task = PoseTask.create(create_model("edgevit_nano_stride2", num_classes=0), spec)
+    task = POSE.create(create_model("edgevit_nano_stride2", num_classes=0), spec)
     assert (task.classes, task.skeleton, task.options.stride) == (NAMES, ((0, 2),), 8)
     with pytest.raises(ConfigError, match="sigma=0"):
-        PoseTask.read_options({"sigma": 0})
+        POSE.read_options({"sigma": 0})
 
 
 def test_decoders_are_as_published() -> None:

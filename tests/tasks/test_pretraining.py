@@ -14,9 +14,9 @@ from vitrail.core.errors import ConfigError
 from vitrail.core.types import Preprocessing
 from vitrail.export.onnx_file import onnx_bytes
 from vitrail.models import create_model
-from vitrail.tasks.masking import Cell, draw_hidden
-from vitrail.tasks.patches import Colours, Pixels, class_colour, colour_class, cut, join
-from vitrail.tasks.pretraining import PretrainingOptions, PretrainingTask
+from vitrail.tasks.heads.masking import Cell, draw_hidden
+from vitrail.tasks.heads.patches import Colours, Pixels, class_colour, colour_class, cut, join
+from vitrail.tasks.pretraining import PretrainingAnswers, PretrainingOptions, PretrainingTask
 
 PREPROCESSING = Preprocessing(image_size=(32, 32))
 PLAIN = ("vit_nano_patch4", "revit_nano_patch4")
@@ -218,7 +218,7 @@ def test_a_token_of_a_pyramid_predicts_its_own_squares() -> None:
 def test_pictures_show_what_was_seen_predicted_and_true() -> None:
     task = make(target="pixels").eval()
     image = pictures(1, 32)[0]
-    (answer,) = task.answer([image], PREPROCESSING)
+    (answer,) = PretrainingAnswers(task).predict([image], PREPROCESSING)
     assert answer.picture.shape == (3, 32, 96)
     seen, predicted, true = answer.picture.split(32, 2)
     assert torch.equal(true, image)
@@ -226,7 +226,7 @@ def test_pictures_show_what_was_seen_predicted_and_true() -> None:
     assert (seen[:, hidden] == 128).all()
     assert torch.equal(seen[:, ~hidden], image[:, ~hidden])
     assert torch.equal(predicted[:, ~hidden], image[:, ~hidden])
-    assert task.rows(answer) == [(answer.loss,)]
+    assert PretrainingAnswers(task).rows(answer) == [(answer.loss,)]
 
 
 def test_metrics_are_the_loss() -> None:

@@ -10,10 +10,10 @@ from vitrail.core.types import FeatureInfo, Preprocessing
 from vitrail.data import IGNORE
 from vitrail.models import create_model
 from vitrail.tasks import SegmentationTask, TaskSpec
-from vitrail.tasks.colours import class_colours
-from vitrail.tasks.pyramid import choose_levels
-from vitrail.tasks.segmentation import SegmentationOptions, windows
-from vitrail.tasks.semantic_heads import average_cells
+from vitrail.tasks.drawing import class_colours
+from vitrail.tasks.heads.pyramid import choose_levels
+from vitrail.tasks.heads.semantic import average_cells
+from vitrail.tasks.segmentation import SEGMENTATION, SegmentationAnswers, SegmentationOptions, windows
 
 CLASSES = ("sky", "road", "car")
 
@@ -93,7 +93,7 @@ def test_answers_lie_on_their_image(inference: str, size: tuple[int, int], monke
     monkeypatch.setattr(task, "forward", Threshold().forward)
     image = torch.zeros(3, *size, dtype=torch.uint8)
     image[0, : size[0] // 2] = 255
-    (answer,) = task.answer([image], Preprocessing(image_size=(48, 48)))
+    (answer,) = SegmentationAnswers(task).predict([image], Preprocessing(image_size=(48, 48)))
     assert answer.labels.shape == size
     truth = torch.full(size, 2).where(image[0] == 0, 0)
     assert (answer.labels == truth).double().mean() > 0.93
@@ -115,7 +115,9 @@ def test_windows_cover_and_overlap() -> None:
 def test_pictures_show_classes_in_their_colours() -> None:
     task = make()
     image = torch.full((3, 2, 2), 100, dtype=torch.uint8)
-    drawn = task.draw(image, task.truth(torch.tensor([[0, 1], [2, IGNORE]], dtype=torch.uint8)))
+    drawn = SegmentationAnswers(task).draw(
+        image, SegmentationAnswers(task).truth(torch.tensor([[0, 1], [2, IGNORE]], dtype=torch.uint8))
+    )
     assert drawn[:, 1, 1].tolist() == [100, 100, 100]
     expected = (100 + class_colours(3)[1].int()) / 2
     assert (drawn[:, 0, 1] - expected).abs().max() <= 1
@@ -124,7 +126,7 @@ def test_pictures_show_classes_in_their_colours() -> None:
 
 def test_options_are_checked() -> None:
     spec = TaskSpec(classes=CLASSES, options={"head": "upernet", "width": "24"})
-    task = SegmentationTask.create(create_model("vit_nano_patch4", num_classes=0), spec)
+    task = SEGMENTATION.create(create_model("vit_nano_patch4", num_classes=0), spec)
     assert (task.options.head, task.options.width) == ("upernet", 24)
     for options, words in (
         ({"head": "unet"}, "options.head='unet' is not allowed"),
@@ -132,6 +134,6 @@ def test_options_are_checked() -> None:
         ({"width": 0}, "options.width=0"),
     ):
         with pytest.raises(ConfigError, match=words):
-            SegmentationTask.read_options(options)
+            SEGMENTATION.read_options(options)
     with pytest.raises(ConfigError, match="at least 2"):
         SegmentationTask(create_model("vit_nano_patch4", num_classes=0), ("one",))

@@ -1,4 +1,4 @@
-"""A generator and its opponent: taking turns, R1 now and then, resuming, and stopping at a loss that is no number."""
+"""A generator and its discriminator: taking turns, R1 now and then, resuming, stopping at a loss that is no number."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from vitrail.models import discriminator, maxvit_gan
 from vitrail.models.maxvit_gan import GeneratorConfig
 from vitrail.runs.load import load_task
 from vitrail.runs.train import train
-from vitrail.tasks import GenerationTask
-from vitrail.training import TrainConfig, adversarial
+from vitrail.tasks import GenerationTask, generation
+from vitrail.tasks.generation import GenerationAnswers, GenerationOptions
+from vitrail.training import TrainConfig
 from vitrail.training.adversarial import AdversarialModule
 from vitrail.training.recorder import best_checkpoint, last_checkpoint, read_checkpoint
 
@@ -49,7 +50,7 @@ def config(images: Path) -> Iterator[TrainConfig]:
         patch.setitem(maxvit_gan.GENERATORS, "maxvit_gan_test_16", TINY)
         yield TrainConfig(
             task="generation",
-            options={"opponent_width": 1 / 64, "r1_every": 3, "conditional": True},
+            options={"discriminator_width": 1 / 64, "r1_every": 3, "conditional": True},
             model="maxvit_gan_test_16",
             data=DataConfig(path=str(images), val_fraction=0.5),
             epochs=3,
@@ -88,7 +89,7 @@ def test_the_model_is_the_averaged_generator_alone(config: TrainConfig, tmp_path
     saved = load_file(run.weights)
     assert all(name.startswith("backbone.") for name in saved)
     checkpoint = read_checkpoint(last_checkpoint(run))
-    assert any(name.startswith("opponent.") for name in checkpoint["state_dict"])
+    assert any(name.startswith("discriminator.") for name in checkpoint["state_dict"])
     assert not any("extractor" in name for name in checkpoint["state_dict"])
     name = "task.backbone.first.weight"
     assert not torch.equal(checkpoint["state_dict"][name], checkpoint["current_model_state"][name])
@@ -105,10 +106,12 @@ def test_r1_is_added_every_few_steps_and_as_heavy(config: TrainConfig, monkeypat
         maxvit_gan.create_generator("maxvit_gan_test_16"), (), typed_options(r1_every=3, r1_weight=2.0)
     )
     module = AdversarialModule(task, replace(config, options={}), Preprocessing())
-    monkeypatch.setattr(adversarial, "gradient_penalty", lambda *_: torch.tensor(5.0))
-    monkeypatch.setattr(adversarial, "discriminator_loss", lambda *_: torch.tensor(1.0))
+    monkeypatch.setattr(generation, "gradient_penalty", lambda *_: torch.tensor(5.0))
+    monkeypatch.setattr(generation, "discriminator_loss", lambda *_: torch.tensor(1.0))
     images, labels = torch.randn(2, 3, 16, 16), torch.zeros(2, dtype=torch.int64)
-    losses = [float(module._opponent_loss(images, labels, step)) for step in range(5)]
+    losses = [
+        float(task.discriminator_loss(module.discriminator, images, {"label": labels}, step)) for step in range(5)
+    ]
     assert losses == [31, 1, 1, 31, 1], "weight 2, three times, every third step"
 
 
@@ -121,18 +124,18 @@ def test_several_devices_are_refused(config: TrainConfig) -> None:
 
 
 def typed_options(**values: Any) -> Any:
-    return GenerationTask.Options(opponent_width=1 / 64, **values)
+    return GenerationOptions(discriminator_width=1 / 64, **values)
 
 
 def test_each_is_trained_by_its_own_loss(config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The generator's step leaves the opponent as it is, and the other way round."""
+    """The generator's step leaves the discriminator as it is, and the other way round."""
     changed: list[tuple[bool, bool]] = []
     take = AdversarialModule._take
 
     def watched(self: AdversarialModule, optimizer: Any, loss: torch.Tensor, step: int) -> None:
-        before = [[p.detach().clone() for p in part.parameters()] for part in (self.task, self.opponent)]
+        before = [[p.detach().clone() for p in part.parameters()] for part in (self.task, self.discriminator)]
         take(self, optimizer, loss, step)
-        after = [list(part.parameters()) for part in (self.task, self.opponent)]
+        after = [list(part.parameters()) for part in (self.task, self.discriminator)]
         changed.append(
             tuple(  # type: ignore[arg-type]
                 any(not torch.equal(a, b) for a, b in zip(*pair, strict=True))
@@ -155,7 +158,7 @@ def test_a_loss_that_is_no_number_names_its_step_and_keeps_the_last_epoch(
         calls += 1
         return discriminator.generator_loss(scores) * (float("nan") if calls == 5 else 1.0)
 
-    monkeypatch.setattr(adversarial, "generator_loss", breaking)
+    monkeypatch.setattr(generation, "generator_loss", breaking)
     with pytest.raises(TrainingError, match=r"the loss became nan at step 5 \(epoch 2\)"):
         train(config, run=tmp_path / "run", progress=False)
     for path in (tmp_path / "run" / "checkpoints" / "last.ckpt", best_checkpoint_of(tmp_path / "run")):
@@ -172,7 +175,7 @@ def best_checkpoint_of(folder: Path) -> Path:
 
 @pytest.mark.slow
 def test_generation_learns_how_light_its_classes_are(config: TrainConfig, tmp_path: Path) -> None:
-    options = {"opponent_width": 1 / 32, "conditional": True, "r1_weight": 0.1}
+    options = {"discriminator_width": 1 / 32, "conditional": True, "r1_weight": 0.1}
     run = train(
         replace(config, epochs=12, options=options, learning_rate=8e-3, ema_decay=0.9),
         run=tmp_path / "run",
@@ -180,6 +183,6 @@ def test_generation_learns_how_light_its_classes_are(config: TrainConfig, tmp_pa
     )
     task = load_task(run)
     assert isinstance(task, GenerationTask)
-    made = task.sample(torch.randn(40, 4), [0, 1] * 20)
-    dark, light = (np.mean([one.pixels.float().mean() for one in made[start::2]]) for start in (0, 1))
+    made = GenerationAnswers(task).make(torch.randn(40, 4), [0, 1] * 20)
+    dark, light = (np.mean([one.float().mean() for one in made[start::2]]) for start in (0, 1))
     assert light - dark > 60

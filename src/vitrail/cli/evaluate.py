@@ -20,8 +20,7 @@ from vitrail.evaluation.robustness.config import Group
 from vitrail.runs.evaluate import WEIGHTS, PreprocessingChanges, evaluate_elsewhere, evaluate_run, evaluate_weights
 from vitrail.runs.load import task_of
 from vitrail.runs.run import Run
-from vitrail.tasks import Score, find_task
-from vitrail.training import TrainConfig
+from vitrail.tasks import DEFAULT_TASK, Score, find_task
 
 HEADINGS = {"f1": "F1", "iou": "IoU", "ap": "AP"}
 
@@ -149,7 +148,7 @@ def _evaluate(
     assert config.model is not None
     assert config.weights is not None
     data = DataConfig(path=config.data, val_fraction=1.0, max_bad_fraction=config.max_bad_fraction)
-    return find_task(TrainConfig().task).scores, evaluate_weights(
+    return find_task(DEFAULT_TASK).scores, evaluate_weights(
         config.model, config.weights, data, changes, image_size=config.image_size, **settings
     )
 

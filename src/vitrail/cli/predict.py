@@ -16,7 +16,7 @@ from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
 from vitrail.evaluation import Predictions, predict_images, write_samples
 from vitrail.runs.load import load_task
-from vitrail.tasks import GenerationTask, Task
+from vitrail.tasks import Answers, Task, answers_of
 
 STANDARD_INPUT = "-"
 
@@ -68,7 +68,7 @@ def predict(
     with display(output) as shown:
         opened = Run.open(run)
         task = load_task(opened)
-        if isinstance(task, GenerationTask):
+        if not task.takes_images:
             _make(shown, task, out or opened.figures, sources, count, seed)
             return
         if not sources:
@@ -87,10 +87,10 @@ def predict(
             raise DataError(first if count == 1 else f"none of the {count} images could be decoded; the first: {first}")
         for skipped in predictions.skipped:
             print(f"vitrail: skipped: {skipped.reason}", file=sys.stderr)
-        _show(shown, task, predictions, as_csv=csv)
+        _show(shown, answers_of(task), predictions, as_csv=csv)
 
 
-def _make(shown: Display, task: GenerationTask, out: Path, sources: Sequence[str], count: int, seed: int) -> None:
+def _make(shown: Display, task: Task, out: Path, sources: Sequence[str], count: int, seed: int) -> None:
     if sources:
         raise ConfigError(f"a generator looks at no images; leave out {sources[0]}, and say how many with --count")
     files = write_samples(task, out, count=count, seed=seed)
@@ -109,18 +109,20 @@ def image_paths(sources: Sequence[str]) -> Iterator[Path]:
             yield Path(source)
 
 
-def _show(shown: Display, task: Task, predictions: Predictions, *, as_csv: bool) -> None:
-    rows = [(str(image.path), *row) for image in predictions.images for row in task.rows(image.answer)]
-    header = ("image", *task.columns)
+def _show(shown: Display, answers: Answers[Any, Any], predictions: Predictions, *, as_csv: bool) -> None:
+    rows = [(str(image.path), *row) for image in predictions.images for row in answers.rows(image.answer)]
+    header = ("image", *answers.columns)
     if as_csv:
         shown.csv(header, rows)
     else:
         title = f"{len(predictions.images)} image{'s' if len(predictions.images) > 1 else ''}"
-        cells: list[Callable[[Any], object]] = [str, *(CELLS[kind] for kind in task.columns.values())]
+        cells: list[Callable[[Any], object]] = [str, *(CELLS[kind] for kind in answers.columns.values())]
         shown.table(title, header, [[cell(v) for cell, v in zip(cells, row, strict=True)] for row in rows])
     shown.result(
         {
-            "predictions": [{"image": str(image.path), **task.to_dict(image.answer)} for image in predictions.images],
+            "predictions": [
+                {"image": str(image.path), **answers.to_dict(image.answer)} for image in predictions.images
+            ],
             "skipped": [{"image": str(image.path), "reason": image.reason} for image in predictions.skipped],
         }
     )

@@ -54,7 +54,7 @@ def score_of(run: Run) -> Score:
 
 def outcome_file(run: Run) -> Path:
     """Where the outcome of a run is, or will be."""
-    return run.predictions if task_of(run).per_image else run.scores
+    return run.predictions if task_of(run).task.per_image else run.scores
 
 
 def has_outcome(run: Run) -> bool:

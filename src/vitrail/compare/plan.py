@@ -15,13 +15,11 @@ from vitrail.bench.session import FILE_FORMATS, RuntimeName
 from vitrail.core.config import typed
 from vitrail.core.errors import ConfigError
 from vitrail.runs.quantize import CalibrationConfig
+from vitrail.tasks import TASKS, find_task
 from vitrail.training import TrainConfig
 
 OF_CELLS = ("model", "model_fields", "seed")
 """What a cell and its seed say, so that the common recipe cannot."""
-
-TASKS = ("classification", "segmentation", "detection", "pose", "aesthetics")
-"""Those whose models answer to an image, so that they can be tested on the same ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,9 +201,10 @@ def read_plan(file: str | Path) -> ComparePlan:
 
 
 def _check_task(plan: ComparePlan, config: TrainConfig) -> None:
-    if config.task not in TASKS:
-        raise ConfigError(f"task '{config.task}' cannot be compared; choose {', '.join(TASKS[:-1])} or {TASKS[-1]}")
-    if plan.robustness and config.task != "classification":
+    if not find_task(config.task).task.comparable:
+        known = [name for name, kind in TASKS.items() if kind.task.comparable]
+        raise ConfigError(f"task '{config.task}' cannot be compared; choose {', '.join(known[:-1])} or {known[-1]}")
+    if plan.robustness and not find_task(config.task).task.per_image:
         raise ConfigError(f"robustness is measured of classifiers, not of {config.task}; leave it out")
 
 

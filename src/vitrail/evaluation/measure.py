@@ -12,7 +12,7 @@ from torch import Tensor
 from vitrail.core.types import Preprocessing
 from vitrail.data import ImageSet, Samples, eval_loader
 from vitrail.evaluation.classification import evaluate
-from vitrail.tasks import ClassificationTask, Task
+from vitrail.tasks import Task
 
 PER_CLASS = "_per_class"
 """Ending of metrics that have one value for each class."""
@@ -87,6 +87,6 @@ def evaluate_task(
 ) -> dict[str, Any]:
     """One model's figures: a :class:`~vitrail.evaluation.ClassificationReport` of a classifier, else what
     :func:`measure` says, as plain values."""
-    if isinstance(task, ClassificationTask) and isinstance(samples, ImageSet):
+    if task.per_image and isinstance(samples, ImageSet):
         return evaluate(task, samples, preprocessing, task.classes, batch_size=batch_size, progress=progress).to_dict()
     return measure(task.eval(), {"": task}, samples, preprocessing, batch_size=batch_size, progress=progress)[""]

@@ -16,7 +16,7 @@ from vitrail.core.files import atomic_path
 from vitrail.core.types import Preprocessing
 from vitrail.data import IMAGE_SUFFIXES, MAX_PIXELS, decode_image, find_images
 from vitrail.evaluation.contact_sheet import contact_sheet
-from vitrail.tasks import Task
+from vitrail.tasks import Answers, Task, answers_of
 
 MOST_SHOWN = 10
 """Images on each half of the contact sheet."""
@@ -79,7 +79,7 @@ def predict_images(
     for name, number in (("top_k", top_k), ("batch_size", batch_size)):
         if number is not None and number < 1:
             raise ConfigError("is below 1", **{name: number})
-    files = _expand(paths)
+    files, answers = _expand(paths), answers_of(task)
     predictions: list[Prediction] = []
     skipped: list[SkippedImage] = []
     steps = range(0, len(files), batch_size)
@@ -88,26 +88,26 @@ def predict_images(
     for start in track(steps, "Predicting", transient=True, disable=not progress):
         decoded = _decode(files[start : start + batch_size], max_pixels, skipped)
         if decoded:
-            answers = task.answer(list(decoded.values()), preprocessing, top_k)
-            predictions += [Prediction(path, answer) for path, answer in zip(decoded, answers, strict=True)]
+            found = answers.predict(list(decoded.values()), preprocessing, top_k)
+            predictions += [Prediction(path, answer) for path, answer in zip(decoded, found, strict=True)]
             if pictures is not None:
-                _draw(task, decoded, answers, pictures)
+                _draw(answers, decoded, found, pictures)
     task.train(was_training)
-    keys = [task.rank(prediction.answer) for prediction in predictions]
+    keys = [answers.rank(prediction.answer) for prediction in predictions]
     if keys and None not in keys:
         order = sorted(range(len(keys)), key=lambda i: -keys[i])  # type: ignore[operator]  # none is None
         predictions = [predictions[i] for i in order]
         if pictures is not None:
-            _write_sheet(task, predictions, pictures, max_pixels)
+            _write_sheet(answers, predictions, pictures, max_pixels)
     return Predictions(images=tuple(predictions), skipped=tuple(skipped))
 
 
-def _write_sheet(task: Task, ranked: list[Prediction], folder: Path, max_pixels: int) -> None:
+def _write_sheet(answers: Answers[Any, Any], ranked: list[Prediction], folder: Path, max_pixels: int) -> None:
     """Decoded once more: nobody knows beforehand which of a million images will be the best."""
 
     def drawn(chosen: list[Prediction]) -> list[Tensor]:
         images = [(decode_image(one.path, max_pixels), one.answer) for one in chosen]
-        return [image if (shown := task.draw(image, answer)) is None else shown for image, answer in images]
+        return [image if (shown := answers.draw(image, answer)) is None else shown for image, answer in images]
 
     count = min(MOST_SHOWN, -(-len(ranked) // 2))
     sheet = contact_sheet(drawn(ranked[:count]), drawn(ranked[count:][-count:]))
@@ -138,12 +138,14 @@ def _decode(files: list[Path], max_pixels: int, skipped: list[SkippedImage]) -> 
     return decoded
 
 
-def _draw(task: Task, decoded: dict[Path, Tensor], answers: list[Any], folder: Path) -> None:
+def _draw(answers: Answers[Any, Any], decoded: dict[Path, Tensor], found: list[Any], folder: Path) -> None:
     """Images of the same name in several folders get numbers."""
-    for (path, image), answer in zip(decoded.items(), answers, strict=True):
-        picture = task.draw(image, answer)
+    for (path, image), answer in zip(decoded.items(), found, strict=True):
+        picture = answers.draw(image, answer)
         if picture is None:
-            raise ConfigError(f"answers of the task '{task.name}' are words, which need no pictures; leave out --out")
+            raise ConfigError(
+                f"answers of the task '{answers.task.name}' are words, which need no pictures; leave out --out"
+            )
         target, count = folder / f"{path.stem}.png", 1
         while target.exists():
             count += 1

@@ -21,7 +21,6 @@ from vitrail.explain.representation import (
 __all__ = [
     "AttentionMap",
     "Explanation",
-    "Places",
     "attended",
     "attention_probabilities",
     "attention_rollout",

@@ -18,10 +18,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from vitrail.core.types import ImageSize
-from vitrail.explain.places import Places, find_places
-from vitrail.layers.attention import split_qkv
-from vitrail.layers.residual_attention import ResidualAttention
-from vitrail.layers.window import WindowAttention
+from vitrail.explain.places import find_places
+from vitrail.layers import Places
 
 SOFTMAXES = (torch.softmax, Tensor.softmax, F.softmax)
 
@@ -133,9 +131,8 @@ class _Recorder(TorchFunctionMode):
         grouped = _grouped(probabilities.detach(), batch, module)
         shape = (grouped.shape[1], grouped.shape[3], grouped.shape[4])
         own = places = None
-        if isinstance(module, ResidualAttention):
-            q, k, _ = split_qkv(module.qkv(x), module.num_heads)
-            own = attention_probabilities(q, k)[:, None].detach()
+        if hasattr(module, "own_probabilities"):
+            own = module.own_probabilities(x)[:, None].detach()
         if self._image_size is not None:
             called = [(module, x) for _, module, x in self._calls]
             places = find_places(called, shape, self._image_size, self._prefixes)
@@ -160,9 +157,11 @@ def _axis(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | None:
 
 
 def _grouped(probabilities: Tensor, batch: int, module: nn.Module | None) -> Tensor:
-    """(b, groups, heads, queries, keys): our windows lie beside the heads, everybody else's groups in the batch."""
-    if isinstance(module, WindowAttention):
-        return probabilities.unflatten(1, (-1, module.num_heads))
+    """(b, groups, heads, queries, keys): groups lie in the batch, or beside the heads where there are more than those
+    of the module."""
+    heads = getattr(module, "num_heads", probabilities.shape[1])
+    if probabilities.shape[1] > heads and probabilities.shape[1] % heads == 0:
+        return probabilities.unflatten(1, (-1, heads))
     if probabilities.shape[0] % batch:
         return probabilities[:, None]
     return probabilities.unflatten(0, (batch, -1))

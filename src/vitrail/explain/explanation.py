@@ -25,6 +25,7 @@ from vitrail.explain.representation import (
     position_similarity,
     token_similarity,
 )
+from vitrail.layers import Places
 from vitrail.layers.embed import LearnedPosEmbed1d, LearnedPosEmbed2d, SinCosPosEmbed2d
 from vitrail.models import Backbone
 from vitrail.tasks import Task

@@ -18,6 +18,7 @@ from vitrail.layers.mlp import ConvMlp, Mlp
 from vitrail.layers.mobilevit import ExShortcut, MobileViTBlock
 from vitrail.layers.norm import LayerNorm2d
 from vitrail.layers.performer import PerformerAttention
+from vitrail.layers.places import HasPlaces, Places, cell_centres
 from vitrail.layers.pooling import PoolingMixer
 from vitrail.layers.relative_attention import RelativeAttention
 from vitrail.layers.residual_attention import (
@@ -43,6 +44,7 @@ __all__ = [
     "ExShortcut",
     "GlobalSparseAttention",
     "GridAttention",
+    "HasPlaces",
     "HybridEmbed",
     "InvertedResidual",
     "LayerNorm2d",
@@ -58,6 +60,7 @@ __all__ = [
     "NormalCell",
     "PatchEmbed",
     "PerformerAttention",
+    "Places",
     "PooledResidualAttention",
     "PoolingMixer",
     "PyramidReduction",
@@ -72,6 +75,7 @@ __all__ = [
     "TanhGELU",
     "ValueSkipAttention",
     "WindowAttention",
+    "cell_centres",
     "make_token_mixer",
     "resize_bias_table",
     "resize_pos_embed",

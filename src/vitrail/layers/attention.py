@@ -8,6 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitrail.core.errors import ConfigError
+from vitrail.core.types import ImageSize
+from vitrail.layers.places import Places, map_places
 
 
 class Attention(nn.Module):
@@ -33,6 +35,10 @@ class MapAttention(Attention):
 
     def forward(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
         return super().forward(x.flatten(1, 2)).unflatten(1, x.shape[1:3])
+
+    def token_places(self, x: Float[Tensor, "b h w c"], image_size: ImageSize) -> Places:
+        """All tokens, see :class:`~vitrail.layers.places.HasPlaces`."""
+        return map_places(x, image_size)
 
 
 def masked_attention(

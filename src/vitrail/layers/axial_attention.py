@@ -7,7 +7,9 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vitrail.core.types import ImageSize
 from vitrail.layers.attention import Attention
+from vitrail.layers.places import Places, cell_centres
 
 Axis = Literal["row", "column"]
 
@@ -29,3 +31,9 @@ class AxialAttention(nn.Module):
             x = x.transpose(1, 2)
         out = self.attention(x.flatten(0, 1)).unflatten(0, x.shape[:2])
         return out.transpose(1, 2) if self.axis == "column" else out
+
+    def token_places(self, x: Float[Tensor, "b h w c"], image_size: ImageSize) -> Places:
+        """Rows or columns, see :class:`~vitrail.layers.places.HasPlaces`."""
+        centres = cell_centres((x.shape[1], x.shape[2]), image_size)
+        centres = centres.transpose(0, 1) if self.axis == "column" else centres
+        return Places(self.axis, centres, centres)

@@ -10,8 +10,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vitrail.core.types import ImageSize
 from vitrail.layers.attention import merge_heads, split_qkv
 from vitrail.layers.norm import LayerNorm2d
+from vitrail.layers.places import Places, cell_centres
 
 
 class LocalAggregation(nn.Module):
@@ -56,3 +58,9 @@ class GlobalSparseAttention(nn.Module):
         if self.sr_ratio > 1:
             out = self.norm(self.propagate(out.permute(0, 3, 1, 2))).permute(0, 2, 3, 1)
         return self.proj(out)
+
+    def token_places(self, x: Float[Tensor, "b h w c"], image_size: ImageSize) -> Places:
+        """Delegates, see :class:`~vitrail.layers.places.HasPlaces`."""
+        centres = cell_centres((x.shape[1], x.shape[2]), image_size)
+        centres = centres[:: self.sr_ratio, :: self.sr_ratio].flatten(0, 1)[None]
+        return Places("delegates" if self.sr_ratio > 1 else "map", centres, centres)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from vitrail.core.errors import ConfigError, ImageSizeError
 from vitrail.core.types import ImageSize
 from vitrail.layers.attention import merge_heads, split_qkv
+from vitrail.layers.places import Places, cell_centres
 
 Partition = Literal["block", "grid"]
 
@@ -115,6 +116,12 @@ class PartitionAttention(nn.Module):
         bias = relative_bias(self.bias_table, self.size).to(q.dtype)
         out = self.proj(merge_heads(F.scaled_dot_product_attention(q, k, v, attn_mask=bias)))
         return merge_map(out, self.size, self.partition, map_size)
+
+    def token_places(self, x: Float[Tensor, "b h w c"], image_size: ImageSize) -> Places:
+        """Blocks or grids, see :class:`~vitrail.layers.places.HasPlaces`."""
+        centres = cell_centres((x.shape[1], x.shape[2]), image_size)
+        groups = partition_map(centres[None], self.size, self.partition)
+        return Places(self.partition, groups, groups)
 
 
 class BlockAttention(PartitionAttention):

@@ -15,6 +15,7 @@ from vitrail.core.types import ImageSize
 from vitrail.layers.attention import Attention
 from vitrail.layers.conv import ConvNormAct
 from vitrail.layers.mlp import Mlp
+from vitrail.layers.places import Places, cell_centres
 
 
 def unfold_patches(x: Float[Tensor, "b c h w"], patch_size: int) -> Float[Tensor, "groups n c"]:
@@ -95,6 +96,12 @@ class MobileViTBlock(nn.Module):
         if even != size:
             out = F.interpolate(out, size, mode="bilinear", align_corners=False)
         return self.fusion(torch.cat([x, self.proj_out(out)], 1))
+
+    def token_places(self, x: Float[Tensor, "b c h w"], image_size: ImageSize) -> Places:
+        """Pixels at one position of all patches, see :class:`~vitrail.layers.places.HasPlaces`."""
+        even = (x.shape[2] + x.shape[2] % self.patch_size, x.shape[3] + x.shape[3] % self.patch_size)
+        centres = unfold_patches(cell_centres(even, image_size).permute(2, 0, 1)[None], self.patch_size)
+        return Places("patches", centres, centres)
 
 
 class ExShortcut(nn.Module):

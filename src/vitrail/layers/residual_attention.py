@@ -19,7 +19,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitrail.core.errors import ConfigError
+from vitrail.core.types import ImageSize
 from vitrail.layers.attention import masked_attention, merge_heads, split_qkv
+from vitrail.layers.places import Places, cell_centres
 from vitrail.layers.window import WindowAttention
 
 Grid = tuple[int, int]
@@ -101,6 +103,11 @@ class ResidualAttention(nn.Module):
         q, k, v = split_qkv(self.qkv(x), self.num_heads)
         out, logits = residual_attention(q, k, v, carried, alpha, carry=carry)
         return self.proj(merge_heads(out)), logits
+
+    def own_probabilities(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b heads n n"]:
+        """The attention of this block alone, without the logits of the blocks before."""
+        q, k, _ = split_qkv(self.qkv(x), self.num_heads)
+        return ((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)).softmax(-1)
 
 
 class ResidualWindowAttention(WindowAttention):
@@ -184,6 +191,15 @@ class PooledResidualAttention(nn.Module):
         out, logits = residual_attention(q, k, v, values, alpha, late_bias=bias, carry=carry)
         out = self.proj(merge_heads(out + q)).unflatten(1, query_grid)
         return out, None if logits is None else CarriedLogits(logits, query_grid, key_grid)
+
+    def token_places(self, x: Float[Tensor, "b h w c"], image_size: ImageSize) -> Places:
+        """Pooled maps, see :class:`~vitrail.layers.places.HasPlaces`."""
+        found = []
+        for pool in (self.pool_q, self.pool_k):
+            stride = int(pool.stride[0])  # type: ignore[index] # a convolution, which the layer declares as a module
+            grid = (-(-x.shape[1] // stride), -(-x.shape[2] // stride))
+            found.append(cell_centres(grid, image_size).flatten(0, 1)[None])
+        return Places("pooled", *found)
 
     def relative_position_bias(
         self, q: Float[Tensor, "b heads nq d"], query_grid: Grid, key_grid: Grid

@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from vitrail.core.errors import ConfigError
+from vitrail.core.types import ImageSize
 from vitrail.layers.attention import merge_heads, split_qkv
 from vitrail.layers.mlp import Mlp
+from vitrail.layers.places import Places, map_places
 
 BranchPart = Literal["conv", "norm", "act"]
 
@@ -108,6 +110,10 @@ class ValueSkipAttention(nn.Module):
         q, k, v = split_qkv(self.qkv(x.flatten(1, 2)), self.num_heads)
         out = merge_heads(v) + self.proj(merge_heads(F.scaled_dot_product_attention(q, k, v)))
         return out.unflatten(1, x.shape[1:3])
+
+    def token_places(self, x: Float[Tensor, "b h w c"], image_size: ImageSize) -> Places:
+        """All tokens, see :class:`~vitrail.layers.places.HasPlaces`."""
+        return map_places(x, image_size)
 
 
 class NormalCell(nn.Module):

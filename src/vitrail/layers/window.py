@@ -12,7 +12,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vitrail.core.errors import ConfigError
+from vitrail.core.types import ImageSize
 from vitrail.layers.attention import masked_attention
+from vitrail.layers.places import Places, cell_centres
 
 SHIFT_MASK = -100.0
 """Added to the logits of tokens that are neighbours only because the map was rolled; finite, as the authors have it."""
@@ -70,6 +72,14 @@ class WindowAttention(nn.Module):
         present = [part for part in (bias, mask) if part is not None]
         extra = sum(present[1:], start=present[0]).to(q.dtype) if present else None
         return self.join(masked_attention(q, k, v, extra), x.shape[1], x.shape[2], shift)
+
+    def token_places(self, x: Float[Tensor, "b h w c"], image_size: ImageSize) -> Places:
+        """Windows, see :class:`~vitrail.layers.places.HasPlaces`."""
+        centres = cell_centres((x.shape[1], x.shape[2]), image_size)
+        marked = torch.cat([centres, torch.ones_like(centres[..., :1])], -1)  # padding brings zeros
+        windows = self.split(marked[None])[0][0]
+        centres = windows[..., :2].masked_fill(windows[..., 2:] == 0, torch.nan)
+        return Places("windows", centres, centres)
 
     def split(self, x: Float[Tensor, "b h w c"]) -> tuple[Float[Tensor, "b n t c"], int]:
         """The padded, rolled map as n windows of t tokens, and by how much it was rolled."""

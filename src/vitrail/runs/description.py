@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from vitrail.core.errors import RunError, VitrailError
 from vitrail.core.types import ImageSize, Preprocessing
-from vitrail.tasks import TASKS, Task, TaskSpec
+from vitrail.tasks import TASKS, TaskKind
 from vitrail.training import TrainConfig
 
 VERSION = 1
@@ -152,7 +152,7 @@ class Description(BaseModel):
             ) from error
 
     @property
-    def kind(self) -> type[Task]:
+    def kind(self) -> TaskKind:
         """The task.
 
         Raises:
@@ -166,8 +166,8 @@ class Description(BaseModel):
         return TASKS[self.task]
 
     @property
-    def spec(self) -> TaskSpec:
-        """What builds the task.
+    def facts(self) -> dict[str, Any]:
+        """The entries that the task noted of its data.
 
         Raises:
             RunError: this version does not know the task, or an entry of the task is missing.
@@ -176,8 +176,7 @@ class Description(BaseModel):
         for name in self.kind.facts:
             if not isinstance(noted.get(name), list | tuple):
                 raise RunError(f"run.json is incomplete: '{name}' is missing; train the run again, or restore the file")
-        facts = {name: noted[name] for name in self.kind.facts}
-        return TaskSpec.of({"classes": self.classes} | facts, self.training.options, self.training.label_smoothing)
+        return {name: noted[name] for name in self.kind.facts}
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

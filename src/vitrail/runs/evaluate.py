@@ -42,8 +42,7 @@ from vitrail.runs.export import stale_reason
 from vitrail.runs.load import load_task
 from vitrail.runs.run import Run
 from vitrail.runtimes import MEASURED, RUNTIMES, import_runtime, open_session, predictor
-from vitrail.tasks import Task, TaskSpec, find_task
-from vitrail.training import TrainConfig
+from vitrail.tasks import DEFAULT_TASK, Task, TaskSpec, find_task
 
 WEIGHTS = "torch-float"
 """Name of the weights' report in ``evaluation.json``."""
@@ -271,7 +270,7 @@ def evaluate_weights(
         DataError: no such data.
         CheckpointError: the weights do not fit the model or the classes.
     """
-    kind = find_task(TrainConfig().task)  # weights without a run are a classifier's
+    kind = find_task(DEFAULT_TASK)
     splits = kind.load_data(data, progress=progress)
     spec = TaskSpec(classes=splits.classes)
     backbone = create_model(

@@ -119,7 +119,7 @@ def describe(
     run.update(
         model={"name": config.model, "fields": fields, "num_params": sum(p.numel() for p in task.parameters())},
         task=task.name,
-        **task.describe_data(splits),
+        **find_task(task.name).describe_data(splits),
         **({} if task.input_shape is None else {"input_shape": list(task.input_shape)}),
         preprocessing=preprocessing.to_dict(),
         data={

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from vitrail.core.errors import ConfigError
+from vitrail.core.types import Preprocessing
+from vitrail.models import Backbone, create_model, load_checkpoint
 from vitrail.models.checkpoint import load_strictly, read_trained
 from vitrail.runs.description import Description
 from vitrail.runs.run import Run
-from vitrail.tasks import Task, create_task
+from vitrail.tasks import Task, TaskKind, TaskSpec, create_task
+from vitrail.training import TrainConfig
 
 
-def task_of(run: Run) -> type[Task]:
+def task_of(run: Run) -> TaskKind:
     """The task of a run.
 
     Raises:
         RunError: ``run.json`` names none, or one that this version does not know.
     """
     return run.read().kind
+
+
+def make_spec(described: Mapping[str, Any], config: TrainConfig) -> TaskSpec:
+    """What builds a task: the entries of ``run.json`` that describe its data, and the options of its training."""
+    return TaskSpec.of(described, config.options, config.label_smoothing, open_backbone)
 
 
 def build_task(description: Description) -> Task:
@@ -24,7 +36,9 @@ def build_task(description: Description) -> Task:
         RunError: an entry is missing or of the wrong kind, or the task is unknown.
         UnknownNameError, ConfigError, ImageSizeError: the model cannot be built as described.
     """
-    return create_task(description.task, description.model.name, description.model.fields, description.spec)
+    kind, model = description.kind, description.model
+    spec = make_spec({"classes": description.classes} | description.facts, description.training)
+    return create_task(kind.name, model.name, model.fields, spec)
 
 
 def load_task(run: Run) -> Task:
@@ -38,3 +52,22 @@ def load_task(run: Run) -> Task:
     task = build_task(run.read())
     load_strictly(task, read_trained(run.weights), str(run.weights), remedy="was it or run.json replaced?")
     return task.eval()
+
+
+def open_backbone(folder: str) -> tuple[Backbone, Preprocessing]:
+    """The trained backbone of a run without its classifier, and what it expects of an image.
+
+    Raises:
+        RunError: the folder is no run.
+        ConfigError: the run has no backbone that takes images.
+        CheckpointError: the weights do not fit.
+    """
+    run = Run.open(folder)
+    description = run.read()
+    if description.input_shape:
+        raise ConfigError(f"run {folder} takes no images; name the run of a classifier")
+    fields = description.model.fields | {"num_classes": 0}
+    plain = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+    model = create_model(description.model.name, **plain)
+    load_checkpoint(model, run.folder, replace_head=True)
+    return model, description.preprocessing

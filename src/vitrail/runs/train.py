@@ -13,8 +13,9 @@ from rich.console import Console
 from vitrail.core.errors import ConfigError, DataError, TrainingError
 from vitrail.data import DataSplits
 from vitrail.runs.folder import check_folder, clear, describe, finish, is_finished, remove_leftovers, training_files
+from vitrail.runs.load import make_spec
 from vitrail.runs.run import Run
-from vitrail.tasks import Task, TaskSpec, find_task
+from vitrail.tasks import Task, TaskKind, find_task
 from vitrail.training.config import TrainConfig
 from vitrail.training.fit import contained, fit_task, is_interruption, make_trainer
 from vitrail.training.module import seed_everything
@@ -100,8 +101,8 @@ def _train(trainer: Trainer, config: TrainConfig, run: Run, *, resume: bool, ove
         finish(run, config)
 
 
-def _make_task(kind: type[Task], config: TrainConfig, splits: DataSplits[Any]) -> Task:
-    spec = TaskSpec.of(kind.describe_data(splits), config.options, config.label_smoothing)
+def _make_task(kind: TaskKind, config: TrainConfig, splits: DataSplits[Any]) -> Task:
+    spec = make_spec(kind.describe_data(splits), config)
     fields: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in config.model_fields.items()
     }

@@ -1,20 +1,25 @@
-"""What turns features into an answer: data, head, loss, decoding and metrics, one task a file."""
+"""What turns features into an answer, one task a file; heads and metrics beside them."""
 
 from vitrail.tasks.aesthetics import AestheticsTask
-from vitrail.tasks.base import NoOptions, Score, Task
+from vitrail.tasks.answers import Answers
+from vitrail.tasks.base import AdversarialTask, Score, Task
 from vitrail.tasks.classification import ClassificationTask, ClassScore
-from vitrail.tasks.create import TASKS, create_task, find_task
+from vitrail.tasks.create import DEFAULT_TASK, TASKS, answers_of, create_task, find_task
 from vitrail.tasks.detection import DetectionTask
 from vitrail.tasks.generation import GenerationTask
 from vitrail.tasks.instances import InstanceTask
+from vitrail.tasks.kind import NoOptions, TaskKind
 from vitrail.tasks.pose import PoseTask
 from vitrail.tasks.pretraining import PretrainingTask
 from vitrail.tasks.segmentation import SegmentationTask
 from vitrail.tasks.spec import TaskSpec
 
 __all__ = [
+    "DEFAULT_TASK",
     "TASKS",
+    "AdversarialTask",
     "AestheticsTask",
+    "Answers",
     "ClassScore",
     "ClassificationTask",
     "DetectionTask",
@@ -26,7 +31,9 @@ __all__ = [
     "Score",
     "SegmentationTask",
     "Task",
+    "TaskKind",
     "TaskSpec",
+    "answers_of",
     "create_task",
     "find_task",
 ]

@@ -16,9 +16,11 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
 from vitrail.core.errors import ConfigError
-from vitrail.data import DataConfig, DataSplits, ScoreSet, load_scores
+from vitrail.data import load_scores
 from vitrail.models import Backbone
+from vitrail.tasks.answers import Answers
 from vitrail.tasks.base import Score, Task
+from vitrail.tasks.kind import TaskKind
 from vitrail.tasks.spec import TaskSpec
 
 if TYPE_CHECKING:
@@ -100,9 +102,6 @@ class AestheticsTask(Task):
         Score(name="accuracy", title="accuracy at the threshold"),
         Score(name="mean_error", title="mean error of the score", higher_is_better=False, percent=False),
     )
-    columns = {"score": "number", "deviation": "number"}
-    facts = ("scale",)
-    Options = AestheticsOptions
     crop_fraction = 1.0
     output_name = "distribution"
     scale: Tensor
@@ -123,20 +122,10 @@ class AestheticsTask(Task):
         self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32), persistent=False)
 
     @classmethod
-    def load_data(cls, config: DataConfig, *, progress: bool = False) -> DataSplits[ScoreSet]:
-        """``scores.csv`` or ``AVA.txt``: :func:`vitrail.data.load_scores`."""
-        return load_scores(config, progress=progress)
-
-    @classmethod
-    def describe_data(cls, data: DataSplits[ScoreSet]) -> dict[str, Any]:
-        """``classes``, none, and ``scale``."""
-        return super().describe_data(data) | {"scale": list(data.train.scale)}
-
-    @classmethod
-    def create(cls, backbone: Backbone, spec: TaskSpec) -> Self:
-        """From ``scale`` and the options."""
+    def create(cls, backbone: Backbone, spec: TaskSpec, options: AestheticsOptions) -> Self:
+        """From ``scale``."""
         scale = [float(score) for score in spec.facts["scale"]]
-        return cls(backbone, scale, cls.read_options(spec.options))
+        return cls(backbone, scale, options)
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (b, c, h, w) to the share of votes for each score (b, bins)."""
@@ -152,14 +141,20 @@ class AestheticsTask(Task):
 
     def metrics(self) -> Metric:
         """``srcc``, ``plcc``, ``accuracy`` and ``mean_error`` of the mean scores."""
-        from vitrail.tasks.score_metric import ScoreMetric
+        from vitrail.tasks.metrics.correlation import ScoreMetric
 
         return ScoreMetric(self.scale.tolist(), self.threshold)
 
-    def predict(self, output: Tensor) -> list[Rating]:
+
+class AestheticsAnswers(Answers[AestheticsTask, Rating]):
+    """A rating of each image; the best images come first."""
+
+    columns = {"score": "number", "deviation": "number"}
+
+    def decode(self, output: Tensor) -> list[Rating]:
         """Distributions (b, bins) to ratings."""
         output = output.detach().float().cpu()
-        scale = self.scale.cpu()
+        scale = self.task.scale.cpu()
         means = output @ scale
         deviations = (output @ scale.square() - means.square()).clamp(min=0).sqrt()
         rows = zip(means.tolist(), deviations.tolist(), output.tolist(), strict=True)
@@ -175,7 +170,7 @@ class AestheticsTask(Task):
 
     def to_dict(self, answer: Rating) -> dict[str, Any]:
         """``score``, ``deviation`` and ``distribution``: score -> share of the votes."""
-        names = [f"{score:g}" for score in self.scale.tolist()]
+        names = [f"{score:g}" for score in self.task.scale.tolist()]
         shares = dict(zip(names, answer.distribution, strict=True)) if answer.distribution else {}
         return {"score": answer.score, "deviation": answer.deviation, "distribution": shares}
 
@@ -192,3 +187,12 @@ class AestheticsTask(Task):
         pen.rectangle((0, 0, right + left, bottom + top), fill=(0, 0, 0))
         pen.text((size // 4, size // 4), text, font=font, fill=(255, 255, 255))
         return torch.from_numpy(np.asarray(picture).transpose(2, 0, 1).copy())
+
+
+AESTHETICS = TaskKind(
+    task=AestheticsTask,
+    answers=AestheticsAnswers,
+    load_data=load_scores,
+    options=AestheticsOptions,
+    notes={"scale": lambda data: list(data.train.scale)},
+)

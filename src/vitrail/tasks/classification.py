@@ -11,9 +11,11 @@ from torch.nn import functional as F
 
 from vitrail.core.errors import ConfigError
 from vitrail.core.types import Preprocessing
-from vitrail.data import DataConfig, DataSplits, ImageSet, load_data
+from vitrail.data import load_data
 from vitrail.models import Backbone
+from vitrail.tasks.answers import Answers
 from vitrail.tasks.base import Score, Task
+from vitrail.tasks.kind import NoOptions, TaskKind
 from vitrail.tasks.spec import TaskSpec
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ class ClassificationTask(Task):
 
     name = "classification"
     scores = (Score(name="top1", title="top-1"), Score(name="top5", title="top-5"))
-    columns = {"rank": "count", "class": "text", "probability": "percent"}
+    per_image = True
 
     def __init__(self, backbone: Backbone, classes: Sequence[str], *, label_smoothing: float = 0.0) -> None:
         super().__init__(backbone, classes)
@@ -66,19 +68,8 @@ class ClassificationTask(Task):
         self.label_smoothing = label_smoothing
 
     @classmethod
-    def load_data(cls, config: DataConfig, *, progress: bool = False) -> DataSplits[ImageSet]:
-        """Class folders, a ``labels.csv``, or the built-in sample: :func:`vitrail.data.load_data`."""
-        return load_data(config, progress=progress)
-
-    @classmethod
-    def num_outputs(cls, spec: TaskSpec) -> int:
-        """One a class."""
-        return len(spec.classes)
-
-    @classmethod
-    def create(cls, backbone: Backbone, spec: TaskSpec) -> Self:
+    def create(cls, backbone: Backbone, spec: TaskSpec, options: NoOptions) -> Self:
         """From ``classes`` and ``label_smoothing``."""
-        cls.read_options(spec.options)
         return cls(backbone, spec.classes, label_smoothing=spec.label_smoothing)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -88,32 +79,6 @@ class ClassificationTask(Task):
     def loss(self, output: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy of logits (b, num_classes) with class indices (b,) or soft labels (b, num_classes)."""
         return F.cross_entropy(output.float(), targets, label_smoothing=self.label_smoothing if self.training else 0.0)
-
-    def predict(self, output: Tensor, top_k: int = 5) -> list[tuple[ClassScore, ...]]:
-        """Logits (b, num_classes) to the ``top_k`` most probable classes of each image (all, if there are fewer)."""
-        count = min(max(top_k, 1), len(self.classes))
-        best = output.detach().float().softmax(dim=-1).topk(count, dim=-1)
-        return [
-            tuple(
-                ClassScore(label=self.classes[index], index=index, probability=probability)
-                for probability, index in zip(probabilities, indices, strict=True)
-            )
-            for probabilities, indices in zip(best.values.tolist(), best.indices.tolist(), strict=True)
-        ]
-
-    def answer(
-        self, images: Sequence[Tensor], preprocessing: Preprocessing, top_k: int | None = None
-    ) -> list[tuple[ClassScore, ...]]:
-        """The ``top_k`` most probable classes (1 by default) of each image."""
-        return self.predict(self._outputs(images, preprocessing), top_k=top_k or 1)
-
-    def rows(self, answer: tuple[ClassScore, ...]) -> list[tuple[Any, ...]]:
-        """One a class, the most probable first."""
-        return [(rank, score.label, score.probability) for rank, score in enumerate(answer, start=1)]
-
-    def to_dict(self, answer: tuple[ClassScore, ...]) -> dict[str, Any]:
-        """``classes``: label, index and probability of each."""
-        return {"classes": [asdict(score) for score in answer]}
 
     def metrics(self) -> MetricCollection:
         """``top1`` and ``top5`` of logits and class indices; with fewer than five classes k is their number."""
@@ -128,3 +93,43 @@ class ClassificationTask(Task):
             },
             compute_groups=False,  # grouping by equal states of the first batch would make top-5 a copy of top-1
         )
+
+
+class ClassificationAnswers(Answers[ClassificationTask, tuple[ClassScore, ...]]):
+    """The most probable classes of each image, best first."""
+
+    columns = {"rank": "count", "class": "text", "probability": "percent"}
+
+    def decode(self, output: Tensor, top_k: int = 5) -> list[tuple[ClassScore, ...]]:
+        """Logits (b, num_classes) to the ``top_k`` most probable classes of each image (all, if there are fewer)."""
+        count = min(max(top_k, 1), len(self.task.classes))
+        best = output.detach().float().softmax(dim=-1).topk(count, dim=-1)
+        return [
+            tuple(
+                ClassScore(label=self.task.classes[index], index=index, probability=probability)
+                for probability, index in zip(probabilities, indices, strict=True)
+            )
+            for probabilities, indices in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+        ]
+
+    def predict(
+        self, images: Sequence[Tensor], preprocessing: Preprocessing, top_k: int | None = None
+    ) -> list[tuple[ClassScore, ...]]:
+        """The ``top_k`` most probable classes (1 by default) of each image."""
+        return self.decode(self.outputs(images, preprocessing), top_k=top_k or 1)
+
+    def rows(self, answer: tuple[ClassScore, ...]) -> list[tuple[Any, ...]]:
+        """One a class, the most probable first."""
+        return [(rank, score.label, score.probability) for rank, score in enumerate(answer, start=1)]
+
+    def to_dict(self, answer: tuple[ClassScore, ...]) -> dict[str, Any]:
+        """``classes``: label, index and probability of each."""
+        return {"classes": [asdict(score) for score in answer]}
+
+
+CLASSIFICATION = TaskKind(
+    task=ClassificationTask,
+    answers=ClassificationAnswers,
+    load_data=load_data,
+    num_outputs=lambda spec: len(spec.classes),
+)

@@ -6,33 +6,29 @@ from collections.abc import Mapping
 from typing import Any
 
 from vitrail.core.errors import UnknownNameError
-from vitrail.tasks.aesthetics import AestheticsTask
+from vitrail.tasks.aesthetics import AESTHETICS
+from vitrail.tasks.answers import Answers
 from vitrail.tasks.base import Task
-from vitrail.tasks.classification import ClassificationTask
-from vitrail.tasks.detection import DetectionTask
-from vitrail.tasks.generation import GenerationTask
-from vitrail.tasks.instances import InstanceTask
-from vitrail.tasks.pose import PoseTask
-from vitrail.tasks.pretraining import PretrainingTask
-from vitrail.tasks.segmentation import SegmentationTask
+from vitrail.tasks.classification import CLASSIFICATION
+from vitrail.tasks.detection import DETECTION
+from vitrail.tasks.generation import GENERATION
+from vitrail.tasks.instances import INSTANCES
+from vitrail.tasks.kind import TaskKind
+from vitrail.tasks.pose import POSE
+from vitrail.tasks.pretraining import PRETRAINING
+from vitrail.tasks.segmentation import SEGMENTATION
 from vitrail.tasks.spec import TaskSpec
 
-TASKS: dict[str, type[Task]] = {
-    task.name: task
-    for task in (
-        ClassificationTask,
-        SegmentationTask,
-        DetectionTask,
-        InstanceTask,
-        PoseTask,
-        AestheticsTask,
-        GenerationTask,
-        PretrainingTask,
-    )
+TASKS: dict[str, TaskKind] = {
+    kind.name: kind
+    for kind in (CLASSIFICATION, SEGMENTATION, DETECTION, INSTANCES, POSE, AESTHETICS, GENERATION, PRETRAINING)
 }
 
+DEFAULT_TASK = CLASSIFICATION.name
+"""The task of whoever names none, and of files from before there were others."""
 
-def find_task(name: str) -> type[Task]:
+
+def find_task(name: str) -> TaskKind:
     """The task called ``name``.
 
     Raises:
@@ -55,6 +51,11 @@ def create_task(task_name: str, model_name: str, model_fields: Mapping[str, Any]
     Raises:
         UnknownNameError, ConfigError, ImageSizeError: the model or the task cannot be built as described.
     """
-    task = find_task(task_name)
+    kind = find_task(task_name)
     fields = {name: tuple(value) if isinstance(value, list) else value for name, value in model_fields.items()}
-    return task.create(task.make_backbone(model_name, **fields), spec)
+    return kind.create(kind.make_backbone(model_name, **fields), spec)
+
+
+def answers_of(task: Task) -> Answers[Any, Any]:
+    """What people get of a trained task."""
+    return find_task(task.name).answers(task)

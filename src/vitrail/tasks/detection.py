@@ -12,15 +12,17 @@ from torchvision.ops import batched_nms, box_iou
 
 from vitrail.core.errors import ConfigError
 from vitrail.core.types import ImageSize, Preprocessing
-from vitrail.data import BoxSet, DataConfig, DataSplits, Letterbox, load_boxes
+from vitrail.data import Letterbox, load_boxes
 from vitrail.layers.query_detector import QueryKind
 from vitrail.models import Backbone
+from vitrail.tasks.answers import Answers
 from vitrail.tasks.base import Score, Task
-from vitrail.tasks.colours import class_colours, draw_boxes
-from vitrail.tasks.pyramid import FeaturePyramidNetwork, Pyramid
-from vitrail.tasks.query_heads import NUM_LEVELS, QueryDetector
-from vitrail.tasks.region_heads import MASK_OUT, RegionDetector
-from vitrail.tasks.retinanet import ANCHOR_SCALE, RetinaNet
+from vitrail.tasks.drawing import draw_boxes
+from vitrail.tasks.heads.pyramid import FeaturePyramidNetwork, Pyramid
+from vitrail.tasks.heads.queries import NUM_LEVELS, QueryDetector
+from vitrail.tasks.heads.retinanet import ANCHOR_SCALE, RetinaNet
+from vitrail.tasks.heads.two_stage import MASK_OUT, RegionDetector
+from vitrail.tasks.kind import TaskKind
 from vitrail.tasks.spec import TaskSpec
 
 if TYPE_CHECKING:
@@ -83,26 +85,17 @@ class DetectionTask(Task):
     """A head on a feature pyramid: RetinaNet, as EdgeViT is published with it, Faster R-CNN, or Cascade R-CNN.
 
     ``forward`` gives (b, n, 4 + classes), a row for every anchor (one stage) or proposal (two): the boxes as shares of
-    the frame, and logits; suppression of duplicates is left to :meth:`predict`, so that exported files have one output
-    of fixed shape.
+    the frame, and logits; suppression of duplicates is left to :meth:`find_objects`, so that exported files have one
+    output of fixed shape.
 
     Args:
-        backbone: any, see :class:`~vitrail.tasks.pyramid.Pyramid`; the anchors are those of its image size.
+        backbone: any, see :class:`~vitrail.tasks.heads.pyramid.Pyramid`; the anchors are those of its image size.
         classes: names, in the order of the labels.
         options: head and decoding.
     """
 
     name = "detection"
     scores: ClassVar[tuple[Score, ...]] = (Score(name="map", title="mAP"), Score(name="map_50", title="mAP at IoU 0.5"))
-    columns = {
-        "class": "text",
-        "probability": "percent",
-        "left": "number",
-        "top": "number",
-        "right": "number",
-        "bottom": "number",
-    }
-    Options: ClassVar[type[Any]] = DetectionOptions
     crop_fraction = 1.0
     output_name = "boxes_and_logits"
     masks: ClassVar[bool] = False
@@ -155,14 +148,9 @@ class DetectionTask(Task):
         )
 
     @classmethod
-    def load_data(cls, config: DataConfig, *, progress: bool = False) -> DataSplits[BoxSet]:
-        """COCO JSON or YOLO text: :func:`vitrail.data.load_boxes`."""
-        return load_boxes(config, progress=progress)
-
-    @classmethod
-    def create(cls, backbone: Backbone, spec: TaskSpec) -> Self:
-        """From ``classes`` and the options."""
-        return cls(backbone, spec.classes, cls.read_options(spec.options))
+    def create(cls, backbone: Backbone, spec: TaskSpec, options: DetectionOptions) -> Self:
+        """From ``classes``."""
+        return cls(backbone, spec.classes, options)
 
     def _levels(self, images: Tensor) -> list[Tensor]:
         maps = self.pyramid(self.backbone, images)[self.first :]
@@ -189,9 +177,9 @@ class DetectionTask(Task):
         return output
 
     def loss(self, output: Tensor, targets: list[dict[str, Tensor]]) -> Tensor:
-        """See :meth:`RetinaNet.loss <vitrail.tasks.retinanet.RetinaNet.loss>`,
-        :meth:`RegionDetector.loss <vitrail.tasks.region_heads.RegionDetector.loss>` and
-        :meth:`QueryDetector.loss <vitrail.tasks.query_heads.QueryDetector.loss>`."""
+        """See :meth:`RetinaNet.loss <vitrail.tasks.heads.retinanet.RetinaNet.loss>`,
+        :meth:`RegionDetector.loss <vitrail.tasks.heads.two_stage.RegionDetector.loss>` and
+        :meth:`QueryDetector.loss <vitrail.tasks.heads.queries.QueryDetector.loss>`."""
         return self.head.loss(output, targets)
 
     def training_loss(self, images: Tensor, targets: list[dict[str, Tensor]]) -> Tensor:
@@ -199,7 +187,7 @@ class DetectionTask(Task):
         self.backbone.require_built_size(images.shape[-2], images.shape[-1], "set of anchors")
         return self.head.training_loss(self._levels(images), targets)
 
-    def decode(self, output: Tensor) -> list[dict[str, Tensor]]:
+    def find_objects(self, output: Tensor) -> list[dict[str, Tensor]]:
         """(b, n, 4 + classes) to ``boxes`` (shares of the frame), ``scores``, ``labels`` an image, best first."""
         found, last = [], 4 + len(self.classes)
         for values in output.float():
@@ -219,15 +207,6 @@ class DetectionTask(Task):
                 found[-1]["masks"] = rows[kept, last:].sigmoid().reshape(-1, MASK_OUT, MASK_OUT)
         return found
 
-    def predict(self, output: Tensor) -> list[tuple[DetectedObject, ...]]:
-        """Objects in shares of the frame, the most probable first."""
-        return [self._objects(one, torch.ones(4), torch.ones(4)) for one in self.decode(output)]
-
-    def _objects(self, found: dict[str, Tensor], scale: Tensor, limit: Tensor) -> tuple[DetectedObject, ...]:
-        boxes = torch.minimum(found["boxes"].cpu() * scale, limit).tolist()
-        rows = zip(found["labels"].tolist(), found["scores"].tolist(), boxes, strict=True)
-        return tuple(DetectedObject(self.classes[i], i, score, tuple(box)) for i, score, box in rows)
-
     def metrics(self) -> Metric:
         """COCO's ``map`` and ``map_50``, and ``ap_per_class``.
 
@@ -235,10 +214,10 @@ class DetectionTask(Task):
             MissingDependencyError: pycocotools is not installed.
         """
         from vitrail.data.mask_shapes import require_pycocotools
-        from vitrail.tasks.box_metric import BoxMetric
+        from vitrail.tasks.metrics.average_precision import BoxMetric
 
         require_pycocotools()
-        return BoxMetric(self.decode, len(self.classes))
+        return BoxMetric(self.find_objects, len(self.classes))
 
     def agreement(self, output: Tensor, reference: Tensor) -> float:
         """Share of images whose most probable object has the same class and overlaps by half in both."""
@@ -250,7 +229,29 @@ class DetectionTask(Task):
             same.append(best[0] % count == best[1] % count and bool(box_iou(ours, theirs) >= 0.5))
         return sum(same) / max(len(same), 1)
 
-    def answer(
+
+class DetectionAnswers(Answers[DetectionTask, tuple[DetectedObject, ...]]):
+    """The objects of each image, the most probable first."""
+
+    columns = {
+        "class": "text",
+        "probability": "percent",
+        "left": "number",
+        "top": "number",
+        "right": "number",
+        "bottom": "number",
+    }
+
+    def decode(self, output: Tensor) -> list[tuple[DetectedObject, ...]]:
+        """Objects in shares of the frame, the most probable first."""
+        return [self._objects(one, torch.ones(4), torch.ones(4)) for one in self.task.find_objects(output)]
+
+    def _objects(self, found: dict[str, Tensor], scale: Tensor, limit: Tensor) -> tuple[DetectedObject, ...]:
+        boxes = torch.minimum(found["boxes"].cpu() * scale, limit).tolist()
+        rows = zip(found["labels"].tolist(), found["scores"].tolist(), boxes, strict=True)
+        return tuple(DetectedObject(self.task.classes[i], i, score, tuple(box)) for i, score, box in rows)
+
+    def predict(
         self, images: Sequence[Tensor], preprocessing: Preprocessing, top_k: int | None = None
     ) -> list[tuple[DetectedObject, ...]]:
         """Objects in pixels of each image, the most probable first."""
@@ -258,7 +259,7 @@ class DetectionTask(Task):
         boxes = [Letterbox.of((image.shape[-2], image.shape[-1]), frame) for image in images]
         framed = torch.stack([box.image(image, preprocessing) for box, image in zip(boxes, images, strict=True)])
         with torch.inference_mode():
-            found = self.decode(self(preprocessing.normalize(framed.to(next(self.parameters()).device))))
+            found = self.task.find_objects(self.task(preprocessing.normalize(framed.to(self.device))))
         answers = []
         for box, one in zip(boxes, found, strict=True):
             scale = torch.tensor([frame[1] / box.scale[0], frame[0] / box.scale[1]] * 2)
@@ -282,11 +283,11 @@ class DetectionTask(Task):
     def truth(self, target: dict[str, Tensor]) -> tuple[DetectedObject, ...]:
         """The annotated boxes."""
         rows = zip(target["labels"].tolist(), target["boxes"].tolist(), strict=True)
-        return tuple(DetectedObject(self.classes[index], index, 1.0, tuple(box)) for index, box in rows)
+        return tuple(DetectedObject(self.task.classes[index], index, 1.0, tuple(box)) for index, box in rows)
 
     def draw(self, image: Tensor, answer: tuple[DetectedObject, ...]) -> Tensor:
         """Boxes and labels; objects less probable than one half are left out."""
-        colours = class_colours(len(self.classes)).tolist()
-        return draw_boxes(
-            image, [(one.box, one.label, tuple(colours[one.index])) for one in answer if one.probability >= 0.5]
-        )
+        return draw_boxes(image, [one for one in answer if one.probability >= 0.5], len(self.task.classes))
+
+
+DETECTION = TaskKind(task=DetectionTask, answers=DetectionAnswers, load_data=load_boxes, options=DetectionOptions)

@@ -7,25 +7,41 @@ Source: MaxViT-GAN (Tu et al., MaxViT, ECCV 2022, arXiv:2204.01697, sections 4.4
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.utils import make_grid
 
 from vitrail.core.errors import ConfigError
 from vitrail.core.types import Preprocessing
-from vitrail.data import DataConfig, DataSplits, PictureSet, fit_image, load_pictures
+from vitrail.data import fit_image, load_pictures
 from vitrail.models import Backbone
-from vitrail.models.discriminator import Discriminator
+from vitrail.models.discriminator import Discriminator, discriminator_loss, generator_loss, gradient_penalty
 from vitrail.models.maxvit_gan import MaxViTGenerator, as_pixels, create_generator, join_latent
-from vitrail.tasks.base import Score, Task
-from vitrail.tasks.spec import TaskSpec
+from vitrail.tasks.answers import Answers
+from vitrail.tasks.base import AdversarialTask, Score
+from vitrail.tasks.kind import TaskKind
+from vitrail.tasks.spec import OpenBackbone, TaskSpec
 
 if TYPE_CHECKING:
     from torchmetrics import Metric
+
+
+STEPS = 8
+"""Pictures from one latent to another, both included."""
+
+PATHS = 6
+"""Rows of the page of interpolations."""
+
+ENLARGED_BELOW = 64
+"""Pixels a side; smaller pictures are shown twice as large."""
+
+BATCH_SIZE = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,40 +52,46 @@ class GenerationOptions:
         features: what pictures are compared by: the folder of one of your runs, whose backbone looks at them; "random",
             an untrained EdgeViT, for want of something better; or "inception", which makes the distance FID (needs
             torch-fidelity and a download).
-        r1_weight: of the penalty on the opponent's slope at real pictures; 0 turns it off.
+        r1_weight: weight of the penalty on the discriminator's gradient at real pictures; 0 turns it off.
         r1_every: steps from one penalty to the next, which is then so many times as heavy.
-        opponent_width: factor of all the opponent's widths; 1 is HiT's.
+        discriminator_width: factor of all the discriminator's widths; 1 is HiT's.
     """
 
     conditional: bool = False
     features: str = "random"
     r1_weight: float = 10.0
     r1_every: int = 16
-    opponent_width: float = 1.0
+    discriminator_width: float = 1.0
 
     def __post_init__(self) -> None:
         if self.r1_weight < 0:
             raise ConfigError("is negative; 0 turns the penalty off", r1_weight=self.r1_weight)
         if self.r1_every < 1:
             raise ConfigError("is below 1; 16 is usual", r1_every=self.r1_every)
-        if self.opponent_width <= 0:
-            raise ConfigError("is not above 0; 1 is usual", opponent_width=self.opponent_width)
+        if self.discriminator_width <= 0:
+            raise ConfigError("is not above 0; 1 is usual", discriminator_width=self.discriminator_width)
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A made picture.
+def make_generator(name: str, **fields: Any) -> Backbone:
+    """A generator: :func:`vitrail.models.maxvit_gan.create_generator`.
 
-    Attributes:
-        pixels: (3, h, w), uint8.
-        label: its class; "" where there are none.
+    Raises:
+        ConfigError: weights to start from, which a generator does not take.
     """
+    if fields.pop("weights", None) is not None:
+        raise ConfigError("weights: a generator starts from random numbers; leave the option out")
+    for unknown in ("replace_head", "drop_path_rate"):
+        fields.pop(unknown, None)
+    generator: Any = create_generator(name, **fields)
+    return generator
 
-    pixels: Tensor
-    label: str
+
+def _num_labels(spec: TaskSpec) -> int:
+    """Classes that the generator is told."""
+    return len(spec.classes) if GENERATION.read_options(spec.options).conditional else 0
 
 
-class GenerationTask(Task):
+class GenerationTask(AdversarialTask):
     """A generator, which is trained against a discriminator and measured beside real pictures.
 
     Its input is no image: :meth:`inputs` draws random numbers for each image of a batch, the same for the same image,
@@ -91,17 +113,21 @@ class GenerationTask(Task):
         Score(name="precision", title="precision"),
         Score(name="recall", title="recall"),
     )
-    columns = {"class": "text"}
-    Options = GenerationOptions
     crop_fraction = 1.0
-    adversarial = True
+    takes_images = False
+    comparable = False
     output_name = "pictures"
     backbone: MaxViTGenerator  # type: ignore[assignment]  # it looks at nothing, and yet is what files are made of
 
     def __init__(
-        self, generator: MaxViTGenerator, classes: Sequence[str] = (), options: GenerationOptions | None = None
+        self,
+        generator: MaxViTGenerator,
+        classes: Sequence[str] = (),
+        options: GenerationOptions | None = None,
+        open_backbone: OpenBackbone | None = None,
     ) -> None:
         super().__init__(generator, classes)  # type: ignore[arg-type]  # see above
+        self.open_backbone = open_backbone
         self.options = options or GenerationOptions()
         if self.options.conditional and len(self.classes) < 2:
             raise ConfigError(
@@ -111,38 +137,35 @@ class GenerationTask(Task):
         self.input_shape = (generator.config.num_inputs, 1, 1)
 
     @classmethod
-    def load_data(cls, config: DataConfig, *, progress: bool = False) -> DataSplits[PictureSet]:
-        """Any images, with their classes where they have some: :func:`vitrail.data.load_pictures`."""
-        return load_pictures(config, labelled=None, crops=False, progress=progress)
+    def create(cls, backbone: Backbone, spec: TaskSpec, options: GenerationOptions) -> Self:
+        """From ``classes``."""
+        return cls(backbone, spec.classes, options, spec.open_backbone)  # type: ignore[arg-type]  # of make_backbone
 
-    @classmethod
-    def num_outputs(cls, spec: TaskSpec) -> int:
-        """Classes that the generator is told."""
-        return len(spec.classes) if cls.read_options(spec.options).conditional else 0
-
-    @classmethod
-    def make_backbone(cls, name: str, **fields: Any) -> Backbone:
-        """A generator: :func:`vitrail.models.maxvit_gan.create_generator`.
-
-        Raises:
-            ConfigError: weights to start from, which a generator does not take.
-        """
-        if fields.pop("weights", None) is not None:
-            raise ConfigError("weights: a generator starts from random numbers; leave the option out")
-        for unknown in ("replace_head", "drop_path_rate"):
-            fields.pop(unknown, None)
-        generator: Any = create_generator(name, **fields)
-        return generator
-
-    @classmethod
-    def create(cls, backbone: Backbone, spec: TaskSpec) -> Self:
-        """From ``classes`` and the options."""
-        return cls(backbone, spec.classes, cls.read_options(spec.options))  # type: ignore[arg-type]  # of make_backbone
-
-    def make_opponent(self) -> nn.Module:
+    def make_discriminator(self) -> nn.Module:
         """StyleGAN2's residual discriminator."""
         side = self.backbone.config.image_size[0]
-        return Discriminator(side, self.num_labels, self.options.opponent_width)
+        return Discriminator(side, self.num_labels, self.options.discriminator_width)
+
+    def discriminator_loss(
+        self, discriminator: nn.Module, images: Tensor, targets: Mapping[str, Tensor], step: int
+    ) -> Tensor:
+        """The logistic loss, with R1 at every so many steps, and so many times as heavy then."""
+        options, labels = self.options, targets["label"]
+        with torch.no_grad():
+            fake = self(self._latents(labels))
+        loss = discriminator_loss(discriminator(images, labels), discriminator(fake, labels))
+        if options.r1_weight and step % options.r1_every == 0:
+            loss = loss + options.r1_weight * options.r1_every * gradient_penalty(discriminator, images, labels)
+        return loss
+
+    def generator_loss(self, discriminator: nn.Module, targets: Mapping[str, Tensor]) -> Tensor:
+        """The non-saturating logistic loss."""
+        labels = targets["label"]
+        return generator_loss(discriminator(self(self._latents(labels)), labels))
+
+    def _latents(self, labels: Tensor) -> Tensor:
+        noise = torch.randn(len(labels), self.backbone.config.latent_dim, device=labels.device)
+        return join_latent(noise, labels, self.num_labels)
 
     def forward(self, latents: Tensor) -> Tensor:
         """Random numbers, and the one-hot class where it is conditional (b, z, 1, 1), to pictures of about -1 to 1."""
@@ -166,45 +189,102 @@ class GenerationTask(Task):
 
     def metrics(self) -> Metric:
         """``frechet``, ``kernel``, ``precision`` and ``recall`` in the space of ``options.features``."""
-        from vitrail.tasks.picture_metric import PictureMetric, find_extractor
+        from vitrail.tasks.metrics.frechet import PictureMetric, find_extractor
 
-        return PictureMetric(find_extractor(self.options.features))
+        return PictureMetric(find_extractor(self.options.features, self.open_backbone))
 
-    def predict(self, output: Tensor) -> list[Picture]:
+
+class GenerationAnswers(Answers[GenerationTask, Tensor]):
+    """Made pictures (3, h, w), uint8, of which a table has nothing to say."""
+
+    columns = {}
+
+    def decode(self, output: Tensor) -> list[Tensor]:
         """Outputs (b, 3, h, w) to pictures."""
-        return [Picture(pixels, "") for pixels in as_pixels(output.detach().cpu())]
+        return list(as_pixels(output.detach().cpu()))
 
-    @torch.inference_mode()
-    def sample(self, noise: Tensor, labels: Sequence[int] = ()) -> list[Picture]:
-        """Pictures from random numbers (b, latent_dim), and a class for each where it is conditional.
-
-        Raises:
-            ConfigError: another number of random numbers, or a class that does not exist.
-        """
-        wrong = [label for label in labels if not 0 <= label < self.num_labels]
-        if wrong or (self.num_labels and len(labels) != len(noise)):
-            raise ConfigError(f"classes {list(labels)}: need {len(noise)} of 0 to {self.num_labels - 1}")
-        latents = join_latent(noise, labels, self.num_labels) if self.num_labels else noise[..., None, None]
-        made = self.predict(self(latents.to(next(self.parameters()).device)))
-        if not self.num_labels:
-            return made
-        return [Picture(one.pixels, self.classes[label]) for one, label in zip(made, labels, strict=True)]
-
-    def answer(self, images: Sequence[Tensor], preprocessing: Preprocessing, top_k: int | None = None) -> list[Picture]:
+    def outputs(self, images: Sequence[Tensor], preprocessing: Preprocessing) -> Tensor:
         """One made picture for each image, whose pixels only seed it."""
         fitted = torch.stack([fit_image(image, preprocessing) for image in images])
         with torch.inference_mode():
-            latents = self.inputs(preprocessing.normalize(fitted)).to(next(self.parameters()).device)
-            return self.predict(self(latents))
+            output: Tensor = self.task(self.task.inputs(preprocessing.normalize(fitted)).to(self.device))
+        return output
 
-    def rows(self, answer: Picture) -> list[tuple[Any, ...]]:
-        """The class."""
-        return [(answer.label,)]
+    def samples(self, count: int, seed: int) -> dict[str, Tensor]:
+        """``samples``, a page of all pictures; ``interpolations``, a page of rows from one latent to another; and the
+        pictures, ``0000`` and so on. With a conditional generator the classes take turns."""
+        if count < 1:
+            raise ConfigError(f"{count} pictures are asked for; give 1 or more")
+        made = self.pictures(count, seed)
+        pages = {
+            "samples": _page(made, max(round(count**0.5), 1)),
+            "interpolations": _page(self.interpolations(seed), STEPS),
+        }
+        return pages | {f"{i:04d}": picture for i, picture in enumerate(made)}
 
-    def to_dict(self, answer: Picture) -> dict[str, Any]:
-        """``class``."""
-        return {"class": answer.label}
+    def pictures(self, count: int, seed: int) -> Tensor:
+        """(count, 3, h, w), uint8; classes take turns where there are any."""
+        return self.make(self.latents(count, seed), self._labels(range(count)))
 
-    def draw(self, image: Tensor, answer: Picture) -> Tensor:
+    def latents(self, count: int, seed: int) -> Tensor:
+        """Normal random numbers (count, latent_dim)."""
+        return torch.randn(count, self.task.backbone.config.latent_dim, generator=torch.Generator().manual_seed(seed))
+
+    @torch.inference_mode()
+    def make(self, noise: Tensor, labels: Sequence[int] = ()) -> Tensor:
+        """Pictures (n, 3, h, w), uint8, from random numbers (n, latent_dim), and a class for each where the generator
+        is conditional.
+
+        Raises:
+            ConfigError: a class that does not exist, or another number of them.
+        """
+        count = self.task.num_labels
+        wrong = [label for label in labels if not 0 <= label < count]
+        if wrong or (count and len(labels) != len(noise)):
+            raise ConfigError(f"classes {list(labels)}: need {len(noise)} of 0 to {count - 1}")
+        latents = join_latent(noise, labels, count) if count else noise[..., None, None]
+        return torch.cat([as_pixels(self.task(part.to(self.device)).cpu()) for part in latents.split(BATCH_SIZE)])
+
+    def interpolations(self, seed: int) -> Tensor:
+        """Rows of pictures from one latent to the next, along the sphere on which normal random numbers lie.
+
+        Source: White, "Sampling Generative Networks", 2016, arXiv:1609.04468.
+        """
+        ends = self.latents(2 * PATHS, seed + 1).unflatten(0, (PATHS, 2))
+        first, last = ends[:, :1], ends[:, 1:]
+        angle = F.cosine_similarity(first, last, dim=2).clamp(-1 + 1e-6, 1 - 1e-6).acos().unsqueeze(2)
+        share = torch.linspace(0, 1, STEPS).view(1, STEPS, 1)
+        path = (((1 - share) * angle).sin() * first + (share * angle).sin() * last) / angle.sin()
+        return self.make(path.flatten(0, 1), self._labels(row for row in range(PATHS) for _ in range(STEPS)))
+
+    def _labels(self, numbers: Iterable[int]) -> list[int]:
+        """A class for each number, by turns; none where there are no classes."""
+        return [number % self.task.num_labels for number in numbers] if self.task.num_labels else []
+
+    def rows(self, answer: Tensor) -> list[tuple[Any, ...]]:
+        """One row without cells."""
+        return [()]
+
+    def to_dict(self, answer: Tensor) -> dict[str, Any]:
+        """No entries."""
+        return {}
+
+    def draw(self, image: Tensor, answer: Tensor) -> Tensor:
         """The made picture."""
-        return answer.pixels
+        return answer
+
+
+def _page(pictures: Tensor, columns: int) -> Tensor:
+    if pictures.shape[-1] < ENLARGED_BELOW:
+        pictures = pictures.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    return make_grid(pictures, nrow=columns, padding=2, pad_value=255)
+
+
+GENERATION = TaskKind(
+    task=GenerationTask,
+    answers=GenerationAnswers,
+    load_data=partial(load_pictures, labelled=None, crops=False),
+    options=GenerationOptions,
+    num_outputs=_num_labels,
+    make_backbone=make_generator,
+)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,11 +10,12 @@ import torch
 from torch import Tensor
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
-from vitrail.core.types import ImageSize, Preprocessing
-from vitrail.data import DataConfig, DataSplits, InstanceSet, load_instances
+from vitrail.core.types import ImageSize
+from vitrail.data import load_instances
 from vitrail.tasks.base import Score
-from vitrail.tasks.colours import blend, class_colours
-from vitrail.tasks.detection import DetectedObject, DetectionOptions, DetectionTask
+from vitrail.tasks.detection import DetectedObject, DetectionAnswers, DetectionOptions, DetectionTask
+from vitrail.tasks.drawing import draw_masks
+from vitrail.tasks.kind import TaskKind
 
 if TYPE_CHECKING:
     from torchmetrics import Metric
@@ -53,7 +53,7 @@ class SegmentedObject(DetectedObject):
 
 
 class InstanceTask(DetectionTask):
-    """Mask R-CNN or Cascade Mask R-CNN: :class:`~vitrail.tasks.region_heads.RegionDetector`.
+    """Mask R-CNN or Cascade Mask R-CNN: :class:`~vitrail.tasks.heads.two_stage.RegionDetector`.
 
     ``forward`` gives (b, proposals, 4 + classes + 28 * 28): boxes and logits as detection has them, and the logits of a
     mask over each box.
@@ -65,22 +65,20 @@ class InstanceTask(DetectionTask):
         Score(name="map", title="box mAP"),
         Score(name="mask_map_50", title="mask mAP at IoU 0.5"),
     )
-    Options = InstanceOptions
     output_name = "boxes_logits_and_masks"
     masks = True
-
-    @classmethod
-    def load_data(cls, config: DataConfig, *, progress: bool = False) -> DataSplits[InstanceSet]:
-        """COCO JSON with masks: :func:`vitrail.data.load_instances`."""
-        return load_instances(config, progress=progress)
 
     def metrics(self) -> Metric:
         """COCO's ``map`` of boxes, ``mask_map`` and ``mask_map_50``, and ``ap_per_class`` of masks."""
         from vitrail.data.mask_shapes import require_pycocotools
-        from vitrail.tasks.box_metric import MaskMetric
+        from vitrail.tasks.metrics.average_precision import MaskMetric
 
         require_pycocotools()
-        return MaskMetric(self.decode, len(self.classes), self.backbone.config.image_size)
+        return MaskMetric(self.find_objects, len(self.classes), self.backbone.config.image_size)
+
+
+class InstanceAnswers(DetectionAnswers):
+    """The objects of each image with their masks, the most probable first."""
 
     def _objects(self, found: dict[str, Tensor], scale: Tensor, limit: Tensor) -> tuple[DetectedObject, ...]:
         size = (round(float(limit[1])), round(float(limit[0])))
@@ -90,12 +88,6 @@ class InstanceTask(DetectionTask):
             SegmentedObject(one.label, one.index, one.probability, one.box, grid, size)
             for one, grid in zip(boxes, grids, strict=True)
         )
-
-    def answer(
-        self, images: Sequence[Tensor], preprocessing: Preprocessing, top_k: int | None = None
-    ) -> list[tuple[DetectedObject, ...]]:
-        """Objects and masks in pixels of each image, the most probable first."""
-        return super().answer(images, preprocessing, top_k)
 
     def to_dict(self, answer: tuple[DetectedObject, ...]) -> dict[str, Any]:
         """``objects``: label, index, probability, box, and ``mask`` as COCO's run lengths (down the columns, starting
@@ -115,12 +107,10 @@ class InstanceTask(DetectionTask):
 
     def draw(self, image: Tensor, answer: tuple[DetectedObject, ...]) -> Tensor:
         """Masks, boxes and labels; objects less probable than one half are left out."""
-        colours = class_colours(len(self.classes))
-        for one in answer:
-            if isinstance(one, SegmentedObject) and one.probability >= 0.5:
-                mixed = blend(image, colours[one.index].view(3, 1, 1).expand_as(image))
-                image = torch.where(one.mask(), mixed, image)
-        return super().draw(image, answer)
+        masks = [
+            (one.mask(), one.index) for one in answer if isinstance(one, SegmentedObject) and one.probability >= 0.5
+        ]
+        return super().draw(draw_masks(image, masks, len(self.task.classes)), answer)
 
 
 def run_lengths(mask: Tensor) -> list[int]:
@@ -129,3 +119,6 @@ def run_lengths(mask: Tensor) -> list[int]:
     edges = (flat.diff(prepend=torch.zeros(1, dtype=torch.uint8)) != 0).nonzero().squeeze(1).tolist()
     bounds = [0, *edges, len(flat)]
     return [stop - start for start, stop in pairwise(bounds)]
+
+
+INSTANCES = TaskKind(task=InstanceTask, answers=InstanceAnswers, load_data=load_instances, options=InstanceOptions)

@@ -14,11 +14,13 @@ from torch.nn import functional as F
 
 from vitrail.core.errors import ConfigError
 from vitrail.core.types import Preprocessing
-from vitrail.data import DataConfig, DataSplits, KeypointSet, View, has_mirror, load_keypoints, mirror_order
+from vitrail.data import View, has_mirror, load_keypoints, mirror_order
 from vitrail.models import Backbone
+from vitrail.tasks.answers import Answers
 from vitrail.tasks.base import Score, Task
-from vitrail.tasks.colours import draw_skeleton
-from vitrail.tasks.pyramid import choose_levels
+from vitrail.tasks.drawing import draw_skeleton
+from vitrail.tasks.heads.pyramid import choose_levels
+from vitrail.tasks.kind import TaskKind
 from vitrail.tasks.spec import TaskSpec
 
 if TYPE_CHECKING:
@@ -86,9 +88,6 @@ class PoseTask(Task):
         Score(name="pck", title="PCK at 0.1"),
         Score(name="oks_ap", title="OKS AP"),
     )
-    columns = {"keypoint": "text", "x": "number", "y": "number", "score": "percent"}
-    facts = ("skeleton",)
-    Options = PoseOptions
     crop_fraction = 1.0
     output_name = "heatmaps"
 
@@ -122,20 +121,10 @@ class PoseTask(Task):
         )
 
     @classmethod
-    def load_data(cls, config: DataConfig, *, progress: bool = False) -> DataSplits[KeypointSet]:
-        """COCO's keypoints JSON: :func:`vitrail.data.load_keypoints`."""
-        return load_keypoints(config, progress=progress)
-
-    @classmethod
-    def describe_data(cls, data: DataSplits[Any]) -> dict[str, Any]:
-        """The keypoints as ``classes``, and ``skeleton``."""
-        return {"classes": list(data.classes), "skeleton": [list(pair) for pair in data.train.skeleton]}
-
-    @classmethod
-    def create(cls, backbone: Backbone, spec: TaskSpec) -> Self:
-        """From ``classes``, ``skeleton`` and the options."""
+    def create(cls, backbone: Backbone, spec: TaskSpec, options: PoseOptions) -> Self:
+        """From ``classes`` and ``skeleton``."""
         pairs = [(int(a), int(b)) for a, b in spec.facts["skeleton"]]
-        return cls(backbone, spec.classes, cls.read_options(spec.options), skeleton=pairs)
+        return cls(backbone, spec.classes, options, skeleton=pairs)
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (b, c, h, w) to heat maps (b, keypoints, rows, columns)."""
@@ -157,7 +146,7 @@ class PoseTask(Task):
         x = (torch.arange(columns, device=keypoints.device) + 0.5 - keypoints[..., 0:1] * columns) / self.options.sigma
         return torch.exp(-(y.square().unsqueeze(-1) + x.square().unsqueeze(-2)) / 2)
 
-    def decode(self, output: Tensor) -> tuple[Tensor, Tensor]:
+    def locate(self, output: Tensor) -> tuple[Tensor, Tensor]:
         """Places (b, j, 2) as shares of the frame, and scores (b, j): the largest value, moved by DARK (Zhang et al.,
         CVPR 2020, arXiv:1910.06278) to the peak of the Gaussian that runs through its neighbours."""
         maps = output.detach().float().cpu()
@@ -168,26 +157,32 @@ class PoseTask(Task):
         places = torch.stack([x, y], -1) + 0.5 + offset
         return places / torch.tensor([columns, rows]), scores.clamp(0, 1)
 
-    def predict(self, output: Tensor) -> list[tuple[Keypoint, ...]]:
-        """Keypoints in shares of the frame."""
-        return [self._name(one, score) for one, score in zip(*self.decode(output), strict=True)]
-
-    def _name(self, places: Tensor, scores: Tensor) -> tuple[Keypoint, ...]:
-        rows = zip(self.classes, places.tolist(), scores.tolist(), strict=True)
-        return tuple(Keypoint(label, index, x, y, score) for index, (label, (x, y), score) in enumerate(rows))
-
     def metrics(self) -> Metric:
         """``pck`` (labelled keypoints that are off by less than a tenth of the object's longer side), ``oks_ap``, and
         ``pck_per_class``."""
-        from vitrail.tasks.pose_metric import PoseMetric
+        from vitrail.tasks.metrics.keypoint_accuracy import PoseMetric
 
-        return PoseMetric(self.decode, len(self.classes))
+        return PoseMetric(self.locate, len(self.classes))
 
     def agreement(self, output: Tensor, reference: Tensor) -> float:
         """Share of keypoints whose largest value is at the same place of the heat map in both."""
         return float((output.flatten(2).argmax(2) == reference.flatten(2).argmax(2)).double().mean())
 
-    def answer(
+
+class PoseAnswers(Answers[PoseTask, tuple[Keypoint, ...]]):
+    """The keypoints of the one object of each image."""
+
+    columns = {"keypoint": "text", "x": "number", "y": "number", "score": "percent"}
+
+    def decode(self, output: Tensor) -> list[tuple[Keypoint, ...]]:
+        """Keypoints in shares of the frame."""
+        return [self._name(one, score) for one, score in zip(*self.task.locate(output), strict=True)]
+
+    def _name(self, places: Tensor, scores: Tensor) -> tuple[Keypoint, ...]:
+        rows = zip(self.task.classes, places.tolist(), scores.tolist(), strict=True)
+        return tuple(Keypoint(label, index, x, y, score) for index, (label, (x, y), score) in enumerate(rows))
+
+    def predict(
         self,
         images: Sequence[Tensor],
         preprocessing: Preprocessing,
@@ -206,24 +201,24 @@ class PoseTask(Task):
         boxes = boxes or [(0, 0, image.shape[-1], image.shape[-2]) for image in images]
         views = [View.of(box, preprocessing.image_size) for box in boxes]
         seen = torch.stack([view.image(image, preprocessing) for view, image in zip(views, images, strict=True)])
-        normal = preprocessing.normalize(seen.to(next(self.parameters()).device))
+        normal = preprocessing.normalize(seen.to(self.device))
         with torch.inference_mode():
-            maps = self(normal)
-            if self.options.flip_test and has_mirror(self.classes):
-                mirrored = self(normal.flip(-1)).flip(-1)
-                maps = (maps + mirrored[:, list(mirror_order(self.classes))]) / 2
+            maps = self.task(normal)
+            if self.task.options.flip_test and has_mirror(self.task.classes):
+                mirrored = self.task(normal.flip(-1)).flip(-1)
+                maps = (maps + mirrored[:, list(mirror_order(self.task.classes))]) / 2
         frame = torch.tensor([preprocessing.image_size[1], preprocessing.image_size[0]])
         answers = []
-        for view, places, scores in zip(views, *self.decode(maps), strict=True):
+        for view, places, scores in zip(views, *self.task.locate(maps), strict=True):
             found = self._name(view.to_image(places * frame), scores)
             answers.append(found if top_k is None else tuple(sorted(found, key=lambda one: -one.score)[:top_k]))
         return answers
 
-    def answer_sample(
+    def predict_sample(
         self, image: Tensor, target: dict[str, Tensor], preprocessing: Preprocessing
     ) -> tuple[Keypoint, ...]:
         """The keypoints of the annotated object."""
-        return self.answer([image], preprocessing, boxes=[target["box"].tolist()])[0]
+        return self.predict([image], preprocessing, boxes=[target["box"].tolist()])[0]
 
     def rows(self, answer: tuple[Keypoint, ...]) -> list[tuple[Any, ...]]:
         """One a keypoint."""
@@ -243,8 +238,8 @@ class PoseTask(Task):
 
     def draw(self, image: Tensor, answer: tuple[Keypoint, ...]) -> Tensor:
         """Dots and lines; unsure keypoints are left out."""
-        places = {one.index: (one.x, one.y) for one in answer if one.score >= self.options.threshold}
-        return draw_skeleton(image, places, self.skeleton, len(self.classes))
+        places = {one.index: (one.x, one.y) for one in answer if one.score >= self.task.options.threshold}
+        return draw_skeleton(image, places, self.task.skeleton, len(self.task.classes))
 
 
 def _enlarge(before: int, after: int) -> nn.Sequential:
@@ -281,3 +276,12 @@ def _peak_offset(maps: Tensor, y: Tensor, x: Tensor) -> Tensor:
     step = -torch.stack([yy * slope[..., 0] - xy * slope[..., 1], xx * slope[..., 1] - xy * slope[..., 0]], -1)
     inside = (x > 0) & (x < columns - 1) & (y > 0) & (y < rows - 1) & (determinant > 1e-6) & (xx < 0)
     return torch.where(inside.unsqueeze(-1), (step / determinant.clamp(min=1e-6).unsqueeze(-1)).clamp(-1, 1), 0.0)
+
+
+POSE = TaskKind(
+    task=PoseTask,
+    answers=PoseAnswers,
+    load_data=load_keypoints,
+    options=PoseOptions,
+    notes={"skeleton": lambda data: [list(pair) for pair in data.train.skeleton]},
+)

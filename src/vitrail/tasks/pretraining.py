@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
@@ -11,11 +12,13 @@ from torch import Tensor, nn
 
 from vitrail.core.errors import ConfigError
 from vitrail.core.types import ImageSize, Preprocessing
-from vitrail.data import DataConfig, DataSplits, PictureSet, fit_image, load_pictures
+from vitrail.data import fit_image, load_pictures
 from vitrail.models import Backbone, TokenBackbone
+from vitrail.tasks.answers import Answers
 from vitrail.tasks.base import Score, Task
-from vitrail.tasks.masking import Cell, CorruptedPatches, DroppedPatches, Hidden, PaintedCells, draw_hidden
-from vitrail.tasks.patches import Colours, PatchTarget, Pixels, cut, join
+from vitrail.tasks.heads.masking import Cell, CorruptedPatches, DroppedPatches, Hidden, PaintedCells, draw_hidden
+from vitrail.tasks.heads.patches import Colours, PatchTarget, Pixels, cut, join
+from vitrail.tasks.kind import TaskKind
 from vitrail.tasks.spec import TaskSpec
 
 if TYPE_CHECKING:
@@ -89,8 +92,7 @@ class PretrainingTask(Task):
 
     name = "pretraining"
     scores = (Score(name="masked_loss", title="loss on hidden patches", higher_is_better=False, percent=False),)
-    columns = {"loss": "number"}
-    Options = PretrainingOptions
+    comparable = False
     crop_fraction = 1.0
     output_name = "patches"
 
@@ -124,14 +126,9 @@ class PretrainingTask(Task):
         return DroppedPatches(backbone, self.grid, decoder, self.options.decoder_depth), decoder
 
     @classmethod
-    def load_data(cls, config: DataConfig, *, progress: bool = False) -> DataSplits[PictureSet]:
-        """Any images: :func:`vitrail.data.load_pictures`."""
-        return load_pictures(config, labelled=False, crops=True, progress=progress)
-
-    @classmethod
-    def create(cls, backbone: Backbone, spec: TaskSpec) -> Self:
-        """From the options."""
-        return cls(backbone, cls.read_options(spec.options))
+    def create(cls, backbone: Backbone, spec: TaskSpec, options: PretrainingOptions) -> Self:
+        """From the options alone."""
+        return cls(backbone, options)
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (b, c, h, w) to predictions of all patches and, last, whether each was hidden:
@@ -183,26 +180,35 @@ class PretrainingTask(Task):
         """Share of patches whose largest prediction is in the same place."""
         return super().agreement(output[..., :-1].transpose(1, 2), reference[..., :-1].transpose(1, 2))
 
-    def predict(self, output: Tensor) -> list[Tensor]:
-        """Predictions (n, num_outputs + 1), one an image; :meth:`answer` makes pictures of them."""
-        return list(output)
 
-    def answer(
+class PretrainingAnswers(Answers[PretrainingTask, Reconstruction]):
+    """Each image with its hidden patches predicted."""
+
+    columns = {"loss": "number"}
+
+    def decode(self, output: Tensor) -> list[Reconstruction]:
+        """
+        Raises:
+            ConfigError: always; a reconstruction needs the image that patches were hidden of.
+        """
+        raise ConfigError(f"outputs of shape {tuple(output.shape)} are only decoded beside their images; use predict")
+
+    def predict(
         self, images: Sequence[Tensor], preprocessing: Preprocessing, top_k: int | None = None
     ) -> list[Reconstruction]:
         """Every image with half of it hidden and predicted, as large as the model sees it."""
         fitted = [fit_image(image, preprocessing) for image in images]
-        outputs = self.predict(self._outputs(images, preprocessing).cpu())
+        outputs = self.outputs(images, preprocessing).cpu()
         return [self._reconstruct(*pair) for pair in zip(outputs, fitted, strict=True)]
 
     def _reconstruct(self, output: Tensor, image: Tensor) -> Reconstruction:
         output, images = output.unsqueeze(0), image.unsqueeze(0)
         hidden = (output[..., -1] > 0)[..., None, None, None]
-        patches = cut(images, self.cell)
-        predicted = torch.where(hidden, self.patch_target.pixels(output[..., :-1], images), patches)
+        patches = cut(images, self.task.cell)
+        predicted = torch.where(hidden, self.task.patch_target.pixels(output[..., :-1], images), patches)
         seen = torch.where(hidden, torch.full_like(patches, GREY), patches)
-        pictures = [join(part, self.grid[1])[0] for part in (seen, predicted, patches)]
-        return Reconstruction(float(self.loss(output, {"image": images})), torch.cat(pictures, 2))
+        pictures = [join(part, self.task.grid[1])[0] for part in (seen, predicted, patches)]
+        return Reconstruction(float(self.task.loss(output, {"image": images})), torch.cat(pictures, 2))
 
     def rows(self, answer: Reconstruction) -> list[tuple[Any, ...]]:
         """The loss."""
@@ -238,3 +244,11 @@ def _cell(wanted: int, stride: int, size: ImageSize) -> int:
             f"image of {size[0]}x{size[1]}"
         )
     return cell
+
+
+PRETRAINING = TaskKind(
+    task=PretrainingTask,
+    answers=PretrainingAnswers,
+    load_data=partial(load_pictures, labelled=False, crops=True),
+    options=PretrainingOptions,
+)

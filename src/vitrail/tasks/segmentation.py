@@ -12,12 +12,14 @@ from torch.nn import functional as F
 
 from vitrail.core.errors import ConfigError
 from vitrail.core.types import ImageSize, Preprocessing
-from vitrail.data import IGNORE, DataConfig, DataSplits, Letterbox, MaskSet, load_masks
+from vitrail.data import IGNORE, Letterbox, load_masks
 from vitrail.models import Backbone
+from vitrail.tasks.answers import Answers
 from vitrail.tasks.base import Score, Task
-from vitrail.tasks.colours import blend, class_colours
-from vitrail.tasks.pyramid import Pyramid
-from vitrail.tasks.semantic_heads import HEADS, AuxiliaryHead, resize_to
+from vitrail.tasks.drawing import draw_masks
+from vitrail.tasks.heads.pyramid import Pyramid
+from vitrail.tasks.heads.semantic import HEADS, AuxiliaryHead, resize_to
+from vitrail.tasks.kind import TaskKind
 from vitrail.tasks.spec import TaskSpec
 
 if TYPE_CHECKING:
@@ -70,7 +72,7 @@ class SegmentationTask(Task):
     """A head on the backbone's pyramid gives every pixel a class.
 
     Args:
-        backbone: any, see :class:`~vitrail.tasks.pyramid.Pyramid`.
+        backbone: any, see :class:`~vitrail.tasks.heads.pyramid.Pyramid`.
         classes: names, in the order of the labels.
         options: head and inference.
         label_smoothing: as for classification.
@@ -81,8 +83,6 @@ class SegmentationTask(Task):
         Score(name="miou", title="mIoU"),
         Score(name="pixel_accuracy", title="pixel accuracy"),
     )
-    columns = {"class": "text", "share": "percent"}
-    Options = SegmentationOptions
     crop_fraction = 1.0
 
     def __init__(
@@ -104,14 +104,9 @@ class SegmentationTask(Task):
         self.auxiliary = AuxiliaryHead(channels[-2], count, width) if self.options.auxiliary else None
 
     @classmethod
-    def load_data(cls, config: DataConfig, *, progress: bool = False) -> DataSplits[MaskSet]:
-        """Folders of images and masks: :func:`vitrail.data.load_masks`."""
-        return load_masks(config, progress=progress)
-
-    @classmethod
-    def create(cls, backbone: Backbone, spec: TaskSpec) -> Self:
-        """From ``classes``, the options and ``label_smoothing``."""
-        return cls(backbone, spec.classes, cls.read_options(spec.options), label_smoothing=spec.label_smoothing)
+    def create(cls, backbone: Backbone, spec: TaskSpec, options: SegmentationOptions) -> Self:
+        """From ``classes`` and ``label_smoothing``."""
+        return cls(backbone, spec.classes, options, label_smoothing=spec.label_smoothing)
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (b, c, h, w) to logits (b, num_classes, h, w)."""
@@ -135,10 +130,6 @@ class SegmentationTask(Task):
             return loss
         return loss + self.options.auxiliary * self.loss(resize_to(self.auxiliary(maps[-2]), images), targets)
 
-    def predict(self, output: Tensor) -> list[Segmentation]:
-        """Logits (b, num_classes, h, w) to the most probable class of every pixel."""
-        return [self._describe(labels) for labels in output.argmax(1).to(torch.uint8).cpu()]
-
     def metrics(self) -> MetricCollection:
         """``miou`` over the classes that occur, ``pixel_accuracy``, and ``iou_per_class``."""
         from torchmetrics import MetricCollection
@@ -154,7 +145,17 @@ class SegmentationTask(Task):
             compute_groups=False,
         )
 
-    def answer(
+
+class SegmentationAnswers(Answers[SegmentationTask, Segmentation]):
+    """The class of every pixel."""
+
+    columns = {"class": "text", "share": "percent"}
+
+    def decode(self, output: Tensor) -> list[Segmentation]:
+        """Logits (b, num_classes, h, w) to the most probable class of every pixel."""
+        return [self._describe(labels) for labels in output.argmax(1).to(torch.uint8).cpu()]
+
+    def predict(
         self, images: Sequence[Tensor], preprocessing: Preprocessing, top_k: int | None = None
     ) -> list[Segmentation]:
         """Every image at its own size, shrunk into the model's or through windows."""
@@ -164,22 +165,21 @@ class SegmentationTask(Task):
     def _label(self, image: Tensor, preprocessing: Preprocessing) -> Tensor:
         box = Letterbox.of((image.shape[-2], image.shape[-1]), preprocessing.image_size)
         shrinks = min(box.scale) * SLIDE_ABOVE < 1
-        slide = self.options.inference == "slide" or (self.options.inference == "auto" and shrinks)
+        slide = self.task.options.inference == "slide" or (self.task.options.inference == "auto" and shrinks)
         probabilities = self._slide(image, preprocessing) if slide else self._whole(image, preprocessing)
         return probabilities.argmax(0).to(torch.uint8).cpu()
 
     def _whole(self, image: Tensor, preprocessing: Preprocessing) -> Tensor:
         """Probabilities (num_classes, h, w) from the whole image in the model's frame."""
         box = Letterbox.of((image.shape[-2], image.shape[-1]), preprocessing.image_size)
-        device = next(self.parameters()).device
-        logits = self(preprocessing.normalize(box.image(image, preprocessing).unsqueeze(0).to(device)))
+        logits = self.task(preprocessing.normalize(box.image(image, preprocessing).unsqueeze(0).to(self.device)))
         inner = logits[..., : box.inner[0], : box.inner[1]].softmax(1)
         return F.interpolate(inner, size=box.original, mode="bilinear", align_corners=False).squeeze(0)
 
     def _slide(self, image: Tensor, preprocessing: Preprocessing) -> Tensor:
         """Mean probabilities of overlapping windows at the image's own scale."""
         height, width = image.shape[-2:]
-        total = torch.zeros(len(self.classes), height, width)
+        total = torch.zeros(len(self.task.classes), height, width)
         count = torch.zeros(height, width)
         for top, left in windows((height, width), preprocessing.image_size):
             bottom, right = top + preprocessing.image_size[0], left + preprocessing.image_size[1]
@@ -190,9 +190,9 @@ class SegmentationTask(Task):
         return total / count
 
     def _describe(self, labels: Tensor, top_k: int | None = None) -> Segmentation:
-        counts = torch.bincount(labels.flatten().long(), minlength=len(self.classes)) / max(labels.numel(), 1)
+        counts = torch.bincount(labels.flatten().long(), minlength=len(self.task.classes)) / max(labels.numel(), 1)
         order = counts.argsort(descending=True, stable=True).tolist()
-        shares = [(self.classes[i], i, float(counts[i])) for i in order if counts[i] > 0]
+        shares = [(self.task.classes[i], i, float(counts[i])) for i in order if counts[i] > 0]
         return Segmentation(labels, tuple(shares[:top_k]))
 
     def rows(self, answer: Segmentation) -> list[tuple[Any, ...]]:
@@ -209,9 +209,9 @@ class SegmentationTask(Task):
 
     def draw(self, image: Tensor, answer: Segmentation) -> Tensor:
         """The image under transparent colours, one a class."""
-        known = answer.labels < len(self.classes)
-        colours = class_colours(len(self.classes))[answer.labels.long() * known].permute(2, 0, 1)
-        return torch.where(known, blend(image, colours), image)
+        count = len(self.task.classes)
+        shown = [index for index in answer.labels.unique().tolist() if index < count]
+        return draw_masks(image, [(answer.labels == index, index) for index in shown], count)
 
 
 def windows(size: ImageSize, window: ImageSize) -> Iterator[tuple[int, int]]:
@@ -225,3 +225,8 @@ def _starts(length: int, window: int) -> list[int]:
     last = max(length - window, 0)
     count = -(-last // max(round(window * (1 - OVERLAP)), 1)) + 1
     return [round(last * i / max(count - 1, 1)) for i in range(count)]
+
+
+SEGMENTATION = TaskKind(
+    task=SegmentationTask, answers=SegmentationAnswers, load_data=load_masks, options=SegmentationOptions
+)

@@ -1,6 +1,6 @@
-"""A task and its opponent, trained in turns.
+"""A generator and its discriminator, trained in turns.
 
-Source: MaxViT, appendix B.4, and HiT: non-saturating logistic loss, R1, Adam with betas (0, 0.99) and a constant rate.
+Source: MaxViT, appendix B.4, and HiT: Adam with betas (0, 0.99) and a constant rate.
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ from torch import Tensor
 
 from vitrail.core.errors import ConfigError
 from vitrail.core.types import Batch, Preprocessing
-from vitrail.models.discriminator import discriminator_loss, generator_loss, gradient_penalty
-from vitrail.models.maxvit_gan import join_latent
-from vitrail.tasks import GenerationTask, Task
+from vitrail.tasks import AdversarialTask, Task
 from vitrail.training.config import TrainConfig
 from vitrail.training.module import TrainingModule
 
@@ -23,22 +21,22 @@ BETAS = (0.0, 0.99)
 
 
 class AdversarialModule(TrainingModule):
-    """The same epochs, checkpoints, averages and scores as of any task, with two optimisers in a step.
+    """The same epochs, checkpoints, averages and scores as for any task, with two optimisers in a step.
 
-    The moving average covers the opponent too, which nobody looks at; what is saved as the model is the task alone.
+    The moving average covers the discriminator too, where it is not used; the saved model is the task alone.
     """
 
-    task: GenerationTask
+    task: AdversarialTask
 
     def __init__(self, task: Task, config: TrainConfig, preprocessing: Preprocessing) -> None:
         super().__init__(task, config, preprocessing)
-        assert isinstance(task, GenerationTask)
-        self.opponent = task.make_opponent().to(memory_format=torch.channels_last)
+        assert isinstance(task, AdversarialTask)
+        self.discriminator = task.make_discriminator().to(memory_format=torch.channels_last)
         self.automatic_optimization = False
 
     def configure_optimizers(self) -> Any:
         rate = self.config.learning_rate
-        return [torch.optim.Adam(part.parameters(), lr=rate, betas=BETAS) for part in (self.task, self.opponent)]
+        return [torch.optim.Adam(part.parameters(), lr=rate, betas=BETAS) for part in (self.task, self.discriminator)]
 
     def on_fit_start(self) -> None:
         """
@@ -51,33 +49,19 @@ class AdversarialModule(TrainingModule):
             )
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        images, labels = self._prepare(batch), batch.targets["label"]
+        images = self._prepare(batch)
         optimizers: Any = self.optimizers()
-        task, opponent = optimizers
+        task, discriminator = optimizers
         step = self.global_step // 2  # every optimiser counts
-        against = self._opponent_loss(images, labels, step)
-        self._take(opponent, against, step)
-        self.opponent.requires_grad_(False)
-        loss = generator_loss(self.opponent(self.task(self._latents(labels)), labels))
+        against = self.task.discriminator_loss(self.discriminator, images, batch.targets, step)
+        self._take(discriminator, against, step)
+        self.discriminator.requires_grad_(False)
+        loss = self.task.generator_loss(self.discriminator, batch.targets)
         self._take(task, loss, step)
-        self.opponent.requires_grad_(True)
+        self.discriminator.requires_grad_(True)
         self.train_loss.update(loss.detach(), len(images))
-        self.log_dict({"loss": loss, "opponent_loss": against}, prog_bar=True, batch_size=len(images))
+        self.log_dict({"loss": loss, "discriminator_loss": against}, prog_bar=True, batch_size=len(images))
         return loss.detach()
-
-    def _opponent_loss(self, images: Tensor, labels: Tensor, step: int) -> Tensor:
-        """With R1 at every so many steps, and so many times as heavy then."""
-        options = self.task.options
-        with torch.no_grad():
-            fake = self.task(self._latents(labels))
-        loss = discriminator_loss(self.opponent(images, labels), self.opponent(fake, labels))
-        if options.r1_weight and step % options.r1_every == 0:
-            loss = loss + options.r1_weight * options.r1_every * gradient_penalty(self.opponent, images, labels)
-        return loss
-
-    def _latents(self, labels: Tensor) -> Tensor:
-        noise = torch.randn(len(labels), self.task.backbone.config.latent_dim, device=labels.device)
-        return join_latent(noise, labels, self.task.num_labels)
 
     def _take(self, optimizer: LightningOptimizer, loss: Tensor, step: int) -> None:
         self.check(loss, step + 1)

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 from vitrail.core.config import check_choices, typed
 from vitrail.core.errors import ConfigError
 from vitrail.data import AugmentConfig, DataConfig
+from vitrail.tasks import DEFAULT_TASK
 
 Keep = Literal["best", "last"]
 Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"]
@@ -64,7 +65,7 @@ class TrainConfig:
         deterministic: refuse GPU kernels whose results vary from run to run.
     """
 
-    task: str = "classification"
+    task: str = DEFAULT_TASK
     options: dict[str, str | int | float | bool] = field(default_factory=dict)
     model: str = "edgevit_xxs"
     model_fields: dict[str, Any] = field(default_factory=dict)

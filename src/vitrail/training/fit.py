@@ -140,7 +140,7 @@ def make_trainer(config: TrainConfig, files: TrainingFiles, recorder: Recorder, 
             strategy=config.strategy,
             precision=resolve_precision(config),  # type: ignore[arg-type]  # Lightning checks the name
             max_epochs=config.epochs,
-            gradient_clip_val=None if find_task(config.task).adversarial else config.gradient_clip or None,
+            gradient_clip_val=None if find_task(config.task).task.adversarial else config.gradient_clip or None,
             deterministic=config.deterministic,
             callbacks=callbacks,
             logger=TensorBoardLogger(files.logs.parent, name=files.logs.name, version="", default_hp_metric=False),

@@ -32,7 +32,6 @@ from vitrail.evaluation.robustness.perturbations import rotate, shift, zoom
 from vitrail.evaluation.statistics import bootstrap
 from vitrail.models import Backbone
 from vitrail.models.checkpoint import load_state
-from vitrail.tasks import ClassificationTask
 
 Change = Callable[[Tensor, list[str]], Tensor]
 """uint8 pictures (b, 3, h, w) and their names to changed ones."""
@@ -186,7 +185,7 @@ def _resolutions(
 ) -> list[tuple[Point, np.ndarray]]:
     """The same weights at other image sizes; what cannot be built is noted in ``skipped``."""
     answers = []
-    backbone = model.backbone if isinstance(model, ClassificationTask) else model
+    backbone = model.backbone if isinstance(model, Task) else model
     for factor in config.resolutions:
         height, width = (round(factor * side) for side in preprocessing.image_size)
         if not isinstance(backbone, Backbone):

@@ -11,8 +11,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,9 +21,9 @@ from torchmetrics.utilities import dim_zero_cat
 
 from vitrail.core.errors import ConfigError, MissingDependencyError
 from vitrail.core.types import Preprocessing
-from vitrail.models import Backbone, create_model, load_checkpoint
+from vitrail.models import Backbone, create_model
 from vitrail.models.maxvit_gan import as_pixels
-from vitrail.runs.run import Run
+from vitrail.tasks.spec import OpenBackbone
 
 NEIGHBOURS = 3
 """Of a picture; they decide how far its surroundings reach."""
@@ -54,12 +52,16 @@ class FeatureExtractor(nn.Module):
         return self.backbone.forward_head(self.backbone.forward_features(images), pre_logits=True)
 
 
-def find_extractor(name: str) -> nn.Module:
-    """ "random", "inception", or the folder of a run.
+def find_extractor(name: str, open_backbone: OpenBackbone | None = None) -> nn.Module:
+    """The model whose features pictures are compared by.
+
+    Args:
+        name: "random", "inception", or the folder of a run.
+        open_backbone: opens the backbone of a run folder; without it there are no run folders.
 
     Raises:
         RunError: the folder is no run.
-        ConfigError: the run has no backbone that looks at images.
+        ConfigError: the run has no backbone that takes images.
         MissingDependencyError: Inception without torch-fidelity.
     """
     if name == "random":
@@ -71,15 +73,9 @@ def find_extractor(name: str) -> nn.Module:
             return FrechetInceptionDistance(feature=2048).inception
         except ModuleNotFoundError as error:
             raise MissingDependencyError("torch-fidelity", "generation") from error
-    run = Run.open(Path(name))
-    description = run.read()
-    if description.get("input_shape"):
-        raise ConfigError(f"features={name}: that run looks at no images; name a classifier's")
-    given: dict[str, Any] = description["model"]["fields"] | {"num_classes": 0}
-    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
-    model = create_model(description["model"]["name"], **fields)
-    load_checkpoint(model, run.folder, replace_head=True)
-    return FeatureExtractor(model, Preprocessing.from_dict(description["preprocessing"]))
+    if open_backbone is None:
+        raise ConfigError("is neither random nor inception, and run folders cannot be opened here", features=name)
+    return FeatureExtractor(*open_backbone(name))
 
 
 class PictureMetric(Metric):

@@ -39,8 +39,8 @@ def target(*boxes: list[float], crowd: bool = False) -> dict[str, Tensor]:
 
 
 def test_forward_is_the_detectors_own_pass(task: DetectionTask, monkeypatch: pytest.MonkeyPatch) -> None:
-    """But for the choice between places that score alike (test_choosing.py)."""
-    monkeypatch.setattr("vitrail.tasks.query_heads.likeliest", lambda logits, count: logits.topk(count).indices)
+    """But for the choice between places that score alike (test_selection.py)."""
+    monkeypatch.setattr("vitrail.tasks.heads.queries.stable_topk", lambda logits, count: logits.topk(count).indices)
     images = torch.randn(3, 3, 64, 96)
     with torch.no_grad():
         ours = task(images)
@@ -87,9 +87,9 @@ def test_crowds_and_empty_images_teach_nothing_to_find(task: DetectionTask) -> N
 def test_duplicates_are_its_own_business(task: DetectionTask) -> None:
     output = torch.full((1, 12, 6), -12.0)
     output[0, :2] = torch.tensor([0.2, 0.2, 0.6, 0.6, 4.0, -12.0])
-    assert [len(found["boxes"]) for found in task.decode(output)] == [2]
+    assert [len(found["boxes"]) for found in task.find_objects(output)] == [2]
     boxes = DetectionTask(task.backbone, task.classes, DetectionOptions(width=16))
-    assert [len(found["boxes"]) for found in boxes.decode(output)] == [1], "anchors need suppression"
+    assert [len(found["boxes"]) for found in boxes.find_objects(output)] == [1], "anchors need suppression"
 
 
 def test_validation_prefers_the_right_answer(task: DetectionTask) -> None:

@@ -12,7 +12,7 @@ FINEST = 4096
 KEY_BITS = 30
 
 
-def likeliest(logits: Tensor, count: int) -> Tensor:
+def stable_topk(logits: Tensor, count: int) -> Tensor:
     """Indices (b, count) of the largest of ``logits`` (b, n), the largest first.
 
     All places of a plain background have the same logit but for its last bit, and an ordinary top-k would let every
@@ -27,7 +27,7 @@ def likeliest(logits: Tensor, count: int) -> Tensor:
     return keys.topk(min(count, places), dim=1).indices
 
 
-def without_duplicates(duplicate: Tensor, count: int) -> Tensor:
+def nms_order(duplicate: Tensor, count: int) -> Tensor:
     """Indices (b, count) of what is no duplicate (b, n; ordered, the best first), then of duplicates, so that there are
     always enough."""
     places = duplicate.shape[1]

@@ -10,8 +10,8 @@ from torchvision.ops import MultiScaleRoIAlign, box_iou
 from vitrail.core.errors import ConfigError
 from vitrail.models import create_model
 from vitrail.tasks import DetectionTask
-from vitrail.tasks.detection import DetectionOptions
-from vitrail.tasks.region_heads import MASK_OUT, RegionDetector, overlaps, rows_of
+from vitrail.tasks.detection import DETECTION, DetectionOptions
+from vitrail.tasks.heads.two_stage import MASK_OUT, RegionDetector, overlaps, rows_of
 
 SIZE = (64, 64)
 SHAPES = [(16, 16), (8, 8), (4, 4)]
@@ -150,4 +150,4 @@ def test_detection_takes_every_head() -> None:
         other[..., :4] = torch.tensor([0.99, 0.99, 1.0, 1.0])
         assert task.agreement(output, other) == 0
     with pytest.raises(ConfigError, match=r"options.head='maskrcnn' is not allowed"):
-        DetectionTask.read_options({"head": "maskrcnn"})
+        DETECTION.read_options({"head": "maskrcnn"})

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
 from torchvision.models.detection.image_list import ImageList
@@ -23,8 +22,8 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead, con
 from torchvision.ops import roi_align
 
 from vitrail.core.types import ImageSize
-from vitrail.tasks.choosing import likeliest, without_duplicates
-from vitrail.tasks.retinanet import ANCHOR_SCALE, Targets, focal_loss, match
+from vitrail.tasks.heads.retinanet import ANCHOR_SCALE, Targets, focal_loss, match
+from vitrail.tasks.heads.selection import nms_order, stable_topk
 
 RATIOS = (0.5, 1.0, 2.0)
 CANDIDATES = 1000
@@ -119,7 +118,7 @@ class RegionDetector(nn.Module):
         for stage in self.stages:
             logits, offsets = self._look(stage, levels, boxes)
             total = total + logits.softmax(-1)
-            boxes = self._refine(stage.box_coder, offsets, boxes)
+            boxes = self._refine(stage, offsets, boxes)
         probabilities = (total / len(self.stages))[..., 1:]
         parts = [boxes / self.frame, probabilities.logit(eps=1e-6)]
         if self.mask_layers is not None:
@@ -130,17 +129,17 @@ class RegionDetector(nn.Module):
         """(b, num_proposals, 4) in pixels, the most likely first."""
         batch = levels[0].shape[0]
         objectness, offsets = concat_box_prediction_layers(*self.rpn.head(levels))
-        chosen = likeliest(objectness.reshape(batch, -1), CANDIDATES).unsqueeze(-1).expand(-1, -1, 4)
+        chosen = stable_topk(objectness.reshape(batch, -1), CANDIDATES).unsqueeze(-1).expand(-1, -1, 4)
         offsets = offsets.reshape(batch, -1, 4).gather(1, chosen)
         anchors = self.anchors.expand(batch, -1, 4).gather(1, chosen)
-        boxes = self._refine(self.rpn.box_coder, offsets, anchors)
+        boxes = self._refine(self.rpn, offsets, anchors)
         twice = overlaps(boxes).triu(1).amax(1) > DUPLICATE
-        kept = without_duplicates(twice, self.num_proposals)
+        kept = nms_order(twice, self.num_proposals)
         return boxes.gather(1, kept.unsqueeze(-1).expand(-1, -1, 4))
 
-    def _refine(self, coder: BoxCoder, offsets: Tensor, boxes: Tensor) -> Tensor:
-        """Boxes (..., 4) moved by offsets, inside the frame."""
-        moved = coder.decode_single(offsets.float().reshape(-1, 4), boxes.reshape(-1, 4)).reshape(boxes.shape)
+    def _refine(self, part: RegionProposalNetwork | RoIHeads, offsets: Tensor, boxes: Tensor) -> Tensor:
+        """Boxes (..., 4) moved by the offsets of one part of the detector, inside the frame."""
+        moved = part.box_coder.decode_single(offsets.float().reshape(-1, 4), boxes.reshape(-1, 4)).reshape(boxes.shape)
         return torch.minimum(moved.clamp(min=0), self.frame)
 
     def _look(self, stage: RoIHeads, levels: list[Tensor], boxes: Tensor) -> tuple[Tensor, Tensor]:
@@ -200,7 +199,7 @@ class RegionDetector(nn.Module):
             every = moves.float().repeat(1, self.num_classes + 1)  # torchvision expects one offset a class
             total = total + weight * sum(fastrcnn_loss(logits.float(), every, labels, offsets))
             seen, counts = found, [len(boxes) for boxes in found]
-            moved = self._refine(stage.box_coder, moves.detach(), torch.cat(found))
+            moved = self._refine(stage, moves.detach(), torch.cat(found))
             found = list(moved.split(counts))
         if self.mask_layers is None:
             return total
@@ -229,8 +228,8 @@ class RegionDetector(nn.Module):
         return pixels | ({"masks": target["masks"][kept]} if "masks" in target else {})
 
     def loss(self, output: Tensor, targets: Targets) -> Tensor:
-        """What a finished answer is off by, for comparing epochs: :func:`~vitrail.tasks.retinanet.focal_loss`, where
-        boxes stand for the objects that they overlap, and cross-entropy of their masks."""
+        """The loss of a finished answer, for comparing epochs: :func:`~vitrail.tasks.heads.retinanet.focal_loss`, with
+        boxes matched to the objects that they overlap, and cross-entropy of their masks."""
         matches = [match(values[:, :4].detach(), target) for values, target in zip(output, targets, strict=True)]
         total = focal_loss(output[..., : 4 + self.num_classes], matches, targets)
         if self.mask_layers is None:

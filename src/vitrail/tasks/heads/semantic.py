@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vitrail.tasks.pyramid import FeaturePyramidNetwork, conv_norm_act
+from vitrail.tasks.heads.pyramid import FeaturePyramidNetwork, conv_norm_act
 
 POOL_SIZES = (1, 2, 3, 6)
 """Of pyramid pooling, as in PSPNet and UPerNet."""

@@ -17,8 +17,8 @@ from torchvision.ops import box_convert
 from vitrail.core.errors import ConfigError
 from vitrail.core.types import ImageSize
 from vitrail.layers.query_detector import QueryKind, make_query_detector, require_transformers
-from vitrail.tasks.choosing import likeliest
-from vitrail.tasks.retinanet import Targets
+from vitrail.tasks.heads.retinanet import Targets
+from vitrail.tasks.heads.selection import stable_topk
 
 NUM_LEVELS = 3
 """The coarsest maps, as both papers take."""
@@ -104,7 +104,7 @@ class QueryDetector(nn.Module):
         memory = torch.cat([level.flatten(2).transpose(1, 2) for level in maps], 1)
         places = model.enc_output(self.valid.to(memory.dtype) * memory)
         boxes = model.enc_bbox_head(places) + self.anchors
-        chosen = likeliest(model.enc_score_head(places).amax(-1), model.config.num_queries).unsqueeze(-1)
+        chosen = stable_topk(model.enc_score_head(places).amax(-1), model.config.num_queries).unsqueeze(-1)
         found = model.decoder(
             inputs_embeds=places.gather(1, chosen.expand(-1, -1, places.shape[-1])),
             encoder_hidden_states=memory,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from vitrail.tasks.choosing import likeliest, without_duplicates
+from vitrail.tasks.heads.selection import nms_order, stable_topk
 
 
 @given(st.integers(0, 2**31), st.integers(1, 3000), st.integers(1, 40))
@@ -12,7 +12,7 @@ from vitrail.tasks.choosing import likeliest, without_duplicates
 def test_clear_logits_are_sorted_as_by_topk(seed: int, places: int, count: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     logits = torch.stack([torch.randperm(places, generator=generator) for _ in range(2)]) * (24.0 / places) - 12
-    assert torch.equal(likeliest(logits, count), logits.topk(min(count, places)).indices)
+    assert torch.equal(stable_topk(logits, count), logits.topk(min(count, places)).indices)
 
 
 @pytest.mark.parametrize("places", [2, 100, 150_000])
@@ -23,17 +23,17 @@ def test_noise_of_rounding_changes_nothing(places: int) -> None:
     noisy = [background + 1e-6 * torch.randn(1, places, generator=torch.Generator().manual_seed(i)) for i in range(4)]
     wanted = torch.arange(0, places, 7)[:10]
     for one in noisy:
-        assert torch.equal(likeliest(one, len(wanted)), wanted.unsqueeze(0))
+        assert torch.equal(stable_topk(one, len(wanted)), wanted.unsqueeze(0))
     if places == 100:
         assert not torch.equal(noisy[0].topk(10).indices, noisy[1].topk(10).indices), "an ordinary top-k would differ"
 
 
 def test_beyond_certainty_nothing_overflows() -> None:
     logits = torch.tensor([[-1e30, 5.0, 1e30, float("inf"), float("-inf")]]).expand(1, 5)
-    assert likeliest(logits, 5).tolist() == [[2, 3, 1, 0, 4]]
+    assert stable_topk(logits, 5).tolist() == [[2, 3, 1, 0, 4]]
 
 
 def test_duplicates_come_last_and_in_order() -> None:
     duplicate = torch.tensor([[False, True, False, True, False], [True] * 5])
-    assert without_duplicates(duplicate, 4).tolist() == [[0, 2, 4, 1], [0, 1, 2, 3]]
-    assert without_duplicates(duplicate, 9).shape == (2, 5)
+    assert nms_order(duplicate, 4).tolist() == [[0, 2, 4, 1], [0, 1, 2, 3]]
+    assert nms_order(duplicate, 9).shape == (2, 5)

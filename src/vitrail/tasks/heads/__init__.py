@@ -1,0 +1,1 @@
+"""Modules between a backbone and an answer."""

@@ -1,0 +1,86 @@
+"""A row of the registry: what ties the parts of a task together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Protocol
+
+from vitrail.core.config import typed
+from vitrail.core.errors import ConfigError
+from vitrail.data import DataConfig, DataSplits
+from vitrail.models import Backbone, create_model
+from vitrail.tasks.answers import Answers
+from vitrail.tasks.base import Score, Task
+from vitrail.tasks.spec import TaskSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoOptions:
+    """A task without options of its own."""
+
+
+class LoadData(Protocol):
+    """Finds, checks and splits data in one format; raises DataError for missing or unusable data."""
+
+    def __call__(self, config: DataConfig, *, progress: bool = False) -> DataSplits[Any]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskKind:
+    """What is learnt, what people get, and the data of one task.
+
+    Attributes:
+        task: the module that is trained.
+        answers: the class of its answers.
+        load_data: reader of its data.
+        options: frozen keyword-only dataclass of what only this task can be told (``--option.NAME`` in training).
+        notes: name -> what ``run.json`` keeps of the data beside the classes, a list of plain values.
+        num_outputs: outputs of the backbone's own classifier; 0 where the task brings a head of its own.
+        make_backbone: what builds the model from a name and the arguments of :func:`vitrail.models.create_model`.
+    """
+
+    task: type[Task]
+    answers: type[Answers[Any, Any]]
+    load_data: LoadData
+    options: type[Any] = NoOptions
+    notes: Mapping[str, Callable[[DataSplits[Any]], list[Any]]] = field(default_factory=dict)
+    num_outputs: Callable[[TaskSpec], int] = lambda _: 0
+    make_backbone: Callable[..., Backbone] = create_model
+
+    @property
+    def name(self) -> str:
+        return self.task.name
+
+    @property
+    def scores(self) -> tuple[Score, ...]:
+        return self.task.scores
+
+    @property
+    def facts(self) -> tuple[str, ...]:
+        """Names of the entries of :meth:`describe_data` beside ``classes``."""
+        return tuple(self.notes)
+
+    def describe_data(self, data: DataSplits[Any]) -> dict[str, Any]:
+        """Entries of ``run.json``, plain values, that rebuild the task without its data."""
+        return {"classes": list(data.classes)} | {name: note(data) for name, note in self.notes.items()}
+
+    def read_options(self, given: Mapping[str, Any]) -> Any:
+        """:attr:`options`, checked.
+
+        Raises:
+            ConfigError: an option that the task does not have, or a value that is not allowed.
+        """
+        given = {name.replace("-", "_"): value for name, value in given.items()}  # as options are written on the line
+        known = [field.name for field in fields(self.options)]
+        if unknown := [name for name in given if name not in known]:
+            raise ConfigError(f"task '{self.name}' has no option '{unknown[0]}'; it has {', '.join(known) or 'none'}")
+        try:
+            return typed(self.options, given)
+        except ConfigError as error:
+            named = {f"options.{name}": value for name, value in error.values.items()}
+            raise ConfigError(error.complaint, **named) from error
+
+    def create(self, backbone: Backbone, spec: TaskSpec) -> Task:
+        """The task around its backbone, see :meth:`Task.create <vitrail.tasks.Task.create>`."""
+        return self.task.create(backbone, spec, self.read_options(spec.options))
