@@ -25,8 +25,7 @@ import torch
 
 from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
-from vitrail.data import AugmentConfig, DataConfig
-from vitrail.data.samples import draw_order
+from vitrail.data import AugmentConfig, DataConfig, draw_order
 from vitrail.evaluation import evaluate_task
 from vitrail.tasks import load_task, task_of
 from vitrail.training import TrainConfig, train
