@@ -60,7 +60,7 @@ def main() -> None:
 
 def scores(samples: ScoreSet) -> Values:
     """People's means."""
-    return np.array([opinion.score for opinion in samples.opinions])
+    return np.array([record.score for record in samples.records])
 
 
 def predicted(run: Run, samples: ScoreSet) -> Values:

@@ -25,7 +25,6 @@ from vitrail.data import eval_loader
 from vitrail.runs.data import load_run_data
 from vitrail.runs.load import load_task
 from vitrail.tasks.heads.two_stage import MASK_OUT
-from vitrail.training import load_run_data
 
 
 def segmentation(task: Any, targets: list[Tensor]) -> dict[str, Tensor]:

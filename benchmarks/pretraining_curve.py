@@ -24,8 +24,7 @@ import numpy as np
 import torch
 
 from vitrail.core.types import Preprocessing
-from vitrail.data import AugmentConfig, DataConfig
-from vitrail.data.samples import draw_order
+from vitrail.data import AugmentConfig, DataConfig, draw_order
 from vitrail.evaluation import evaluate_task
 from vitrail.runs.load import load_task, task_of
 from vitrail.runs.run import Run

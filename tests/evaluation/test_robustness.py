@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from vitrail.core.errors import ConfigError
 from vitrail.core.types import Preprocessing
-from vitrail.data import ImageSet
+from vitrail.data import ImageSet, LabelledImage
 from vitrail.evaluation import RobustnessConfig, measure_robustness
 from vitrail.evaluation.robustness import CORRUPTIONS, corrupt, rotate, shift, zoom
 from vitrail.evaluation.robustness.curves import resized
@@ -27,13 +27,13 @@ PREPROCESSING = Preprocessing(image_size=(SIDE, SIDE), crop_fraction=1.0)
 def images() -> ImageSet:
     """Twelve pictures of smooth noise, with labels 0, 1, 2 in turn."""
     generator = np.random.default_rng(0)
-    sources = []
-    for _ in range(12):
+    records = []
+    for i in range(12):
         buffer = io.BytesIO()
         coarse = generator.integers(0, 256, (5, 5, 3), dtype=np.uint8)
         Image.fromarray(coarse).resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(buffer, "PNG")
-        sources.append(buffer.getvalue())
-    return ImageSet([f"{i}.png" for i in range(12)], sources, [i % 3 for i in range(12)])
+        records.append(LabelledImage(name=f"{i}.png", source=buffer.getvalue(), label=i % 3))
+    return ImageSet(records=records)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from vitrail.core.types import Preprocessing
-from vitrail.data.mask_shapes import decode_mask
+from vitrail.data.formats.coco_shapes import decode_mask
 from vitrail.models import create_model
 from vitrail.tasks import InstanceTask
 from vitrail.tasks.instances import InstanceAnswers, InstanceOptions, SegmentedObject, run_lengths

@@ -1,21 +1,28 @@
 """Images: found, checked, decoded, split, augmented, batched."""
 
-from vitrail.data.boxes import BoxSet, load_boxes
-from vitrail.data.coco_masks import IGNORE
-from vitrail.data.decode import IMAGE_SUFFIXES, MAX_PIXELS, decode_image
-from vitrail.data.image_set import ImageSet
-from vitrail.data.instances import InstanceSet, load_instances
-from vitrail.data.keypoints import KeypointSet, View, has_mirror, load_keypoints, mirror_order
-from vitrail.data.letterbox import Letterbox
-from vitrail.data.listing import find_images
-from vitrail.data.load import DataConfig, load_data
-from vitrail.data.loaders import TrainLoader, calibration_images, eval_loader, train_loader
-from vitrail.data.masks import MaskSet, load_masks
-from vitrail.data.pictures import PictureSet, load_pictures
-from vitrail.data.samples import Samples
-from vitrail.data.scores import Opinion, ScoreSet, load_scores
-from vitrail.data.splits import DataSplits
-from vitrail.data.transforms import AugmentConfig, fit_image
+from vitrail.data.data_config import DataConfig
+from vitrail.data.formats.coco_shapes import require_pycocotools
+from vitrail.data.formats.layout import find_images
+from vitrail.data.loading.annotated import load_boxes, load_instances, load_keypoints, load_scores
+from vitrail.data.loading.batches import TrainLoader, calibration_images, eval_loader, train_loader
+from vitrail.data.loading.images import load_data
+from vitrail.data.loading.masks import load_masks
+from vitrail.data.loading.pictures import load_pictures
+from vitrail.data.pixels.augment import AugmentConfig
+from vitrail.data.pixels.decode import IMAGE_SUFFIXES, MAX_PIXELS, decode_image, image_size_of, pixels_of
+from vitrail.data.pixels.fit import fit_image
+from vitrail.data.pixels.letterbox import Letterbox
+from vitrail.data.pixels.view import View
+from vitrail.data.records import IGNORE, LabelledImage, Record
+from vitrail.data.sets.box_set import BoxSet, InstanceSet
+from vitrail.data.sets.image_set import ImageSet
+from vitrail.data.sets.keypoint_set import KeypointSet
+from vitrail.data.sets.mask_set import MaskSet
+from vitrail.data.sets.mirror import has_mirror, mirror_order
+from vitrail.data.sets.picture_set import PictureSet
+from vitrail.data.sets.samples import Samples, draw_order
+from vitrail.data.sets.score_set import ScoreSet
+from vitrail.data.sets.splits import DataSplits
 
 __all__ = [
     "IGNORE",
@@ -28,20 +35,23 @@ __all__ = [
     "ImageSet",
     "InstanceSet",
     "KeypointSet",
+    "LabelledImage",
     "Letterbox",
     "MaskSet",
-    "Opinion",
     "PictureSet",
+    "Record",
     "Samples",
     "ScoreSet",
     "TrainLoader",
     "View",
     "calibration_images",
     "decode_image",
+    "draw_order",
     "eval_loader",
     "find_images",
     "fit_image",
     "has_mirror",
+    "image_size_of",
     "load_boxes",
     "load_data",
     "load_instances",
@@ -50,5 +60,7 @@ __all__ = [
     "load_pictures",
     "load_scores",
     "mirror_order",
+    "pixels_of",
+    "require_pycocotools",
     "train_loader",
 ]

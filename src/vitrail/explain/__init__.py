@@ -9,7 +9,6 @@ from vitrail.explain.attribution import (
 )
 from vitrail.explain.capture import AttentionMap, attention_probabilities, capture_attention
 from vitrail.explain.explanation import Explanation, attended, explain_images
-from vitrail.explain.places import Places
 from vitrail.explain.representation import (
     effective_rank,
     filter_components,

@@ -17,7 +17,6 @@ from vitrail.core.files import atomic_path
 from vitrail.core.types import Preprocessing
 from vitrail.explain.attribution import attention_rollout, grad_cam, input_gradient, mean_attention_distance
 from vitrail.explain.capture import AttentionMap, capture_attention
-from vitrail.explain.places import Places
 from vitrail.explain.representation import (
     effective_rank,
     filter_components,

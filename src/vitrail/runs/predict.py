@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from vitrail.core.errors import ConfigError, DataError
-from vitrail.data import MAX_PIXELS, decode_image, to_rgb
+from vitrail.data import MAX_PIXELS, decode_image, pixels_of
 from vitrail.evaluation import Prediction, Predictions, predict_images, write_samples
 from vitrail.runs.load import load_task
 from vitrail.runs.run import Run
@@ -94,11 +94,11 @@ def _pixels(source: ImageSource) -> Tensor:
     if isinstance(source, np.ndarray):
         if source.dtype != np.uint8 or source.shape[2:] not in ((), (1,), (3,), (4,)):
             raise DataError(
-                f"an image of shape {source.shape} and type {source.dtype}: pass uint8 pixels, (h, w, 3) or (h, w) as an "
-                f"array, (3, h, w) as a tensor"
+                f"an image of shape {source.shape} and type {source.dtype}: pass uint8 pixels, (h, w, 3) or (h, w) as "
+                f"an array, (3, h, w) as a tensor"
             )
         source = Image.fromarray(source.squeeze(2) if source.shape[2:] == (1,) else source)
-    return to_rgb(source)
+    return pixels_of(source)
 
 
 def sample_run(run: Run, folder: Path, *, count: int, seed: int) -> list[Path]:

@@ -213,7 +213,7 @@ class DetectionTask(Task):
         Raises:
             MissingDependencyError: pycocotools is not installed.
         """
-        from vitrail.data.mask_shapes import require_pycocotools
+        from vitrail.data import require_pycocotools
         from vitrail.tasks.metrics.average_precision import BoxMetric
 
         require_pycocotools()

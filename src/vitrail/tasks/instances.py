@@ -70,7 +70,7 @@ class InstanceTask(DetectionTask):
 
     def metrics(self) -> Metric:
         """COCO's ``map`` of boxes, ``mask_map`` and ``mask_map_50``, and ``ap_per_class`` of masks."""
-        from vitrail.data.mask_shapes import require_pycocotools
+        from vitrail.data import require_pycocotools
         from vitrail.tasks.metrics.average_precision import MaskMetric
 
         require_pycocotools()

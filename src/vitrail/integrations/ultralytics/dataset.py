@@ -10,8 +10,7 @@ import yaml
 
 from vitrail.core.errors import ConfigError
 from vitrail.core.files import write_text
-from vitrail.data import BoxSet, DataConfig, load_boxes
-from vitrail.data.annotations import image_size_of
+from vitrail.data import BoxSet, DataConfig, image_size_of, load_boxes
 
 
 def write_dataset(config: DataConfig, folder: Path) -> Path:
@@ -44,18 +43,17 @@ def write_dataset(config: DataConfig, folder: Path) -> Path:
 
 
 def _write_part(samples: BoxSet, folder: Path, part: str) -> None:
-    for index, source in enumerate(samples.sources):
-        if isinstance(source, bytes):
+    for record in samples.records:
+        if isinstance(record.source, bytes):
             raise ConfigError("the images are in memory; YOLO's form needs files")
-        flat = "_".join(PurePosixPath(samples.names[index]).parts)  # one folder a part, and no two files of one name
+        flat = "_".join(PurePosixPath(record.name).parts)  # one folder a part, and no two files of one name
         image = folder / "images" / part / flat
         image.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, image)
-        height, width = image_size_of(source) or (1, 1)
-        found = samples.objects[index]
+        shutil.copyfile(record.source, image)
+        height, width = image_size_of(record.source) or (1, 1)
         lines = [
             _line(label, box, width, height)
-            for label, box, crowd in zip(found.labels, found.boxes, found.crowd, strict=True)
+            for label, box, crowd in zip(record.labels, record.boxes, record.crowd, strict=True)
             if not crowd
         ]
         write_text((folder / "labels" / part / flat).with_suffix(".txt"), "".join(lines))

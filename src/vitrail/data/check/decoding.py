@@ -1,0 +1,102 @@
+"""Every image file is decoded once before it is used; the result is kept until the file changes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.progress import track
+
+from vitrail.core.errors import DataError, VitrailError
+from vitrail.core.files import write_text
+from vitrail.data.pixels.decode import decode_image
+
+CACHE_VERSION = 1
+"""To be raised when the decoder accepts other files than before."""
+
+CHUNK = 256
+"""Files that are queued at once: an interruption waits for no more than these, and a million would take memory."""
+
+
+@dataclass(frozen=True)
+class FileCheck:
+    """Result of decoding one file.
+
+    Attributes:
+        size: bytes.
+        modified: time of the last change, in nanoseconds.
+        digest: SHA-256 of the contents.
+        problem: why it cannot be decoded, or None.
+    """
+
+    size: int
+    modified: int
+    digest: str
+    problem: str | None
+
+
+def check_files(root: Path, names: Sequence[str], *, max_pixels: int, progress: bool = False) -> list[FileCheck]:
+    """Decode every file of ``names`` (relative to ``root``) that has changed since it was last decoded."""
+    cache = _cache_path(root, max_pixels)
+    known = _read_cache(cache)
+    with ThreadPoolExecutor(max_workers=_num_threads()) as pool:
+        results = (
+            check
+            for start in range(0, len(names), CHUNK)
+            for check in pool.map(
+                lambda name: _check(root / name, max_pixels, known.get(name)), names[start : start + CHUNK]
+            )
+        )
+        steps = track(results, "Checking images", total=len(names), transient=True, disable=not progress)
+        checks = dict(zip(names, steps, strict=True))
+    if checks != known:
+        _write_cache(cache, checks)
+    return [checks[name] for name in names]
+
+
+def _check(path: Path, max_pixels: int, known: FileCheck | None) -> FileCheck:
+    try:
+        status = path.stat()
+        if known is not None and (known.size, known.modified) == (status.st_size, status.st_mtime_ns):
+            return known
+        data = path.read_bytes()
+    except OSError as error:
+        return FileCheck(size=0, modified=0, digest="", problem=f"cannot be read: {error.strerror or error}")
+    problem = None
+    try:
+        decode_image(data, max_pixels)
+    except DataError as error:
+        problem = str(error).removeprefix("image ").split(";")[0]
+    digest = hashlib.sha256(data).hexdigest()
+    return FileCheck(size=len(data), modified=status.st_mtime_ns, digest=digest, problem=problem)
+
+
+def _num_threads() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _cache_path(root: Path, max_pixels: int) -> Path:
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    key = hashlib.sha256(f"{CACHE_VERSION}\0{max_pixels}\0{root}".encode("utf-8", "surrogateescape")).hexdigest()
+    return cache / "vitrail" / "checked" / f"{key[:24]}.json"
+
+
+def _read_cache(path: Path) -> dict[str, FileCheck]:
+    try:
+        values: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+        return {name: FileCheck(**value) for name, value in values.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}  # without the cache the files are decoded again
+
+
+def _write_cache(path: Path, checks: dict[str, FileCheck]) -> None:
+    # a full or read-only disk costs time on the next call, nothing else
+    with suppress(VitrailError, UnicodeEncodeError):
+        write_text(path, json.dumps({name: asdict(check) for name, check in checks.items()}))

@@ -1,0 +1,45 @@
+"""Which data is read, and how strictly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from vitrail.core.config import check_choices
+from vitrail.core.errors import ConfigError
+from vitrail.data.pixels.decode import MAX_PIXELS
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which images, and how they are split.
+
+    Attributes:
+        path: "sample" for the built-in photographs of hand signs, or a folder: class folders; train/, val/ and perhaps
+            test/ with class folders; a labels.csv or scores.csv; COCO JSON, YOLO text, or masks.
+        val_fraction: share of the training images that is kept for validation where the data names no validation part,
+            above 0 and up to 1; 1 keeps all of them (to evaluate on a folder).
+        max_bad_fraction: largest share of undecodable images, 0 to 1; fewer are listed and skipped, more are an error.
+        seed: seed of the split; the same seed gives the same split on every machine.
+        max_pixels: largest image, in pixels (height x width); a larger one counts as undecodable.
+        ignore_classes: names of classes that are neither learnt nor measured (segmentation only).
+        bad_annotations: treatment of wrong boxes, masks, keypoints and scores: "refuse" (an error) or "skip" (they are
+            left out and listed).
+    """
+
+    path: str = "sample"
+    val_fraction: float = 0.15
+    max_bad_fraction: float = 0.01
+    seed: int = 0
+    max_pixels: int = MAX_PIXELS
+    ignore_classes: tuple[str, ...] = ()
+    bad_annotations: Literal["refuse", "skip"] = "refuse"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.val_fraction <= 1:
+            raise ConfigError("is outside (0, 1]; 0.15 is usual", val_fraction=self.val_fraction)
+        if not 0 <= self.max_bad_fraction <= 1:
+            raise ConfigError("is outside [0, 1]; 0.01 is usual", max_bad_fraction=self.max_bad_fraction)
+        if self.max_pixels < 1:
+            raise ConfigError(f"is not positive; {MAX_PIXELS} is usual", max_pixels=self.max_pixels)
+        check_choices(self)

@@ -1,0 +1,1 @@
+"""From a path to checked, split samples, and from samples to batches."""

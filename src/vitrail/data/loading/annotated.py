@@ -1,0 +1,111 @@
+"""Images with boxes, masks of objects, keypoints or scores."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from vitrail.core.errors import DataError
+from vitrail.data.check.problems import Problems
+from vitrail.data.data_config import DataConfig
+from vitrail.data.formats.coco import has_coco, read_coco
+from vitrail.data.formats.coco_boxes import read_coco_boxes
+from vitrail.data.formats.coco_keypoints import posed_objects, read_skeleton
+from vitrail.data.formats.coco_shapes import require_pycocotools
+from vitrail.data.formats.layout import data_folder
+from vitrail.data.formats.score_tables import read_scores
+from vitrail.data.formats.yolo import REMEDY, read_yolo
+from vitrail.data.sets.box_set import BoxSet, InstanceSet
+from vitrail.data.sets.keypoint_set import KeypointSet
+from vitrail.data.sets.mirror import has_mirror, mirror_order
+from vitrail.data.sets.score_set import ScoreSet
+from vitrail.data.sets.splits import DataSplits, as_splits, fingerprint
+
+AnyBoxes = TypeVar("AnyBoxes", bound=BoxSet)
+
+
+def load_boxes(config: DataConfig, *, progress: bool = False) -> DataSplits[BoxSet]:
+    """Find, check and split images and boxes.
+
+    Raises:
+        DataError: no images, no classes, or annotations that are wrong (unless ``config.bad_annotations`` is "skip":
+            then they are left out, and listed in ``skipped``).
+    """
+    return _load(BoxSet, config, masks=False, progress=progress)
+
+
+def load_instances(config: DataConfig, *, progress: bool = False) -> DataSplits[InstanceSet]:
+    """As :func:`load_boxes`, from COCO JSON alone; objects without a usable mask are wrong.
+
+    Raises:
+        DataError: as there.
+        MissingDependencyError: pycocotools is not installed.
+    """
+    require_pycocotools()
+    return _load(InstanceSet, config, masks=True, progress=progress)
+
+
+def _load(kind: type[AnyBoxes], config: DataConfig, *, masks: bool, progress: bool) -> DataSplits[AnyBoxes]:
+    root = data_folder(config.path, REMEDY)
+    problems = Problems(config)
+    if has_coco(root, "instances"):
+        classes, records = read_coco_boxes(root, problems, masks=masks)
+    elif masks:
+        raise DataError(f"{root} has no masks of objects; give COCO JSON (annotations/train.json beside train/)")
+    else:
+        classes, records = read_yolo(root, problems)
+    if not records or not classes:
+        raise DataError(f"{root} has {len(records)} usable images and {len(classes)} classes; {REMEDY}")
+    digests = problems.check_images(root, [record.name for record in records], progress=progress)
+    good = problems.usable(records)
+    samples, mark = kind(records=good, max_pixels=config.max_pixels), fingerprint(repr(classes), good, digests)
+    return as_splits(samples, config, classes=classes, fingerprint=mark, skipped=problems.listed())
+
+
+def load_keypoints(config: DataConfig, *, progress: bool = False) -> DataSplits[KeypointSet]:
+    """Find, check and split objects with keypoints; ``classes`` are the names of the keypoints.
+
+    Raises:
+        DataError: no such annotations, or wrong ones (unless ``config.bad_annotations`` is "skip").
+    """
+    root = data_folder(config.path, "give COCO JSON with keypoints beside train/ and val/")
+    problems = Problems(config)
+    files = read_coco(root, "keypoints", problems)
+    names, skeleton = read_skeleton(root, list(files.categories.values()))
+    digests = problems.check_images(root, [image.name for image in files.images], progress=progress)
+    records, unlabelled = posed_objects(files.images, len(names), problems)
+    problems.settle(len(files.images))
+    if not records:
+        raise DataError(f"{root} has no objects with labelled keypoints")
+    samples = KeypointSet(
+        records=records,
+        skeleton=skeleton,
+        places=tuple(range(len(names))),
+        mirror=mirror_order(names),
+        max_pixels=config.max_pixels,
+        mirrored_alike=has_mirror(names),
+    )
+    mark = fingerprint(repr(names), records, {record.name: digests[record.image] for record in records})
+    note = (f"{unlabelled} objects without labelled keypoints",) if unlabelled else ()
+    return as_splits(samples, config, classes=names, fingerprint=mark, skipped=problems.listed() + note)
+
+
+def load_scores(config: DataConfig, *, progress: bool = False) -> DataSplits[ScoreSet]:
+    """The images of ``scores.csv`` or ``AVA.txt`` in ``config.path``.
+
+    Rows that are wrong (a score outside of the scale, votes that are no numbers or none at all, a missing image, an
+    image that occurs twice) are listed with their line and refuse the data, or are left out with
+    ``bad_annotations="skip"``.
+
+    Raises:
+        DataError: unreadable or wrong data, too many broken images, or scores that are all the same.
+    """
+    root = data_folder(config.path, "give a folder with scores.csv or AVA.txt")
+    problems = Problems(config)
+    scale, records = read_scores(root, problems)
+    digests = problems.check_images(root, [record.name for record in records], progress=progress)
+    good = problems.usable(records)
+    if len({record.score for record in good}) < 2:
+        raise DataError(f"all {len(good)} images of {config.path} have the same score; there is nothing to tell apart")
+    samples = ScoreSet(records=good, scale=scale, max_pixels=config.max_pixels)
+    mark = fingerprint(repr(scale), good, digests)
+    return as_splits(samples, config, classes=(), fingerprint=mark, skipped=problems.listed())

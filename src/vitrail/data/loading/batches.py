@@ -1,0 +1,198 @@
+"""Batches. What a training epoch consists of depends on (seed, epoch) alone: not on workers, history, or a restart."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from vitrail.core.errors import DataError
+from vitrail.core.types import Batch, Preprocessing
+from vitrail.data.pixels.augment import AugmentConfig
+from vitrail.data.sets.samples import Mix, Samples
+
+Key = tuple[int, int]
+"""(epoch, index): what a sampler hands to workers, so that they need no other word of the epoch."""
+
+
+class EpochSampler(DistributedSampler[Key]):
+    """A shuffled order that is a pure function of (seed, epoch), divided among the processes of a distributed run.
+
+    It is a DistributedSampler so that Lightning and others recognise it, call ``set_epoch``, and leave it in place;
+    unlike its parent it looks for the process group when it is iterated, not when it is made.
+    """
+
+    def __init__(self, count: int, seed: int) -> None:
+        super().__init__(range(count), num_replicas=1, rank=0, shuffle=True, seed=seed)  # type: ignore[arg-type]  # sized is enough
+        self.count = count
+
+    def __iter__(self) -> Iterator[Any]:
+        replicas, rank = _world()
+        generator = torch.Generator().manual_seed(_mixed_seed(self.seed, self.epoch, "order"))
+        order = torch.randperm(self.count, generator=generator)
+        order = order[torch.arange(math.ceil(self.count / replicas) * replicas) % self.count]  # the same count for each
+        return iter([(self.epoch, index) for index in order[rank::replicas].tolist()])
+
+    def __len__(self) -> int:
+        return math.ceil(self.count / _world()[0])
+
+
+class TrainLoader(DataLoader[Any]):
+    """A loader of augmented :class:`~vitrail.core.types.Batch` with an epoch to set."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next iteration yields; Lightning does it by itself, through the sampler."""
+        assert isinstance(self.sampler, EpochSampler)
+        self.sampler.set_epoch(epoch)
+
+
+class _Augmented(Dataset[tuple[Tensor, Any, Key]]):
+    def __init__(self, images: Samples, preprocessing: Preprocessing, augment: AugmentConfig, seed: int) -> None:
+        self.images = images
+        self.seed = seed
+        self.transform = images.train_transform(preprocessing, augment)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, key: Key) -> tuple[Tensor, Any, Key]:
+        epoch, index = key
+        image, target = self.images[index]
+        with _seeded(_mixed_seed(self.seed, epoch, index)):
+            return *self.transform(image, target), key
+
+
+class _Fitted(Dataset[tuple[Tensor, Any]]):
+    def __init__(self, images: Samples, preprocessing: Preprocessing) -> None:
+        self.images = images
+        self.preprocessing = preprocessing
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Any]:
+        return self.images.fitted(index, self.preprocessing)
+
+
+class _TrainCollate:
+    def __init__(self, collate: Callable[[list[Any]], Any], mix: Mix | None, seed: int) -> None:
+        self.collate = collate
+        self.mix = mix
+        self.seed = seed
+
+    def __call__(self, samples: list[tuple[Tensor, Any, Key]]) -> Batch:
+        batch = _collate(self.collate, [(image, target) for image, target, _ in samples])
+        if self.mix is None:
+            return batch
+        epoch, first = samples[0][2]
+        with _seeded(_mixed_seed(self.seed, epoch, f"mix {first}")):
+            mixed, targets = self.mix(batch.images, batch.targets)
+        return Batch(images=mixed, targets=targets)
+
+
+def _collate(collate: Callable[[list[Any]], Any], samples: list[tuple[Tensor, Any]]) -> Batch:
+    images, targets = zip(*samples, strict=True)
+    return Batch(images=torch.stack(images), targets=collate(list(targets)))
+
+
+def train_loader(
+    images: Samples,
+    preprocessing: Preprocessing,
+    augment: AugmentConfig,
+    *,
+    batch_size: int,
+    num_workers: int,
+    seed: int,
+    num_classes: int,
+) -> TrainLoader:
+    """Shuffled, augmented batches: uint8 images (b, 3, h, w) and the targets as the samples collate them; class indices
+    become soft labels (b, num_classes) where ``augment`` mixes images.
+
+    The order and every random change are a pure function of (seed, epoch); set the epoch with ``set_epoch``. The global
+    random state is left as it was. A last batch that is not full is dropped, unless it is the only one.
+
+    Raises:
+        DataError: there are no images.
+        ConfigError: ``augment`` asks for what the targets do not allow.
+    """
+    if len(images) == 0:
+        raise DataError(
+            "there are no training images; give class folders, train/ and val/ folders, or labels.csv with a 'split'"
+        )
+    sampler = EpochSampler(len(images), seed)
+    return TrainLoader(
+        _Augmented(images, preprocessing, augment, seed),
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=num_workers,
+        collate_fn=_TrainCollate(images.collate, images.mix(augment, num_classes), seed),
+        drop_last=len(sampler) >= batch_size,
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=num_workers > 0,
+        generator=torch.Generator().manual_seed(seed),  # or each epoch would draw from the global one
+    )
+
+
+def eval_loader(
+    images: Samples, preprocessing: Preprocessing, *, batch_size: int, num_workers: int = 0
+) -> DataLoader[Any]:
+    """Batches in order: uint8 images (b, 3, h, w), fitted by ``preprocessing``, and the targets that belong to them.
+
+    Raises:
+        DataError: there are no images.
+    """
+    if len(images) == 0:
+        raise DataError("there are no images to evaluate on; check the data folder and its split")
+    return DataLoader(
+        _Fitted(images, preprocessing),
+        batch_size=batch_size,
+        num_workers=num_workers,
+        collate_fn=partial(_collate, images.collate),
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=num_workers > 0,
+        generator=torch.Generator().manual_seed(0),
+    )
+
+
+def calibration_images(images: Samples, preprocessing: Preprocessing, count: int, seed: int) -> Tensor:
+    """``count`` images (all, if there are fewer) chosen by seed, normalised: float32 (n, 3, h, w).
+
+    Raises:
+        DataError: there are no images, or ``count`` is not positive.
+    """
+    if len(images) == 0 or count < 1:
+        raise DataError(f"cannot take {count} calibration images from {len(images)}; need at least 1 of each")
+    chosen = images.sample(count, seed)
+    fitted = torch.stack([chosen.fitted(i, preprocessing)[0] for i in range(len(chosen))])
+    return preprocessing.normalize(fitted)
+
+
+def _world() -> tuple[int, int]:
+    """(number of processes, our rank)"""
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_world_size(), distributed.get_rank()
+    return 1, 0
+
+
+def _mixed_seed(seed: int, epoch: int, what: int | str) -> int:
+    """Seeds that differ in any part give unrelated streams, unlike sums of them."""
+    digest = hashlib.blake2b(f"{seed}/{epoch}/{what}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "little")
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """torchvision draws from the global CPU generator; lend it a seed and give it back untouched."""
+    state = torch.default_generator.get_state()
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.default_generator.set_state(state)

@@ -1,0 +1,116 @@
+"""Images with a class for every pixel: folders of images and of masks, or COCO's JSON."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vitrail.core.errors import DataError
+from vitrail.data.check.problems import Problems
+from vitrail.data.data_config import DataConfig
+from vitrail.data.formats.coco_masks import coco_kind, read_coco_masks
+from vitrail.data.formats.layout import data_folder
+from vitrail.data.formats.mask_files import REMEDY, read_class_names, read_mask_files
+from vitrail.data.pixels.decode import image_size_of
+from vitrail.data.records import IGNORE, MaskedImage
+from vitrail.data.sets.mask_set import MaskSet
+from vitrail.data.sets.splits import DataSplits, as_splits, fingerprint
+
+IGNORED_NAMES = frozenset({"unlabelled", "unlabeled", "void", "ignore", "ignored"})
+"""Classes that are neither learnt nor measured, as is value 255."""
+
+
+def load_masks(config: DataConfig, *, progress: bool = False) -> DataSplits[MaskSet]:
+    """Find, check and split images and masks.
+
+    Raises:
+        DataError: no images, fewer than two classes, or annotations that are wrong (unless
+            ``config.bad_annotations`` is "skip": then their images are left out, and listed in ``skipped``).
+    """
+    root = data_folder(config.path, REMEDY)
+    problems = Problems(config)
+    kind = coco_kind(root)
+    if kind is None:
+        names, records = None, read_mask_files(root, problems)
+    else:
+        names, records = read_coco_masks(root, kind, problems)
+    if not records:
+        raise DataError(f"{root} has no images with masks; {REMEDY}")
+    digests = problems.check_images(root, [record.name for record in records], progress=progress)
+    with ThreadPoolExecutor() as pool:
+        seen = dict(zip((record.name for record in records), pool.map(_see, records), strict=True))
+    if names is None:
+        occurring = set().union(*(mask.values for mask in seen.values() if isinstance(mask, _Seen)))
+        names = read_class_names(root, occurring)
+    classes, table = _number(root, names, config.ignore_classes)
+    _check_values(records, seen, names, problems)
+    good = [
+        replace(record, mask_digest=mask.digest)
+        for record in problems.usable(records)
+        if isinstance(mask := seen[record.name], _Seen)
+    ]
+    samples = MaskSet(records=good, table=table, max_pixels=config.max_pixels)
+    mark = fingerprint(repr([names, classes]), good, digests)
+    return as_splits(samples, config, classes=classes, fingerprint=mark, skipped=problems.listed())
+
+
+@dataclass(frozen=True)
+class _Seen:
+    values: frozenset[int]
+    digest: str
+
+
+def _see(record: MaskedImage) -> _Seen | str:
+    """What is in a mask, or what is wrong with it."""
+    try:
+        mask = record.read_mask()
+        size = None if isinstance(record.source, bytes) else image_size_of(record.source)
+    except DataError as error:
+        return str(error)
+    if size is not None and mask.shape != size:
+        return (
+            f"{record.mask_name} is {mask.shape[1]}x{mask.shape[0]} pixels, but the image is {size[1]}x{size[0]}; "
+            f"masks have the size of their images"
+        )
+    return _Seen(frozenset(np.unique(mask).tolist()), hashlib.sha256(mask.tobytes()).hexdigest())
+
+
+def _check_values(
+    records: Sequence[MaskedImage], seen: dict[str, _Seen | str], names: dict[int, str], problems: Problems
+) -> None:
+    for record in records:
+        mask = seen[record.name]
+        if isinstance(mask, str):
+            problems.add(record.name, mask)
+        elif unknown := sorted(mask.values - names.keys() - {IGNORE}):
+            values = ", ".join(map(str, unknown[:5]))
+            problems.add(record.name, f"{record.mask_name} has values that are no class: {values}")
+
+
+def _number(root: Path, names: dict[int, str], ignored: Sequence[str]) -> tuple[tuple[str, ...], Tensor]:
+    """Class names in order, and the table from values to their indices."""
+    unknown = set(ignored) - set(names.values())
+    if unknown:
+        raise DataError(
+            f"ignore_classes has '{sorted(unknown)[0]}', but {root} has the classes {', '.join(names.values())}"
+        )
+    kept = [
+        (value, name)
+        for value, name in sorted(names.items())
+        if value != IGNORE and name not in ignored and name.casefold() not in IGNORED_NAMES
+    ]
+    if len(kept) < 2:
+        raise DataError(
+            f"{root} has {len(kept)} classes besides the ignored ones; telling classes apart needs at least 2"
+        )
+    table = torch.full((256,), IGNORE, dtype=torch.uint8)
+    for index, (value, _) in enumerate(kept):
+        table[value] = index
+    return tuple(name for _, name in kept), table

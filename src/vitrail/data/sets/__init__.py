@@ -1,0 +1,1 @@
+"""Samples and their kinds: what training and evaluation iterate."""

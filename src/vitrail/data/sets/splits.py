@@ -1,0 +1,155 @@
+"""The parts of a data set, and how a validation part is cut where the data names none."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Self, TypeVar
+
+import torch
+
+from vitrail.core.errors import DataError
+from vitrail.data.data_config import DataConfig
+from vitrail.data.records import Record
+from vitrail.data.sets.image_set import LabelledSamples
+from vitrail.data.sets.samples import Samples, draw_order
+
+AnySamples = TypeVar("AnySamples", bound=Samples)
+Part_co = TypeVar("Part_co", bound=Samples, covariant=True)
+
+
+@dataclass(frozen=True)
+class DataSplits(Generic[Part_co]):
+    """A data set ready for use.
+
+    Attributes:
+        classes: names, in the order of the labels; empty where targets name no classes.
+        train, val, test: the parts; ``test`` is None where the data has none.
+        fingerprint: SHA-256 over names, targets and contents of all usable images; independent of where they lie.
+        skipped: "path: reason" for every image or annotation that was left out.
+        source: path as the user gave it.
+    """
+
+    classes: tuple[str, ...]
+    train: Part_co
+    val: Part_co
+    test: Part_co | None
+    fingerprint: str
+    skipped: tuple[str, ...]
+    source: str
+
+    @property
+    def held_out(self) -> Part_co:
+        """What to evaluate on: the test images, or the validation images where there are none."""
+        return self.val if self.test is None else self.test
+
+    def align(self, classes: Sequence[str]) -> Self:
+        """The same data with the labels of a model that was trained with ``classes``.
+
+        Raises:
+            DataError: the data has a class that the model does not know.
+        """
+        if tuple(classes) == self.classes:
+            return self
+        unknown = [name for name in self.classes if name not in classes]
+        if unknown:
+            known = ", ".join(classes[:10]) + (", ..." if len(classes) > 10 else "")
+            raise DataError(
+                f"{self.source} has {len(unknown)} classes that the model does not know ({', '.join(unknown[:5])}); "
+                f"rename the folders to the model's classes: {known}"
+            )
+        table = torch.tensor([list(classes).index(name) for name in self.classes])
+        return replace(
+            self,
+            classes=tuple(classes),
+            train=self.train.renumber(table),
+            val=self.val.renumber(table),
+            test=None if self.test is None else self.test.renumber(table),
+        )
+
+
+def cut_by_name(samples: Samples, config: DataConfig) -> list[int]:
+    """Indices of the validation part: ``config.val_fraction`` of the samples, chosen by seed and name.
+
+    Raises:
+        DataError: nothing would be left to train on.
+    """
+    count = max(round(len(samples) * config.val_fraction), 1)
+    if count == len(samples) and config.val_fraction < 1:
+        raise DataError(f"{config.path} has {count} image for training and validation; give at least 2")
+    return draw_order(samples.names, config.seed)[:count]
+
+
+def cut_by_class(samples: LabelledSamples, config: DataConfig) -> list[int]:
+    """Indices of the validation part: ``config.val_fraction`` of every class (at least one image, never all of them),
+    chosen by seed and name. Fraction 1 takes everything.
+
+    Raises:
+        DataError: a class has one image only.
+    """
+    if config.val_fraction == 1:
+        return list(range(len(samples)))
+    names, labels = samples.names, samples.labels.tolist()
+    counts = Counter(labels)
+    single = [names[labels.index(label)] for label, count in sorted(counts.items()) if count == 1]
+    if single:
+        raise DataError(
+            f"{len(single)} {'classes have' if len(single) > 1 else 'class has'} only one image, which cannot be split "
+            f"into training and validation ({', '.join(single[:5])}); add images, or give train/ and val/ folders"
+        )
+    quota = {label: min(max(round(count * config.val_fraction), 1), count - 1) for label, count in counts.items()}
+    chosen: list[int] = []
+    for index in draw_order(names, config.seed):
+        if quota[labels[index]] > 0:
+            quota[labels[index]] -= 1
+            chosen.append(index)
+    return chosen
+
+
+def as_splits(
+    samples: AnySamples,
+    config: DataConfig,
+    *,
+    classes: Sequence[str],
+    fingerprint: str,
+    skipped: Sequence[str],
+    cut: Callable[[Any, DataConfig], list[int]] = cut_by_name,
+) -> DataSplits[AnySamples]:
+    """Samples as a data set: in the parts that their records name; where there is no validation part,
+    ``cut`` gives the indices of those training samples that become one.
+
+    Raises:
+        DataError: too few images to cut.
+    """
+    found: dict[str, list[int]] = {"train": [], "val": [], "test": [], "": []}
+    for index, record in enumerate(samples.records):
+        found[record.part].append(index)
+    undecided = found[""] or ([] if found["val"] else found["train"])
+    if undecided:
+        kept = {undecided[i] for i in cut(samples.subset(undecided), config)}
+        found["train"], found["val"] = [i for i in undecided if i not in kept], sorted(kept)
+    return DataSplits(
+        classes=tuple(classes),
+        train=samples.subset(found["train"]),
+        val=samples.subset(found["val"]),
+        test=samples.subset(found["test"]) if found["test"] else None,
+        fingerprint=fingerprint,
+        skipped=tuple(skipped),
+        source=config.path,
+    )
+
+
+def fingerprint(head: str, records: Iterable[Record], digests: Mapping[str, str]) -> str:
+    """SHA-256 over what all samples have in common and each sample's line, in the order of their names.
+
+    Args:
+        head: what all samples have in common, such as the names of the classes.
+        records: the usable samples.
+        digests: name of each sample -> SHA-256 of its image file.
+    """
+    total = hashlib.sha256(head.encode())
+    for record in sorted(records, key=lambda one: one.name):
+        total.update(record.fingerprint_line(digests[record.name]).encode("utf-8", "surrogateescape"))
+    return total.hexdigest()

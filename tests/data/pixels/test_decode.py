@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings, strategies as st
+from PIL import Image
+from torch import Tensor
+
+from vitrail.core.errors import DataError
+from vitrail.data import decode_image
+
+ORIENTATION = 0x0112
+
+UNDO = {
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+"""How a camera that writes the orientation has stored the upright picture."""
+
+
+def encode(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def picture(width: int = 24, height: int = 16) -> Image.Image:
+    small = np.random.default_rng(7).integers(0, 256, (3, 4, 3), dtype=np.uint8)
+    return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def as_tensor(image: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+
+
+def largest_difference(a: Tensor, b: Tensor) -> int:
+    assert a.shape == b.shape
+    return int((a.int() - b.int()).abs().max())
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
+def test_every_exif_orientation_gives_the_same_upright_picture(orientation: int, kind: str) -> None:
+    upright = picture()
+    undo = UNDO[orientation]
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    options = {"quality": 100, "subsampling": 0} if kind == "JPEG" else {}
+    data = encode(upright if undo is None else upright.transpose(undo), kind, exif=exif, **options)
+    assert largest_difference(decode_image(data), as_tensor(upright)) <= (4 if kind == "JPEG" else 0)
+
+
+def test_fast_path_equals_pillow() -> None:
+    data = encode(picture(61, 47), "JPEG", quality=85)
+    assert torch.equal(decode_image(data), as_tensor(Image.open(io.BytesIO(data))))
+
+
+def test_grey_jpeg_becomes_rgb() -> None:
+    decoded = decode_image(encode(picture().convert("L"), "JPEG"))
+    assert decoded.shape == (3, 16, 24)
+    assert torch.equal(decoded[0], decoded[2])
+
+
+def test_cmyk_jpeg_looks_like_the_rgb_one() -> None:
+    decoded = decode_image(encode(picture().convert("CMYK"), "JPEG", quality=100, subsampling=0))
+    assert largest_difference(decoded, as_tensor(picture())) <= 6
+
+
+def test_transparency_is_laid_on_white() -> None:
+    image = picture().convert("RGBA")
+    image.putalpha(Image.new("L", image.size, 0))
+    assert (decode_image(encode(image)) == 255).all()
+    image.putalpha(Image.new("L", image.size, 255))
+    assert torch.equal(decode_image(encode(image)), as_tensor(picture()))
+
+
+def test_transparent_palette_colour_is_laid_on_white() -> None:
+    image = Image.new("P", (4, 4), 1)
+    image.putpalette([255, 0, 0, 0, 0, 255])
+    image.putpixel((0, 0), 0)
+    decoded = decode_image(encode(image, transparency=0))
+    assert decoded[:, 0, 0].tolist() == [255, 255, 255]
+    assert decoded[:, 1, 1].tolist() == [0, 0, 255]
+
+
+def test_sixteen_bit_grey_is_scaled_not_clipped() -> None:
+    values = np.array([[0, 257, 25_700, 65_535]], dtype=np.uint16)
+    decoded = decode_image(encode(Image.fromarray(values)))
+    assert decoded[1].tolist() == [[0, 1, 100, 255]]
+
+
+@pytest.mark.parametrize("white", [1.0, 255.0, 65535.0, 1e6])
+def test_float_grey_is_scaled_by_the_white_it_seems_to_have(white: float) -> None:
+    values = np.array([[0.0, white / 2, white]], dtype=np.float32)
+    assert decode_image(encode(Image.fromarray(values), "TIFF"))[0].tolist() == [[0, 128, 255]]
+
+
+def test_first_frame_of_an_animation() -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime")]
+    decoded = decode_image(encode(frames[0], "GIF", save_all=True, append_images=frames[1:]))
+    assert decoded[:, 4, 4].tolist() == [255, 0, 0]
+
+
+def test_black_and_white_bitmap() -> None:
+    assert (decode_image(encode(Image.new("1", (5, 3), 1))) == 255).all()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_truncated_file_is_an_error_that_names_it(kind: str, tmp_path: Path) -> None:
+    data = encode(picture(200, 150), kind)
+    path = tmp_path / f"broken.{kind.lower()}"
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(DataError, match="broken") as caught:
+        decode_image(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "empty"),
+        (b"no image at all", "not an image of a known kind"),
+        (b"\xff\xd8\xff", "not an image|cannot be decoded"),
+    ],
+)
+def test_what_is_no_image_is_an_error(data: bytes, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=words):
+        decode_image(path)
+
+
+def test_missing_file_and_folder_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"gone\.jpg cannot be read"):
+        decode_image(tmp_path / "gone.jpg")
+    with pytest.raises(DataError, match="cannot be read"):
+        decode_image(tmp_path)
+
+
+def test_decompression_bomb_is_refused_before_it_is_decoded() -> None:
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
+    bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    with pytest.raises(DataError, match="100000x100000 pixels, more than max_pixels=100000000"):
+        decode_image(bomb)
+
+
+def test_max_pixels_is_the_only_limit_and_pillows_own_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    data = encode(picture(20, 10))
+    assert decode_image(data, max_pixels=200).shape == (3, 10, 20)
+    with pytest.raises(DataError, match="max_pixels=199"):
+        decode_image(data, max_pixels=199)
+    assert Image.MAX_IMAGE_PIXELS == 10
+
+
+def test_damaged_exif_does_not_hide_the_picture() -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = 1
+    data = encode(picture(), "PNG", exif=exif)
+    position = data.index(b"eXIf") + 4
+    body = b"\xff" * 12
+    length = struct.unpack(">I", data[position - 8 : position - 4])[0]
+    chunk = b"eXIf" + body
+    data = (
+        data[: position - 8]
+        + struct.pack(">I", 12)
+        + chunk
+        + struct.pack(">I", zlib.crc32(chunk))
+        + data[position + length + 4 :]
+    )
+    assert torch.equal(decode_image(data), as_tensor(picture()))
+
+
+ENCODED = [encode(picture(), kind) for kind in ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")]
+
+
+@settings(max_examples=150)
+@given(st.data())
+def test_any_bytes_give_pixels_or_a_data_error(data: st.DataObject) -> None:
+    broken = bytearray(data.draw(st.sampled_from(ENCODED)))
+    for _ in range(data.draw(st.integers(1, 6))):
+        broken[data.draw(st.integers(0, len(broken) - 1))] = data.draw(st.integers(0, 255))
+    broken = broken[: data.draw(st.integers(0, len(broken)))] if data.draw(st.booleans()) else broken
+    with suppress(DataError):
+        decoded = decode_image(bytes(broken), max_pixels=1_000_000)
+        assert decoded.dtype == torch.uint8
+        assert decoded.shape[0] == 3
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_pillow_takes_over_where_the_fast_path_refuses(orientation: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    data = encode(picture(61, 47), "JPEG", exif=exif)
+    fast = decode_image(data)
+    calls = []
+
+    def refuse(source: bytes) -> Tensor:
+        calls.append(source)
+        raise RuntimeError("unsupported")
+
+    monkeypatch.setattr("vitrail.data.pixels.decode.decode_jpeg", refuse)
+    assert torch.equal(decode_image(data), fast)
+    assert len(calls) == 1
