@@ -11,11 +11,11 @@ from vitrail.core.errors import ConfigError
 
 
 def attention_rollout(layers: Sequence[Tensor], *, identity: bool = True) -> Tensor:
-    """How much of every input token is in every output token, if attention were all that mixes (Abnar & Zuidema 2020,
+    """Share of every input token in every output token, if attention alone mixed tokens (Abnar & Zuidema 2020,
     arXiv:2005.00928; ViT appendix D.8).
 
-    Heads are averaged and the layers' matrices multiplied. Values, MLPs and norms are ignored, so it is a picture and
-    not an attribution.
+    Heads are averaged and the layers' matrices multiplied. Values, MLPs and norms are ignored, so it is no exact
+    attribution.
 
     Args:
         layers: (b, heads, n, n) each, the first layer first.
@@ -40,8 +40,8 @@ def attention_rollout(layers: Sequence[Tensor], *, identity: bool = True) -> Ten
 
 
 def mean_attention_distance(probabilities: Tensor, queries: Tensor, keys: Tensor) -> Tensor:
-    """How far away a head looks, in pixels: distances of keys from the query, weighted by attention, averaged over
-    queries (ViT, figures 7 and 11).
+    """Mean attention distance of each head in pixels: distances of keys from the query, weighted by attention, averaged
+    over queries (ViT, figures 7 and 11).
 
     Tokens without a place (class token, padding: NaN) are left out, and what remains of a row is renormalised.
 
@@ -65,15 +65,15 @@ def mean_attention_distance(probabilities: Tensor, queries: Tensor, keys: Tensor
 
 
 def grad_cam(level: Tensor, score: Tensor) -> Tensor | None:
-    """Where a map speaks for a score: its channels weighted by the mean of the score's gradient, what speaks against it
-    left out (Selvaraju et al. 2017, Grad-CAM).
+    """Grad-CAM (Selvaraju et al. 2017): the channels of a map weighted by the mean of the score's gradient, without
+    negative sums.
 
     Args:
-        level: (b, c, h, w), that ``score`` was computed from.
+        level: map (b, c, h, w) that ``score`` was computed from.
         score: one number, such as the sum over images of the predicted class's logit.
 
     Returns:
-        (b, h, w), with a sum of 1 an image (all zero where everything speaks against it); None if the score does not
+        (b, h, w), with a sum of 1 an image (all zero where no sum is positive); None if the score does not
         depend on the map.
     """
     gradient: Tensor | None = torch.autograd.grad(score, level, allow_unused=True)[0]
@@ -90,7 +90,7 @@ def input_gradient(images: Tensor, level: Tensor, *, retain_graph: bool = False)
 
     Args:
         images: (b, c, h, w), requiring a gradient.
-        level: a map (b, d, h', w') computed from them; its central token's channels are added up.
+        level: map (b, d, h', w') computed from them; the channels of its central token are summed.
         retain_graph: keep the graph for another level.
 
     Returns:

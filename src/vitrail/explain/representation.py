@@ -28,8 +28,8 @@ def level_similarity(first: Tensor, second: Tensor) -> Tensor:
 
 
 def effective_rank(tokens: Tensor) -> Tensor:
-    """How many directions the tokens of an image really use, (b, n, c) to (b,) from 1 to min(n, c): the exponential of
-    the entropy of the normalised singular values (Roy & Vetterli 2007)."""
+    """Effective rank of the tokens of an image, (b, n, c) to (b,), from 1 to min(n, c): the exponential of the
+    entropy of the normalised singular values (Roy & Vetterli 2007)."""
     values = torch.linalg.svdvals(tokens.float())
     shares = values / values.sum(-1, keepdim=True)
     return torch.special.entr(shares).sum(-1).exp()

@@ -21,11 +21,11 @@ from vitrail.models import Backbone, create_model, find_family, list_models
 PREFIX = "vitrail_"
 
 default_cfgs: dict[str, Any] = {}
-"""Where timm's ``register_model`` looks up what it knows of a model's weights: name -> ``timm.models.DefaultCfg``."""
+"""Table from which timm's ``register_model`` reads a model's weights: name -> ``timm.models.DefaultCfg``."""
 
 
 class TimmBackbone(nn.Module):
-    """A backbone that answers to timm's names; the parameters are those of a run's ``model.safetensors``.
+    """A backbone with timm's method names; the parameters are those of a run's ``model.safetensors``.
 
     Attributes:
         backbone: ours.
@@ -66,12 +66,12 @@ class TimmBackbone(nn.Module):
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
     ) -> Any:
-        """As timm's: maps (b, c, h, w) of the chosen levels, in another layout where ``output_fmt`` asks for one.
+        """As timm's: maps (b, c, h, w) of the chosen levels, in the layout of ``output_fmt``.
 
-        ``stop_early`` changes nothing: with ``intermediates_only`` no level is computed that nobody wants.
+        ``stop_early`` changes nothing: with ``intermediates_only`` no level after the last chosen one is computed.
 
         Raises:
-            ConfigError: a level that does not exist, or prefix tokens are wanted, which maps do not have.
+            ConfigError: a level that does not exist, or ``return_prefix_tokens``: maps have none.
         """
         if return_prefix_tokens:
             raise ConfigError("return_prefix_tokens=True is not possible: Vitrail's levels are maps; pass False")
@@ -90,7 +90,7 @@ class TimmBackbone(nn.Module):
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """
         Raises:
-            ConfigError: another pooling is wanted; a family pools as its paper does.
+            ConfigError: ``global_pool`` is set; a family pools as its paper does.
         """
         if global_pool is not None:
             raise ConfigError(f"global_pool='{global_pool}' is not possible: the family pools as its paper does")
@@ -104,11 +104,11 @@ class TimmBackbone(nn.Module):
 
 
 class TimmFeatures(nn.Module):
-    """What ``features_only=True`` gives: images to the maps of the chosen levels.
+    """A model of ``features_only=True``: images to the maps of the chosen levels.
 
     Attributes:
-        feature_info: timm's, of the chosen levels; all of them by default.
-        return_layers: module path -> level; whoever assigns it (transformers does) changes what is returned.
+        feature_info: timm's description of the chosen levels; all of them by default.
+        return_layers: module path -> level; an assignment to it (transformers makes one) changes the result.
     """
 
     def __init__(self, model: TimmBackbone, out_indices: int | Sequence[int] | None) -> None:
@@ -135,7 +135,7 @@ class TimmFeatures(nn.Module):
 
 
 def register() -> list[str]:
-    """Tell timm about every variant; a second call changes nothing.
+    """Register every variant with timm; a second call changes nothing.
 
     ``timm.create_model`` then takes, besides its own arguments (``pretrained``, ``features_only``, ``out_indices``,
     ``num_classes``, ``in_chans``, ``img_size``, ``drop_path_rate``), any field of the family's configuration; and tags

@@ -31,7 +31,7 @@ class Attention(nn.Module):
 
 
 class MapAttention(Attention):
-    """The same on a map whose channels come last; MACs for h x w tokens: 4 h w c^2 + 2 (h w)^2 c."""
+    """Full attention on a map with the channels last; MACs for h x w tokens: 4 h w c^2 + 2 (h w)^2 c."""
 
     def forward(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
         return super().forward(x.flatten(1, 2)).unflatten(1, x.shape[1:3])
@@ -48,11 +48,11 @@ def masked_attention(
     mask: Tensor | None,
     scale: float | None = None,
 ) -> Float[Tensor, "b heads nq d"]:
-    """PyTorch's fused attention, exportable with a mask that is made of parameters.
+    """PyTorch's fused attention, exportable with a mask that is computed from parameters.
 
-    Which kernel runs depends on whether the mask needs a gradient, and kernels lay out their results differently. An
-    export traces with gradients and lowers without, and a view that suits one layout fails on the other; a copy of
-    fixed layout between them keeps the two apart.
+    PyTorch chooses the kernel by whether the mask needs a gradient, and kernels return different memory layouts. An
+    export traces with gradients and lowers without them, and a view of one layout fails on the other. The result is
+    therefore copied to a fixed layout.
     """
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
     return out if mask is None else out.clone(memory_format=torch.contiguous_format)

@@ -1,7 +1,7 @@
 """Convolutions of mobile networks: with norm and activation, inverted residuals, squeeze-and-excitation.
 
-Every layer here that has a BatchNorm beside a convolution offers ``fuse()``, which folds the norm into the weights for
-inference; it may be called more than once.
+Every layer with a BatchNorm beside a convolution has ``fuse()``, which folds the norm into the weights for inference. A
+second call changes nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Conv2dSame(nn.Conv2d):
         return self.convolve(x, self.weight)
 
     def convolve(self, x: Float[Tensor, "b c h w"], weight: Tensor) -> Float[Tensor, "b d h2 w2"]:
-        """The convolution with a weight that is given, so that a subclass may derive it from its own."""
+        """The convolution with a given weight; a subclass may compute that weight from its own."""
         top, bottom = same_padding(x.shape[2], self.kernel_size[0], self.stride[0])
         left, right = same_padding(x.shape[3], self.kernel_size[1], self.stride[1])
         if (top, left) == (bottom, right):  # one operation instead of two
@@ -36,7 +36,7 @@ class Conv2dSame(nn.Conv2d):
 
 
 def same_padding(size: int, kernel_size: int, stride: int) -> tuple[int, int]:
-    """Before and after, as TensorFlow's "SAME" has it: the odd one goes after."""
+    """Padding before and after, by TensorFlow's "SAME" rule: the odd pixel comes after."""
     total = max((-(-size // stride) - 1) * stride + kernel_size - size, 0)
     return total // 2, total - total // 2
 
@@ -46,10 +46,10 @@ class ConvNormAct(nn.Module):
 
     Args:
         in_dim, dim: channels before and after.
-        kernel_size, stride, groups: of the convolution; padding keeps ceil(size / stride) steps.
-        act: the activation's class, or None for none.
+        kernel_size, stride, groups: arguments of the convolution; padding keeps ceil(size / stride) steps.
+        act: class of the activation; None omits it.
         bias: give the convolution a bias, though the norm makes it redundant (some authors' checkpoints have one).
-        eps, momentum: of the BatchNorm.
+        eps, momentum: arguments of the BatchNorm.
         tf_padding: pad as TensorFlow does (:class:`Conv2dSame`) instead of symmetrically.
     """
 
@@ -115,7 +115,7 @@ def fold_norm_before(norm: nn.BatchNorm2d, conv: nn.Conv2d) -> None:
 
 
 class SqueezeExcite(nn.Module):
-    """Each channel is scaled by what the whole map says about it (Hu et al. 2018). MACs: 2 dim hidden_dim + h w dim."""
+    """Scale each channel by a gate computed from the map's mean (Hu et al. 2018). MACs: 2 dim hidden_dim + h w dim."""
 
     def __init__(self, dim: int, hidden_dim: int, act: type[nn.Module] = nn.SiLU) -> None:
         super().__init__()
@@ -130,7 +130,7 @@ class SqueezeExcite(nn.Module):
 class InvertedResidual(nn.Module):
     """MobileNetV2's block (Sandler et al. 2018): widen, mix neighbours, narrow without an activation.
 
-    The residual is there where the shape is kept. MACs, for h w output pixels and hidden = expand_ratio in_dim:
+    A residual connection is used where the shape is kept. MACs, for h w output pixels and hidden = expand_ratio in_dim:
     stride^2 h w in_dim hidden + 9 h w hidden + h w hidden dim.
     """
 
@@ -158,8 +158,8 @@ class MBConv(nn.Module):
         stride: 1 or 2.
         expand_ratio: inner width over ``dim`` (not over ``in_dim``).
         se_ratio: squeezed width over ``dim``.
-        act: after the first two convolutions; squeeze-and-excitation has SiLU in any case.
-        eps, momentum: of the BatchNorms.
+        act: activation after the first two convolutions; squeeze-and-excitation always has SiLU.
+        eps, momentum: arguments of the BatchNorms.
         drop_path: stochastic depth.
     """
 

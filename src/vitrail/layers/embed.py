@@ -1,4 +1,4 @@
-"""From pixels to tokens, and where a token is."""
+"""Patch embeddings and position embeddings."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class PatchEmbed(nn.Module):
 
 
 class LearnedPosEmbed1d(nn.Module):
-    """A learned row for every token, class token included; the order of the rows is all it knows of space.
+    """A learned row for every token, class token included; only the order of the rows encodes space.
 
     Source: ViT, section 3.1. The rows of the patches are resized to another grid by :meth:`resize`.
     """
@@ -51,7 +51,7 @@ class LearnedPosEmbed1d(nn.Module):
 
 
 class LearnedPosEmbed2d(nn.Module):
-    """A learned half for the column and one for the row, joined; class tokens get none.
+    """A learned vector for the column, concatenated with one for the row; class tokens get none.
 
     Source: ViT, appendix D.4 ("2-dimensional positional embedding").
     """
@@ -74,7 +74,7 @@ class LearnedPosEmbed2d(nn.Module):
 
 
 class SinCosPosEmbed2d(nn.Module):
-    """Fixed sines and cosines of the column and the row; nothing to learn, nothing to store.
+    """Fixed sines and cosines of the column and the row, neither learned nor saved.
 
     Source: big_vision `posemb_sincos_2d` (Beyer et al. 2022, arXiv:2205.01580): a quarter of the width each for
     sin x, cos x, sin y, cos y, wavelengths from 2 pi to 20,000 pi in geometric progression.
@@ -106,9 +106,9 @@ def resize_pos_embed(
     """Fit a learned position table to another grid of patches; rows of prefix tokens are kept.
 
     Args:
-        table: one row a prefix token, then one a patch, row by row.
-        grid: (rows, columns) of patches that are wanted.
-        num_prefix_tokens: class tokens that have a row.
+        table: one row for each prefix token, then one for each patch, row by row.
+        grid: (rows, columns) of patches in the result.
+        num_prefix_tokens: number of class tokens with a row.
         rule: "bicubic" with antialiasing as timm 1.0, or "bilinear" with aligned corners as the authors' JAX code
             (scipy.ndimage.zoom, order 1).
         old_grid: the table's own grid; a square by default.

@@ -1,7 +1,7 @@
 """Local-global-local attention of EdgeViT (Pan et al., ECCV 2022, arXiv:2205.03436, section 3.1).
 
-Neighbours pool their information (local aggregation), one delegate out of r x r tokens attends to the other delegates
-(global sparse attention), and tells its neighbours (local propagation).
+A convolution mixes neighbours (local aggregation), one delegate out of r x r tokens attends to the other delegates
+(global sparse attention), and a transposed convolution spreads the result (local propagation).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from vitrail.layers.places import Places, cell_centres
 
 
 class LocalAggregation(nn.Module):
-    """A 5x5 neighbourhood gathered by a depthwise convolution between two pointwise ones.
+    """A 5x5 depthwise convolution between two pointwise ones.
 
-    There is no activation in it: it stands where attention stands. MACs: h w (2 c^2 + 25 c).
+    It replaces attention, and so has no activation. MACs: h w (2 c^2 + 25 c).
     """
 
     def __init__(self, dim: int) -> None:
@@ -33,7 +33,7 @@ class LocalAggregation(nn.Module):
 
 
 class GlobalSparseAttention(nn.Module):
-    """Self-attention among every ``sr_ratio``-th token of both axes, its result spread back over the map.
+    """Self-attention among every ``sr_ratio``-th token of both axes; the result is spread over the map.
 
     The delegates are the top-left tokens of their r x r cells (plain subsampling, as the authors' code does it).
     With ``sr_ratio`` 1 it is full attention. MACs, for n = h w / r^2 delegates:

@@ -1,8 +1,10 @@
 """Multi-axis self-attention, Max-SA (Tu et al., MaxViT, ECCV 2022, arXiv:2204.01697, section 3.2).
 
-Attention over a whole map costs the square of its size. Max-SA cuts the map in two ways into groups of a fixed number
-of tokens: *block* attention takes neighbours (local), *grid* attention tokens spread evenly over the map (global). One
-after the other they reach everything at linear cost. Shapes: b images, h x w tokens of width c.
+The cost of attention over a whole map grows with the square of its size. Max-SA splits the map in two ways into groups
+of a fixed number of tokens: windows of neighbours for *block* attention (local), tokens spread evenly over the map for
+*grid* attention (global). In sequence they connect all tokens at linear cost.
+
+Shapes: b images, h x w tokens of width c.
 """
 
 from __future__ import annotations
@@ -51,13 +53,13 @@ def merge_map(
 
 
 def relative_bias(table: Float[Tensor, "heads v u"], size: ImageSize) -> Float[Tensor, "heads n m"]:
-    """What each head adds to the attention logit of a query and a key, by where the key lies as seen from the query.
+    """The bias that each head adds to the attention logit of a query and a key, by the key's offset from the query.
 
     ``bias[head, q, k] = table[head, key_row - query_row + size[0] - 1, key_column - query_column + size[1] - 1]``,
     read off overlapping windows of the table rather than by an index, so that the model keeps no index buffer.
 
     Args:
-        table: one entry a head and offset, (heads, 2 size[0] - 1, 2 size[1] - 1).
+        table: one entry for each head and offset, (heads, 2 size[0] - 1, 2 size[1] - 1).
         size: tokens a side of a group.
     """
     windows = table.unfold(1, size[0], 1).unfold(2, size[1], 1).flip(1, 2)
@@ -65,7 +67,7 @@ def relative_bias(table: Float[Tensor, "heads v u"], size: ImageSize) -> Float[T
 
 
 def resize_bias_table(table: Float[Tensor, "heads v u"], new_size: ImageSize) -> Float[Tensor, "heads v2 u2"]:
-    """Fit a bias table to groups of another size, as the authors do it: bilinear, half-pixel centres, no antialiasing.
+    """Resize a bias table for another group size by the authors' rule: bilinear, half-pixel centres, no antialiasing.
 
     Args:
         table: (heads, 2 P - 1, 2 P - 1).
@@ -125,24 +127,24 @@ class PartitionAttention(nn.Module):
 
 
 class BlockAttention(PartitionAttention):
-    """Local: attention inside windows of neighbours. Cost as above, with p = window_size^2."""
+    """Local: attention inside windows of neighbours. MACs of :class:`PartitionAttention` with p = window_size^2."""
 
     def __init__(self, dim: int, window_size: int | ImageSize = 7, head_dim: int = 32) -> None:
         super().__init__(dim, window_size, "block", head_dim)
 
 
 class GridAttention(PartitionAttention):
-    """Global: attention among tokens spread evenly over the map. Cost as above, with p = grid_size^2."""
+    """Global: attention among tokens spread over the map. MACs of :class:`PartitionAttention` with p = grid_size^2."""
 
     def __init__(self, dim: int, grid_size: int | ImageSize = 7, head_dim: int = 32) -> None:
         super().__init__(dim, grid_size, "grid", head_dim)
 
 
 class MaxSA(nn.Module):
-    """Block attention, then grid attention: everything hears of everything, at a cost linear in the size of the map.
+    """Block attention, then grid attention: they connect all tokens, at a cost linear in the size of the map.
 
-    MACs for n = h w tokens: 8 n c^2 + 2 n (window_size^2 + grid_size^2) c. No norms, residuals or MLPs: it stands where
-    another attention stood.
+    MACs for n = h w tokens: 8 n c^2 + 2 n (window_size^2 + grid_size^2) c. It has no norms,
+    residuals or MLPs, so that it can replace another attention.
     """
 
     def __init__(

@@ -21,7 +21,7 @@ class Mlp(nn.Module):
 
 
 class ConvMlp(nn.Module):
-    """The same on maps, by 1x1 convolutions. MACs: 2 h w dim hidden_dim."""
+    """An :class:`Mlp` on maps, by 1x1 convolutions. MACs: 2 h w dim hidden_dim."""
 
     def __init__(self, dim: int, hidden_dim: int, act: type[nn.Module] = nn.GELU) -> None:
         super().__init__()

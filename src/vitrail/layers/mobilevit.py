@@ -49,18 +49,18 @@ class TransformerBlock(nn.Module):
 
 
 class MobileViTBlock(nn.Module):
-    """Neighbours by convolution, then everything by attention, then both beside the input.
+    """A convolution mixes neighbours, attention mixes the map, and a convolution fuses the result with the input.
 
-    Attention runs over the patches, separately for each position inside the 2x2 patch: tokens see a quarter of the map,
-    and the 3x3 convolutions around it carry what the other three quarters say. No position table is needed. An odd side
-    is stretched by one pixel (bilinear) before and shrunk back after the attention, as the references do.
+    Attention runs over the patches, separately for each position inside the 2x2 patch, so a token attends to a quarter
+    of the map; the 3x3 convolutions around it mix the four quarters. There is no position table. An odd side is
+    stretched by one pixel (bilinear) before the attention and shrunk after it, as in the references.
 
     MACs for n = h w pixels, d = transformer_dim, mlp_ratio 2: n (27 c^2 + 2 c d) + depth (8 n d^2 + n^2 d / 2).
 
     Args:
         dim: channels of the map.
-        transformer_dim, depth, num_heads, mlp_ratio: of the transformer inside.
-        drop_paths: stochastic depth of each of its blocks; none by default.
+        transformer_dim, depth, num_heads, mlp_ratio: dimensions of the transformer inside.
+        drop_paths: stochastic depth of each transformer block; none by default.
     """
 
     patch_size = 2
@@ -134,7 +134,10 @@ class ExShortcut(nn.Module):
         return torch.cat([x[:, :, :crop, :crop].mean((2, 3)) for x, crop in zip(maps, self.crops, strict=True)], 1)
 
     def forward_map(self, levels: Sequence[Tensor]) -> Float[Tensor, "b n h w"]:
-        """The same as a map of the deepest level's size whose mean is the vector: shallow levels are constant in it."""
+        """The vector of :meth:`forward` as a map of the deepest level's size; its mean is the vector.
+
+        Shallow levels are constant over the map.
+        """
         *shallow, deep = [project(level) for project, level in zip(self.projections, levels, strict=True)]
         means = [x[:, :, :crop, :crop].mean((2, 3), keepdim=True) for x, crop in zip(shallow, self.crops, strict=False)]
         return torch.cat([*(mean.expand(-1, -1, *deep.shape[2:]) for mean in means), deep], 1)

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 
 class PoolingMixer(nn.Module):
-    """Every token becomes the mean of its neighbourhood, less itself (the residual around the mixer adds it back).
+    """Every token becomes the mean of its neighbourhood minus itself; the residual around the mixer adds it again.
 
-    There are no parameters. MACs: 0, because nothing is multiplied; n pool_size^2 c additions for n = h w tokens of
-    width c. The neighbourhood ends at the map's edge: padding is not counted.
+    There are no parameters. MACs: 0; n pool_size^2 c additions for n = h w tokens of width c. Padding at the edge of
+    the map does not enter the mean.
     """
 
     def __init__(self, pool_size: int = 3) -> None:

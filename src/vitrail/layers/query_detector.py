@@ -1,5 +1,5 @@
-"""Detectors of transformers around any backbone: D-FINE (Peng et al., ICLR 2025, arXiv:2410.13842) and RT-DETRv2 (Lv et
-al., arXiv:2407.17140). Both are Apache-2.0 and need no suppression of duplicates."""
+"""Detectors of the transformers library around any backbone: D-FINE (Peng et al., ICLR 2025, arXiv:2410.13842)
+and RT-DETRv2 (Lv et al., arXiv:2407.17140). Both are Apache-2.0 and need no non-maximum suppression."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from vitrail.core.errors import MissingDependencyError
 QueryKind = Literal["dfine", "rtdetrv2"]
 
 DECODER_LAYERS = 3
-"""What suits small backbones; both papers take six, and a width of 256, for their large ones."""
+"""Number for small backbones; both papers use six layers, and a width of 256, for their large ones."""
 
 
 def require_transformers() -> Any:
-    """The package.
+    """The transformers package.
 
     Raises:
-        MissingDependencyError: it is not installed, or scipy is not, with which it matches queries and objects.
+        MissingDependencyError: it is not installed, or scipy is not, which matches its queries to objects.
     """
     try:
         import transformers
@@ -43,17 +43,17 @@ def make_query_detector(
 ) -> nn.Module:
     """An untrained ``DFineForObjectDetection`` or ``RTDetrV2ForObjectDetection``.
 
-    transformers freezes the BatchNorms of these detectors' backbones by default, without a word, which harms backbones
-    that start from scratch; here they learn.
+    By default transformers freezes the BatchNorms of these detectors' backbones, which harms backbones that are trained
+    from scratch; here they are trained.
 
     Args:
         kind: "dfine" or "rtdetrv2".
-        backbone_config: a configuration of transformers, whose maps have ``channels`` and ``strides``.
-        channels: of the maps, finest first.
-        strides: of the maps, each twice the one before.
-        num_classes: without a background.
-        width: channels of encoder and decoder; four times as many in their hidden layers.
-        **fields: of transformers' ``DFineConfig`` or ``RTDetrV2Config``, e.g. ``num_queries=100``.
+        backbone_config: a transformers configuration whose maps have ``channels`` and ``strides``.
+        channels: channels of the maps, finest first.
+        strides: strides of the maps, each twice the one before.
+        num_classes: number of classes without a background.
+        width: channels of encoder and decoder; their hidden layers have four times as many.
+        **fields: fields of transformers' ``DFineConfig`` or ``RTDetrV2Config``, e.g. ``num_queries=100``.
 
     Raises:
         MissingDependencyError: see :func:`require_transformers`.

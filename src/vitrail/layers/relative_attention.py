@@ -1,4 +1,4 @@
-"""Attention that knows how far apart two tokens are (ViT, appendix D.4, "relative positional embeddings")."""
+"""Attention with relative position embeddings (ViT, appendix D.4)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from vitrail.layers.attention import Attention, merge_heads, split_qkv
 class RelativeAttention(Attention):
     """Full attention plus, before the softmax, the query's product with a learned key of the offset q - k.
 
-    Offsets are counted along the sequence, as the paper does it; one table of 2n - 1 keys is shared by the heads of a
-    layer. The offset logits are an additive mask of the fused kernel, so (b, heads, n, n) numbers are materialised.
+    Offsets are counted along the sequence, as in the paper; the heads of a layer share one table of 2n - 1 keys. The
+    offset logits are an additive mask of the fused kernel, so (b, heads, n, n) numbers are stored.
     MACs: those of :class:`Attention` + n (2n - 1) c.
     """
 
@@ -32,8 +32,8 @@ class RelativeAttention(Attention):
     def by_key(self, by_offset: Float[Tensor, "b heads n offsets"]) -> Float[Tensor, "b heads n n"]:
         """Logits by offset (row n - 1 + q - k of the table) to logits by key, by skewing instead of gathering.
 
-        Reversed, row q holds the keys' logits from column n - 1 - q on; padding each row by one number and reading
-        the rows one number apart moves them all to the same column.
+        In the reversed table the keys' logits of row q start at column n - 1 - q. Each row is padded by one number
+        and then read one number later than the row before, which moves all starts to the same column.
         """
         n = self.num_tokens
         padded = F.pad(by_offset.flip(-1), (0, 1)).flatten(-2)

@@ -1,12 +1,12 @@
 """Residual attention (Diko et al., "ReViT", 2024, arXiv:2402.11301): attention logits are averaged over depth.
 
-Block i does not use its own logits L_i alone, but ``alpha L_i + (1 - alpha) R``, where R is what block i - 1 used: an
-exponential moving average over the blocks, before the softmax. It keeps the features of deep blocks from growing alike.
+Block i uses ``alpha L_i + (1 - alpha) R`` instead of its own logits L_i, where R are the logits that block i - 1 used:
+an exponential moving average over the blocks, before the softmax. It slows down the feature collapse of deep blocks.
 
-What it costs: R has to exist. Between two blocks (b, heads, queries, keys) numbers are kept, and for the backward pass
-those of every block, so memory grows with the square of the number of tokens, which fused attention else avoids:
-ReViT-B at 224 pixels carries 12 x 196^2 = 0.46 M numbers an image (1.8 MB in float32) from block to block; at 448
-pixels 16 times as much. Only the last block, whose logits nobody reads, goes through the fused kernel.
+Cost: R is stored. Between two blocks these are (b, heads, queries, keys) numbers, and for the backward pass those of
+every block, so memory grows with the square of the number of tokens, which fused attention avoids. ReViT-B at 224
+pixels carries 12 x 196^2 = 0.46 M numbers for each image (1.8 MB in float32) from block to block; at 448 pixels 16
+times as many. Only the last block, whose logits are not carried on, uses the fused kernel.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ Grid = tuple[int, int]
 
 
 class CarriedLogits(NamedTuple):
-    """Mixed attention logits on their way to the next block.
+    """Mixed attention logits, passed to the next block.
 
     Attributes:
         values: (b, heads, queries, keys).
-        query_grid, key_grid: (rows, columns) of the maps whose tokens queries and keys are.
+        query_grid, key_grid: (rows, columns) of the queries' and the keys' map.
     """
 
     values: Tensor
@@ -56,12 +56,12 @@ def residual_attention(
 
     Args:
         q, k, v: queries, keys, values.
-        carried: R of the block before, in this block's shape (one head stands for all); None in the first block.
+        carried: R of the block before, in this block's shape (one head is broadcast); None in the first block.
         alpha: weight of this block's own logits.
-        bias: part of this block's own logits, so it is mixed (ReSwin).
-        late_bias: added after mixing, and carried on (ReMViT).
-        mask: added for the softmax only.
-        carry: whether the next block wants R.
+        bias: part of this block's own logits, mixed like them (ReSwin).
+        late_bias: bias added after mixing, and carried on (ReMViT).
+        mask: mask added for the softmax only.
+        carry: return R for the next block.
 
     Returns:
         the attended values, and R (None without ``carry``: then the mix is the additive mask of the fused kernel).
@@ -113,10 +113,10 @@ class ResidualAttention(nn.Module):
 class ResidualWindowAttention(WindowAttention):
     """Window attention with mixed logits and a learned relative-position bias (ReSwin).
 
-    The logits are carried as one long row of (window, head) pairs, window by window; where the next block has another
-    number of them, every pair takes the nearest one. Windows that are shifted against each other are mixed as they are.
+    The logits are carried as one row of (window, head) pairs, window by window; where the next block has another number
+    of pairs, each takes the nearest one. Shifted and unshifted windows are mixed without alignment.
 
-    MACs as window attention; memory: heads n m^2 numbers an image for n tokens in windows of m x m, carried on.
+    MACs as window attention; memory: heads n m^2 numbers for each image of n tokens in windows of m x m, carried on.
     """
 
     def __init__(self, dim: int, num_heads: int, window_size: int, shift_size: int = 0, qkv_bias: bool = True) -> None:
@@ -144,18 +144,18 @@ def resize_window_logits(logits: Float[Tensor, "b m t t"], count: int) -> Float[
 class PooledResidualAttention(nn.Module):
     """Attention over pooled queries, keys and values with mixed logits (MViTv2's mixer in ReMViT).
 
-    A depthwise 3x3 convolution, the same for all heads, and a norm thin out queries, keys and values; the decomposed
+    A depthwise 3x3 convolution, shared by all heads, and a norm pool queries, keys and values. The decomposed
     relative-position bias q.(R_h + R_w) is added after mixing and is carried on (the authors write it in place into the
     carried tensor). The pooled queries are added to the result.
 
     MACs for n tokens, widths c -> d, q = n / stride_q^2 queries and k = n / stride_kv^2 keys of h x w each:
     3 n c d (qkv) + 9 d (q + 2 k) (pooling) + 2 q k d (attention) + q d (h_k + w_k) (bias) + q d^2 (projection).
-    Memory: heads q k numbers an image, carried on.
+    Memory: heads q k numbers for each image, carried on.
 
     Args:
         dim, out_dim, num_heads: widths and heads; the head width is out_dim / num_heads.
-        input_grid: (rows, columns) of the map it is built for; the bias tables depend on it.
-        stride_q, stride_kv: of the pooling.
+        input_grid: (rows, columns) of the input map, which sets the size of the bias tables.
+        stride_q, stride_kv: strides of the pooling.
     """
 
     def __init__(
@@ -180,7 +180,7 @@ class PooledResidualAttention(nn.Module):
     def forward(
         self, x: Float[Tensor, "b h w c"], carried: CarriedLogits | None, alpha: Tensor | float, carry: bool = True
     ) -> tuple[Float[Tensor, "b hq wq d"], CarriedLogits | None]:
-        # Never more than five dimensions, here and below: Core ML has no more.
+        # At most five dimensions, here and below: Core ML has no more.
         qkv = self.qkv(x).flatten(1, 2).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 4, 1)
         q, k, v = (part.unflatten(-1, x.shape[1:3]) for part in qkv.unbind(0))
         q, query_grid = _pool(q, self.pool_q, self.norm_q)
@@ -242,8 +242,8 @@ def resize_logits(
 ) -> Float[Tensor, "b #heads nq nk"]:  # noqa: UP037 (a shape, though it reads as "b" and a comment)
     """Carried logits in another block's shape.
 
-    Another number of heads: their mean stands for all. Fewer queries or keys: averages over the tokens that one of the
-    coarser map covers. More keys: each is repeated.
+    For another number of heads it is their mean, broadcast. For fewer queries or keys it is the average over the tokens
+    that one token of the coarser map covers. For more keys, each is repeated.
     """
     values = carried.values
     if values.shape[1] != num_heads:
@@ -270,6 +270,6 @@ def _resize_axis(values: Tensor, axis: int, old: Grid, new: Grid) -> Tensor:
 
 
 def resize_rel_pos(table: Float[Tensor, "m d"], new_length: int) -> Float[Tensor, "n d"]:
-    """A decomposed relative-position table for another map: linear interpolation, as MViT's authors do it."""
+    """A decomposed relative-position table for another map: linear interpolation, as in MViT's code."""
     rows = table.float().T[None]
     return F.interpolate(rows, new_length, mode="linear")[0].T.to(table.dtype)

@@ -1,4 +1,4 @@
-"""The ResNet that stands before the transformer in hybrid models (BiT: weight standardisation, group normalisation).
+"""The ResNet before the transformer of hybrid models (BiT: weight standardisation, group normalisation).
 
 Source: google-research/vision_transformer @ c6de1e5 `models_resnet.py` for the structure, timm 1.0.31 for the numbers
 (eps 1e-8 inside the square root of the standardisation, eps 1e-5 in the norms; JAX has 1e-5 outside and 1e-6).

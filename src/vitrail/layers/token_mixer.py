@@ -1,4 +1,4 @@
-"""Every token mixer that needs no state from outside, by name and on maps, so that one can stand for another."""
+"""All stateless token mixers by name, on maps, so that one can replace another."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Layout = Literal["map", "channels_last", "tokens"]
 
 @dataclass(frozen=True, kw_only=True)
 class MixerOptions:
-    """What a mixer may want to know besides its width.
+    """Arguments of mixers besides the width.
 
     Attributes:
         head_dim: width of an attention head.

@@ -26,14 +26,14 @@ BranchPart = Literal["conv", "norm", "act"]
 
 
 class PyramidReduction(nn.Module):
-    """Patches seen at several scales: one strided convolution a dilation, GELU, all beside each other on the channels.
+    """Patches at several scales: one strided convolution for each dilation, GELU, concatenated along the channels.
 
-    MACs: h w / stride^2 kernel_size^2 in_chans dim, for every dilation.
+    MACs: h w / stride^2 kernel_size^2 in_chans dim for each dilation.
 
     Args:
         in_chans: width of the map.
         dim: channels of each convolution; the result has ``dim * len(dilations)``, dilation by dilation.
-        kernel_size, stride, dilations: of the convolutions.
+        kernel_size, stride, dilations: arguments of the convolutions.
     """
 
     def __init__(self, in_chans: int, dim: int, kernel_size: int, stride: int, dilations: Sequence[int]) -> None:
@@ -60,15 +60,15 @@ def branch_names(parts: Sequence[BranchPart]) -> tuple[str, ...]:
 def parallel_conv(
     dims: Sequence[int], parts: Sequence[BranchPart], *, groups: int = 1, strides: Sequence[int] = ()
 ) -> nn.Sequential:
-    """The branch beside the attention: 3x3 convolutions with BatchNorm and SiLU where ``parts`` says.
+    """The branch beside the attention: 3x3 convolutions, BatchNorm and SiLU in the order of ``parts``.
 
     MACs: 9 h w c d / groups for every convolution from c to d channels, h and w after its stride.
 
     Args:
-        dims: width of the map, then of every convolution's result.
-        parts: what follows what.
-        groups: of all convolutions.
-        strides: of every convolution; 1 by default.
+        dims: width of the map, then of every convolution's output.
+        parts: order of the layers.
+        groups: groups of all convolutions.
+        strides: stride of each convolution; 1 by default.
     """
     if any(dim % groups for dim in dims):
         raise ConfigError(f"widths {tuple(dims)} are not all multiples of the {groups} groups of the convolutions")
@@ -85,7 +85,7 @@ def parallel_conv(
 
 
 def reduction_strides(stride: int) -> tuple[int, int, int]:
-    """How the three convolutions beside a reduction share its stride: (2, 1, 1) for 2, (2, 2, 1) for 4."""
+    """Strides of the three convolutions beside a reduction: (2, 1, 1) for a stride of 2, (2, 2, 1) for 4."""
     first, second, third = (2 if stride >= 2**i else 1 for i in (1, 2, 3))
     if first * second * third != stride:
         raise ConfigError(f"a reduction by {stride} cannot be made of three strides 1 or 2; choose 2, 4 or 8")
@@ -120,9 +120,9 @@ class NormalCell(nn.Module):
     """A transformer block with the convolution branch beside its attention, on the block's raw input.
 
     Args:
-        token_mixer: maps (b, h, w, dim) to the same.
-        branch: maps (b, dim, h, w) to the same.
-        dim, mlp_ratio: width, and how much wider the MLP is.
+        token_mixer: module on maps (b, h, w, dim).
+        branch: module on maps (b, dim, h, w).
+        dim, mlp_ratio: width, and inner over outer width of the MLP.
         drop_path: stochastic depth of all three branches.
     """
 
@@ -147,7 +147,7 @@ def sliced_drop_path_rates(rate: float, depths: Sequence[int]) -> list[list[floa
     """Stochastic-depth rates of every stage, as the authors' code slices them.
 
     The rates grow linearly over all blocks, but stage i takes its slice from the position depths[i-1] on, not from the
-    sum of all depths before it; published recipes were tuned with that.
+    sum of all depths before it; published recipes were tuned with these rates.
     """
     rates = [rate * i / max(sum(depths) - 1, 1) for i in range(sum(depths))]
     starts = [0, *depths[:-1]]

@@ -1,7 +1,7 @@
 """Window attention (Liu et al., "Swin Transformer", ICCV 2021, arXiv:2103.14030; ViTAEv2, arXiv:2202.10108).
 
-Tokens attend inside square windows, so the cost grows linearly with the image. Shifted windows and a learned bias per
-relative position are Swin's; zero-padding to whole windows, half of it on either side, is ViTAEv2's.
+Tokens attend inside square windows, so the cost grows linearly with the image. Shifted windows and a learned bias for
+each relative position are from Swin, zero-padding to whole windows on both sides from ViTAEv2.
 """
 
 from __future__ import annotations
@@ -17,16 +17,15 @@ from vitrail.layers.attention import masked_attention
 from vitrail.layers.places import Places, cell_centres
 
 SHIFT_MASK = -100.0
-"""Added to the logits of tokens that are neighbours only because the map was rolled; finite, as the authors have it."""
+"""Added to the logits of tokens that are neighbours only in the rolled map; finite, as in the authors' code."""
 
 
 class WindowAttention(nn.Module):
     """Every token attends to the tokens of its window.
 
     Maps whose sides are no multiples of the window are zero-padded, the odd row at the bottom and the odd column on the
-    right; padded tokens are not masked, so they attend and are attended with the projection's bias as key and value.
-    With ``shift_size`` the windows are moved by that many tokens (Swin's rule: not where the map is a single window
-    high or wide).
+    right. Padded tokens are not masked: the projection's bias is their query, key and value. ``shift_size`` moves the
+    windows by that many tokens (by Swin's rule, not where the map is a single window high or wide).
 
     MACs for n tokens (padding included), widths c -> d, windows of m x m: n (3 c d + d^2) + 2 n m^2 d.
 
@@ -35,7 +34,7 @@ class WindowAttention(nn.Module):
         window_size: tokens a side.
         out_dim: width of the output; ``dim`` by default.
         shift_size: tokens by which the windows are moved, 0 to ``window_size - 1``.
-        rel_pos_bias: learn a bias a head for each of the (2 window_size - 1)^2 relative positions.
+        rel_pos_bias: learn a bias for each head and each of the (2 window_size - 1)^2 relative positions.
     """
 
     def __init__(
@@ -82,7 +81,7 @@ class WindowAttention(nn.Module):
         return Places("windows", centres, centres)
 
     def split(self, x: Float[Tensor, "b h w c"]) -> tuple[Float[Tensor, "b n t c"], int]:
-        """The padded, rolled map as n windows of t tokens, and by how much it was rolled."""
+        """The padded, rolled map as n windows of t tokens, and the number of tokens that it was rolled by."""
         height, width = x.shape[1:3]
         (top, bottom), (left, right) = (symmetric_padding(side, self.window_size) for side in (height, width))
         if top + bottom + left + right:
@@ -117,7 +116,7 @@ class WindowAttention(nn.Module):
         return bias.expand(num_windows, -1, -1, -1).flatten(0, 1)
 
     def mask(self, height: int, width: int, shift: int) -> Float[Tensor, "nh t t"] | None:
-        """What keeps tokens apart that the roll brought together, for every head of every window."""
+        """The mask between tokens that only the roll brought together, for every head of every window."""
         if not shift:
             return None
         rows, columns = (side + sum(symmetric_padding(side, self.window_size)) for side in (height, width))
@@ -126,7 +125,7 @@ class WindowAttention(nn.Module):
 
 
 def symmetric_padding(side: int, window_size: int) -> tuple[int, int]:
-    """Zeros before and after, which make ``side`` a multiple of the window; an odd one goes after."""
+    """Number of zeros before and after that make ``side`` a multiple of the window; an odd one comes after."""
     missing = -side % window_size
     return missing // 2, missing - missing // 2
 
@@ -150,8 +149,8 @@ def merge_windows(
 def relative_position_index(window_size: int, device: torch.device | None = None) -> Int[Tensor, "t t"]:
     """Row of the bias table for every pair (query token, key token) of a window.
 
-    It is computed where it is used, not kept as a buffer: it costs microseconds, and a model that was built on the meta
-    device has nothing to fill in besides its weights.
+    It is computed on use instead of stored as a buffer. It takes microseconds, and a model that was built on the meta
+    device needs nothing but its weights.
     """
     side = torch.arange(window_size, device=device)
     distance = side[:, None] - side[None, :] + window_size - 1
@@ -173,11 +172,11 @@ def shift_mask(
 
 
 def resize_rel_pos_bias(table: Float[Tensor, "m heads"], new_size: int) -> Float[Tensor, "n heads"]:
-    """A bias table for windows of another size: bicubic, without antialiasing, as Swin's authors do it.
+    """A bias table for windows of another size: bicubic, without antialiasing, as in Swin's code.
 
     Args:
         table: (2 window_size - 1)^2 rows.
-        new_size: the number of rows wanted, a square too.
+        new_size: number of rows of the result, a square too.
     """
     old_side, new_side = round(table.shape[0] ** 0.5), round(new_size**0.5)
     grid = table.float().T.unflatten(1, (old_side, old_side))[None]

@@ -52,9 +52,9 @@ class Backbone(nn.Module, ABC):
         config: the family's configuration; ``type(model)(model.config)`` builds the same model.
         feature_info: one entry a level, in the order of :meth:`forward_intermediates`.
         num_features: width of the pooled features.
-        size_divisor: height and width must be multiples of it.
-        head_prefixes: state-dict prefixes of what depends on ``num_classes``.
-        preprocessing: what the family's weights expect of an image; a model with weights from the hub has theirs.
+        size_divisor: divisor of every legal height and width.
+        head_prefixes: state-dict prefixes of the parameters that depend on ``num_classes``.
+        preprocessing: preprocessing that the family's weights expect; weights from the hub bring their own.
     """
 
     feature_info: tuple[FeatureInfo, ...]
@@ -76,10 +76,10 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def pool(self, x: Tensor) -> Float[Tensor, "b num_features"]:
-        """Final features (the result of :meth:`forward_features`) to one vector an image."""
+        """Final features (the result of :meth:`forward_features`) to one vector for each image."""
 
     def final_norm(self, x: Tensor) -> Tensor:
-        """What stands between the last level and pooling; the identity unless the family says otherwise."""
+        """The norm between the last level and pooling; the identity unless a family overrides it."""
         return x
 
     def to_map(self, x: Tensor, image_size: ImageSize) -> Float[Tensor, "b c h w"]:
@@ -89,7 +89,7 @@ class Backbone(nn.Module, ABC):
     def forward_features(self, x: Float[Tensor, "b c h w"]) -> Tensor:
         """Image to final features in native layout, after the final norm."""
         self.check_image_size(x.shape[-2], x.shape[-1])
-        for x in self.forward_stages(x):  # noqa: B007, B020 (only the last level is wanted; earlier ones are freed)
+        for x in self.forward_stages(x):  # noqa: B007, B020 (only the last level is used; earlier ones are freed)
             pass
         return self.final_norm(x)
 
@@ -114,7 +114,7 @@ class Backbone(nn.Module, ABC):
 
         Args:
             x: images.
-            indices: which levels (negative ones count from the end); an int n means the last n; None means all.
+            indices: indices of levels (negative ones count from the end); an int n means the last n; None means all.
             norm: apply the final norm to the last level if it is among them.
             intermediates_only: return the list of maps alone instead of (final features, maps).
         """
@@ -151,7 +151,7 @@ class Backbone(nn.Module, ABC):
     def fuse_for_inference(self) -> Backbone:
         """Fold BatchNorms and scales into the weights beside them, in place; outputs stay the same to rounding.
 
-        The model is then in evaluation mode and no longer fit for training: its state dict has other names.
+        The model is then in evaluation mode and can no longer be trained; its state dict has other names.
         """
         self.eval()
         for module in list(self.modules()):
@@ -168,8 +168,8 @@ class Backbone(nn.Module, ABC):
     def layer_groups(self) -> list[tuple[str, ...]]:
         """State-dict prefixes from input to output, for layer-wise learning-rate decay.
 
-        A parameter belongs to the first group one of whose prefixes it starts with; everything after the last
-        group (final norm, head) forms one more.
+        A parameter belongs to the first group that has a prefix of its name. All others (final norm, head) form one
+        more group.
         """
         stem = [("stem.",)] if hasattr(self, "stem") else []
         return [*stem, *((f"{info.name}.",) for info in self.feature_info)]
@@ -177,7 +177,7 @@ class Backbone(nn.Module, ABC):
     def check_image_size(self, height: int, width: int) -> None:
         """
         Raises:
-            ImageSizeError: the model cannot take images of that size; the message has the nearest legal ones.
+            ImageSizeError: the model cannot take images of that size; the message names the nearest legal ones.
         """
         divisor = self.size_divisor
         if height % divisor or width % divisor or height == 0 or width == 0:
@@ -189,11 +189,11 @@ class Backbone(nn.Module, ABC):
             )
 
     def require_built_size(self, height: int, width: int, reason: str) -> None:
-        """For families of one image size: what they override :meth:`check_image_size` with.
+        """Refuse other image sizes; families of one size override :meth:`check_image_size` with it.
 
         Args:
-            height, width: of the images.
-            reason: what ties the model to ``config.image_size``, e.g. "position table".
+            height, width: size of the images.
+            reason: part that ties the model to ``config.image_size``, e.g. "position table".
 
         Raises:
             ImageSizeError: it is another size.
@@ -206,11 +206,11 @@ class Backbone(nn.Module, ABC):
             )
 
     def adapt_tensor(self, name: str, tensor: Tensor, shape: tuple[int, ...]) -> Tensor | None:
-        """A checkpoint's tensor of another shape, resized to ``shape`` (position tables); None if it cannot be."""
+        """A checkpoint's tensor, resized to ``shape`` (position tables); None where the family has no rule for it."""
         return None
 
     def init_weights(self) -> None:
-        """Initialise as the authors do; called by the constructor of every family."""
+        """Initialise by the authors' rules; every family calls it in its constructor."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
@@ -219,14 +219,14 @@ class Backbone(nn.Module, ABC):
 
 
 class TokenBackbone(Backbone):
-    """A backbone to which an image is one sequence of patches, from the stem to the last block.
+    """A backbone that keeps an image as one sequence of patches, from the stem to the last block.
 
-    What hides patches from it, such as masked prediction, works between its three parts.
+    Masked prediction hides patches between its three parts: stem, positions, blocks.
 
     Attributes:
         stem: image (b, c, h, w) to patch embeddings (b, n, d).
-        num_prefix_tokens: tokens that stand before the patches.
-        takes_subsets: the blocks work on any subset of the tokens, since no part of them is tied to the grid.
+        num_prefix_tokens: number of tokens before the patches.
+        takes_subsets: whether the blocks work on any subset of the tokens; false where they depend on the grid.
     """
 
     stem: nn.Module
@@ -235,7 +235,7 @@ class TokenBackbone(Backbone):
 
     @abstractmethod
     def add_positions(self, patches: Float[Tensor, "b n d"]) -> Float[Tensor, "b m d"]:
-        """Patch embeddings to what the first block reads: prefix tokens in front, positions added."""
+        """Patch embeddings to the input of the first block: prefix tokens in front, positions added."""
 
     @abstractmethod
     def forward_blocks(self, x: Float[Tensor, "b m d"]) -> Iterator[Tensor]:

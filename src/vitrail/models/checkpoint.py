@@ -25,10 +25,10 @@ from vitrail.core.errors import CheckpointError
 from vitrail.models.base import Backbone
 
 WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model")
-"""Names under which trainers nest weights; averaged weights first, since those are the published figures' ones."""
+"""Names under which trainers nest weights; averaged weights first, since published results are theirs."""
 
 PREFIXES = ("module.", "_orig_mod.", "backbone.", "opt.target.")
-"""What DistributedDataParallel, torch.compile, our own tasks and Flax's optimisers put before every name."""
+"""Prefixes that DistributedDataParallel, torch.compile, our own tasks and Flax's optimisers add to every name."""
 
 _FIELD = re.compile(r"\{(\w+?)(?:\+(\d+))?\}")
 
@@ -40,8 +40,8 @@ class Key:
     Attributes:
         theirs: template of the authors' name or dotted prefix.
         ours: template of our name, or None for a tensor that we compute ourselves and drop.
-        part: (index, count): the tensor is the index-th of ``count`` equal pieces of ours along dimension 0.
-        convert: applied to the tensor (transpose, reshape, flip).
+        part: (index, count) of a tensor that is one of ``count`` equal pieces of ours along dimension 0.
+        convert: conversion of the tensor (transpose, reshape, flip).
     """
 
     theirs: str

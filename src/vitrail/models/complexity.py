@@ -1,4 +1,4 @@
-"""How much there is to store and to compute, counted, not timed.
+"""Parameters, multiply-accumulates and activations of a model, counted.
 
 Counting every variant takes a quarter of a minute, so that the counts are kept in a table beside this file, which a
 test compares with fresh ones; ``python -m vitrail.models.complexity`` renews it.
@@ -31,8 +31,8 @@ class Complexity:
     Attributes:
         params: elements of all parameters (buffers are not counted).
         macs: multiply-accumulate operations of matrix products and convolutions, those of attention included.
-        activations: elements that convolutions and linear layers output, the better guess at memory traffic
-            (Radosavovic et al. 2020, Designing Network Design Spaces).
+        activations: elements that convolutions and linear layers output, an estimate of memory traffic (Radosavovic et
+            al. 2020, Designing Network Design Spaces).
     """
 
     params: int
@@ -45,7 +45,7 @@ class Complexity:
 
 
 def complexity(model: nn.Module, image_size: int | ImageSize, in_chans: int = 3) -> Complexity:
-    """Count for one image of ``image_size`` pixels; the model may live on the meta device, where this costs nothing."""
+    """Count for one image of ``image_size`` pixels; on the meta device this allocates no memory."""
     first = next(model.parameters())
     images = torch.zeros(1, in_chans, *as_image_size(image_size), device=first.device, dtype=first.dtype)
     outputs: list[int] = []

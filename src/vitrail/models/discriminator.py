@@ -65,8 +65,8 @@ class Discriminator(nn.Module):
 
     Args:
         side: pixels a side, a power of 2 from 8 on.
-        num_classes: of the pictures; 0 where they have none.
-        multiplier: of all widths.
+        num_classes: number of classes; 0 where the pictures have none.
+        multiplier: factor of all widths.
 
     Raises:
         ConfigError: another side, or a multiplier that is not positive.
@@ -94,7 +94,7 @@ class Discriminator(nn.Module):
             nn.init.normal_(self.classes.weight, std=widths[-1] ** -0.5)
 
     def forward(self, pictures: Float[Tensor, "b 3 h w"], labels: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
-        """``labels`` count only where there are classes."""
+        """Scores (b,); ``labels`` are only used where there are classes."""
         x = self.act(self.conv(self.blocks(self.act(self.from_rgb(pictures)))))
         features = self.act(self.fc(x.flatten(1)))
         scores = self.out(features).squeeze(1)
@@ -102,19 +102,19 @@ class Discriminator(nn.Module):
 
 
 def generator_loss(fake_scores: Tensor) -> Tensor:
-    """Non-saturating logistic loss (Goodfellow et al. 2014): -log sigmoid of the scores of made pictures."""
+    """Non-saturating logistic loss (Goodfellow et al. 2014): -log sigmoid of the scores of generated pictures."""
     return nn.functional.softplus(-fake_scores).mean()
 
 
 def discriminator_loss(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
-    """Logistic loss: real pictures have positive scores, made ones negative."""
+    """Logistic loss: real pictures shall have positive scores, generated ones negative."""
     return nn.functional.softplus(-real_scores).mean() + nn.functional.softplus(fake_scores).mean()
 
 
 def gradient_penalty(discriminator: nn.Module, pictures: Tensor, labels: Tensor) -> Tensor:
     """R1 (Mescheder et al., ICML 2018): mean over real pictures of the squared norm of the score's gradient.
 
-    As HiT's code has it, without the factor of 1/2.
+    As in HiT's code, without the factor of 1/2.
     """
     pictures = pictures.detach().requires_grad_()
     scores = discriminator(pictures, labels)

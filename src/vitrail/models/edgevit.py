@@ -1,4 +1,4 @@
-"""EdgeViT: attention that a phone can afford, by asking only delegates (local-global-local).
+"""EdgeViT: attention that a phone can afford, among delegates only (local-global-local).
 
 Paper: Pan et al., "EdgeViTs: Competing Light-weight CNNs on Mobile Devices with Vision Transformers", ECCV 2022,
 arXiv:2205.03436.
@@ -34,7 +34,7 @@ class EdgeViTConfig(BackboneConfig):
         embed_dims, depths: width and number of blocks of every stage.
         head_dim: width of an attention head, the same everywhere.
         sr_ratios: one delegate out of r x r tokens, by stage; 1 means full attention and no local part.
-        strides: of the convolution that opens every stage.
+        strides: stride of the convolution that opens each stage.
     """
 
     embed_dims: tuple[int, ...]
@@ -54,7 +54,7 @@ class EdgeViTConfig(BackboneConfig):
 
 
 class LocalBlock(nn.Module):
-    """The first half of a block: every token hears its neighbours."""
+    """The first half of a block: a convolution mixes neighbours."""
 
     def __init__(self, dim: int, mlp_ratio: float, drop_path: float) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class LocalBlock(nn.Module):
 
 
 class GlobalBlock(nn.Module):
-    """The second half: delegates of all places talk, and tell their neighbours."""
+    """The second half: delegates attend to each other, and the result is spread to their neighbours."""
 
     def __init__(self, dim: int, num_heads: int, sr_ratio: int, mlp_ratio: float, drop_path: float) -> None:
         super().__init__()

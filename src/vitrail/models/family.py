@@ -69,5 +69,5 @@ class Family:
         if name in self.ours:
             return f"{name} is a variant of Vitrail's own, which nobody has trained on a public data set"
         return self.weights_elsewhere or (
-            f"nobody has published any for {name}; 'vitrail models {self.name}*' lists its sisters"
+            f"nobody has published any for {name}; 'vitrail models {self.name}*' lists its family"
         )

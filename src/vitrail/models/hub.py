@@ -41,13 +41,13 @@ def fetch_weights(address: str) -> Path:
 def fetch_from_hub(hub_id: str, file: str, revision: str = "main", sha256: str | None = None) -> Path:
     """A file of a repository, from the hub's cache or from the hub, compared with its hash.
 
-    ``HF_ENDPOINT``, ``HF_HUB_CACHE``, ``HF_HUB_OFFLINE`` and ``HF_TOKEN`` work as always.
+    ``HF_ENDPOINT``, ``HF_HUB_CACHE``, ``HF_HUB_OFFLINE`` and ``HF_TOKEN`` have their usual meaning.
 
     Args:
         hub_id: ``owner/name``.
         file: path in the repository.
         revision: branch, tag or commit.
-        sha256: of the file; the hub's own record where None.
+        sha256: hash of the file; None takes the hub's own record.
 
     Raises:
         CheckpointError: no such file, no network, or a damaged copy.
@@ -74,9 +74,9 @@ def fetch_from_hub(hub_id: str, file: str, revision: str = "main", sha256: str |
 
 
 def _recorded_hash(path: Path, hub_id: str, file: str, revision: str) -> str | None:
-    """SHA-256 as the hub recorded it: the name of the cached blob, or where that is no link, what the hub answers.
+    """SHA-256 as the hub recorded it: the name of the cached blob, or where that is no link, the hub's reply.
 
-    None where the hub cannot be asked, and for small files, which it keeps in git under another kind of hash.
+    None where the hub cannot be reached, and for small files, which it keeps in git under another kind of hash.
     """
     if path.is_symlink():
         recorded: str | None = path.resolve().name

@@ -43,8 +43,8 @@ class MaxViTConfig(BackboneConfig):
         window_size: tokens a side (rows, columns) of a window; None means the last stage's map, image_size / 32, so
             that the number of windows of a stage does not depend on the image size.
         grid_size: tokens a side of the grid; None means window_size.
-        attentions: what follows the convolution of every block, in order; the paper's ablations change or shorten it.
-        stem_stride: of the first convolution; every stage halves the map again.
+        attentions: attentions after the convolution of every block, in order; the paper's ablations vary them.
+        stem_stride: stride of the first convolution; every stage halves the map again.
         batch_norm_momentum: weight of the newest batch in the running statistics.
     """
 
@@ -94,7 +94,7 @@ def _pair(size: int | ImageSize | None) -> ImageSize:
 
 
 class Stem(nn.Module):
-    """Two 3x3 convolutions, the first with the stride; nothing follows the second."""
+    """Two 3x3 convolutions, the first with the stride; no norm or activation follows the second."""
 
     def __init__(self, config: MaxViTConfig) -> None:
         super().__init__()
@@ -132,7 +132,7 @@ class AttentionBlock(nn.Module):
 
 
 class Block(nn.Module):
-    """Neighbours by convolution, windows by block attention, the whole map by grid attention."""
+    """A convolution mixes neighbours, block attention windows, grid attention the whole map."""
 
     def __init__(self, config: MaxViTConfig, in_dim: int, dim: int, stride: int, drop_path: float) -> None:
         super().__init__()
@@ -215,9 +215,9 @@ class MaxViT(Backbone):
                 nn.init.normal_(parameter, std=0.02)
 
     def size_divisors(self, size: ImageSize) -> ImageSize:
-        """What height and width must be multiples of: whole windows and grids on the last map.
+        """Divisors of legal heights and widths, which give whole windows and grids on the last map.
 
-        For the size that the model is built for the windows follow the image, so that the stride is enough.
+        At the size that the model was built for, the windows follow the image, so that the stride is enough.
         """
         config = self.config
         if size == config.image_size and config.window_size is None and config.grid_size is None:

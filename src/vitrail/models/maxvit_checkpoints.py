@@ -12,7 +12,7 @@ from vitrail.core.errors import CheckpointError
 from vitrail.models.checkpoint import Key
 
 SCOPES = ("stem", "block_", "final_layer_norm", "cls_head")
-"""Outermost variable scopes of the network itself; what stands before them is the trainer's."""
+"""Outermost variable scopes of the network itself; the trainer adds the scopes before them."""
 
 NORM_NAMES = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
 

@@ -7,8 +7,8 @@ embedded, how pixels are made; there is no public code. Those follow HiT (Zhao e
 google-research/hit-gan @ 06d310c, Apache-2.0), on which the paper builds, with widths of ours that come to 18.6 million
 parameters.
 
-A generator is no :class:`~vitrail.models.Backbone`: it looks at nothing. What exports and measures models needs only
-its ``config``, ``preprocessing`` and ``num_classes``.
+A generator is no :class:`~vitrail.models.Backbone`: it has no image as input. Export and bench need only its
+``config``, ``preprocessing`` and ``num_classes``.
 
 Shapes: b pictures, c channels, h x w tokens, m tokens of the latent.
 """
@@ -38,10 +38,10 @@ class GeneratorConfig:
     Attributes:
         embed_dims: width of each stage; the first works on 8x8 tokens, every other one on twice as many a side.
         depths: blocks of each stage.
-        latent_dim: random numbers that a picture is made from.
-        num_classes: classes that it can be told; their one-hot code follows the random numbers. 0 is unconditional.
+        latent_dim: number of random inputs of a picture.
+        num_classes: classes that can be chosen; their one-hot code follows the random numbers. 0 is unconditional.
         memory_tokens: tokens that the latent is embedded into, for the cross-attention of every stage.
-        memory_dim: their width.
+        memory_dim: width of these tokens.
         window_size: tokens a side of blocks and grids.
         head_dim: width of an attention head.
         mlp_ratio, expand_ratio: inner over outer width, of the MLPs and of the MBConvs.
@@ -68,18 +68,18 @@ class GeneratorConfig:
 
     @property
     def image_size(self) -> ImageSize:
-        """Of the pictures: every stage after the first doubles it."""
+        """Size of the pictures; every stage after the first doubles it."""
         side = FIRST * 2 ** (len(self.embed_dims) - 1)
         return side, side
 
     @property
     def num_inputs(self) -> int:
-        """Random numbers and classes."""
+        """Number of inputs: random numbers and classes."""
         return self.latent_dim + self.num_classes
 
 
 class LatentAttention(nn.Module):
-    """Every token asks the latent; one head of keys and values serves all heads of queries.
+    """Every token attends to the latent; one head of keys and values serves all heads of queries.
 
     Source: HiT, section 3.2, "memory-efficient" self-modulation. MACs for n tokens: n (2 c^2 + 2 m c), and
     2 m memory_dim head_dim.
@@ -115,7 +115,7 @@ class Mixing(nn.Module):
 
 
 class GeneratorBlock(nn.Module):
-    """The latent, then the whole map by grid attention, windows by block attention, neighbours by convolution."""
+    """Attention to the latent, grid attention over the map, block attention in windows, then a convolution."""
 
     def __init__(self, config: GeneratorConfig, dim: int) -> None:
         super().__init__()
@@ -132,7 +132,7 @@ class GeneratorBlock(nn.Module):
 
 
 class GeneratorStage(nn.Module):
-    """Blocks at one resolution, and what they add to the picture."""
+    """Blocks at one resolution, and their contribution to the picture."""
 
     def __init__(self, config: GeneratorConfig, dim: int, depth: int, side: int) -> None:
         super().__init__()
@@ -153,7 +153,7 @@ class MaxViTGenerator(nn.Module):
     Attributes:
         config: ``type(model)(model.config)`` builds the same model.
         preprocessing: -1 to 1.
-        num_classes: that it can be told.
+        num_classes: number of classes that can be chosen.
     """
 
     preprocessing = Preprocessing(mean=HALF, std=HALF, crop_fraction=1.0)
@@ -238,9 +238,9 @@ def create_generator(name: str, num_classes: int = 0, image_size: Any = None, **
 
     Args:
         name: a key of :data:`GENERATORS`.
-        num_classes: classes that it can be told; 0 is unconditional.
+        num_classes: classes that can be chosen; 0 is unconditional.
         image_size: None, or the variant's own.
-        **fields: of :class:`GeneratorConfig`.
+        **fields: fields of :class:`GeneratorConfig`.
 
     Raises:
         UnknownNameError: no such generator.

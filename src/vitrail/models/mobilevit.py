@@ -38,9 +38,9 @@ class MobileViTConfig(BackboneConfig):
         stem_dim, embed_dims: width of the stem and of the five stages.
         depths: number of inverted residuals of every stage.
         transformer_dims, transformer_depths: width and number of blocks of the transformers in the last three stages.
-        expand_ratio: of the inverted residuals.
+        expand_ratio: inner over outer width of the inverted residuals.
         expand_dim: width of the 1x1 convolution before the classifier.
-        strides: of the stem and of the five stages.
+        strides: strides of the stem and of the five stages.
     """
 
     embed_dims: tuple[int, ...]
@@ -117,13 +117,13 @@ class MobileViT(Backbone):
         self.init_weights()
 
     def make_top(self) -> None:
-        """What stands on the last stage and makes the last level."""
+        """The layers between the last stage and the last level."""
         config = self.config
         self.final_conv = ConvNormAct(config.embed_dims[-1], config.expand_dim)
         self.set_levels("final_conv", config.expand_dim)
 
     def set_levels(self, last_name: str, num_features: int) -> None:
-        """Describe the levels: all stages but the last, and what stands on the last."""
+        """Describe the levels: all stages but the last, and the result of :meth:`make_top`."""
         strides = [prod(self.config.strides[: i + 2]) for i in range(len(self.config.embed_dims))]
         names = [f"stages.{i}" for i in range(len(strides) - 1)] + [last_name]
         channels = [*self.config.embed_dims[:-1], num_features]
@@ -165,7 +165,7 @@ class ExMobileViTConfig(MobileViTConfig):
     Attributes:
         shortcut_dims: channels that the last three stages give to the classifier.
         official_crop: average only the top-left 25x25 and 9x9 pixels of the first two, as the authors' code does by its
-            fixed pooling windows (of 32x32 and 16x16 at 256 pixels); the paper speaks of average pooling.
+            fixed pooling windows (of 32x32 and 16x16 at 256 pixels); the paper writes average pooling.
     """
 
     shortcut_dims: tuple[int, ...]
@@ -190,7 +190,7 @@ class ExMobileViT(MobileViT):
     readings. 288 x 1000 more classifier weights on Apple's MobileViT-S (5,578,632) are exactly 5.16 %: then the two new
     1x1 convolutions (33,344 parameters) are not counted, or the features are taken where the widths already are 128 and
     160. With them, as here, it is 5,899,976 parameters, +5.76 %. The authors' code (EmPasLab/ExMobileVIT @ 761e05a, no
-    licence) stands on another MobileViT (heads of width 8, no norm after the transformer, no bias in the classifier)
+    licence) extends another MobileViT (heads of width 8, no norm after the transformer, no bias in the classifier)
     of 5,636,720 parameters and grows by -1.39 % (576), -0.11 % (640) and +5.70 % (928); its 864 is not published, and
     96 + 128 + 640 is our reading of the pattern. Here the body is Apple's, so that its published weights load
     (``replace_head=True``).

@@ -40,12 +40,12 @@ class MetaFormerConfig(BackboneConfig):
     """
     Attributes:
         embed_dims, depths: width and number of blocks of every stage.
-        token_mixer: one for all stages, or one a stage; see :data:`Mixer`.
-        head: the order of norm and mean before the classifier, see the top of this file.
-        layer_scale_init: what every block's contribution is scaled by at first.
-        strides: of the convolution that opens every stage.
-        stem_kernel, stem_padding: of the first of them; the others are 3x3.
-        head_dim, window_size, sr_ratio, pool_size: for the mixers that have them.
+        token_mixer: one mixer for all stages, or one for each stage; see :data:`Mixer`.
+        head: order of norm and mean before the classifier, see the top of this file.
+        layer_scale_init: initial scale of every residual branch.
+        strides: stride of the convolution that opens each stage.
+        stem_kernel, stem_padding: kernel and padding of the first convolution; the others are 3x3.
+        head_dim, window_size, sr_ratio, pool_size: arguments of the mixers that have them.
     """
 
     embed_dims: tuple[int, ...]
@@ -73,7 +73,7 @@ class MetaFormerConfig(BackboneConfig):
 
     @property
     def token_mixers(self) -> tuple[Mixer, ...]:
-        """One mixer a stage."""
+        """One mixer for each stage."""
         if isinstance(self.token_mixer, str) or callable(self.token_mixer):
             return (self.token_mixer,) * len(self.embed_dims)
         return tuple(self.token_mixer)
@@ -139,8 +139,8 @@ class Stage(nn.Module):
 class MetaFormer(Backbone):
     """Four levels at strides 4, 8, 16 and 32; any image of whole 4x4 patches, unless a token mixer needs more.
 
-    Which matters, the structure or the mixer? ``create_model("poolformer_s12", token_mixer="attention")`` asks it, and
-    ``token_mixer=("pooling", "pooling", "attention", "attention")`` mixes mixers.
+    ``create_model("poolformer_s12", token_mixer="attention")`` keeps the structure and changes the mixer, and
+    ``token_mixer=("pooling", "pooling", "attention", "attention")`` gives each stage its own.
     """
 
     config: MetaFormerConfig

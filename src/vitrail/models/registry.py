@@ -86,11 +86,11 @@ def create_model(
 
     Args:
         name: a variant, see :func:`list_models`.
-        num_classes: outputs of the classifier; 0 gives pooled features. By default 1000, or with weights from the hub
-            as many as these have.
+        num_classes: outputs of the classifier; 0 gives pooled features. The default is 1000, or with weights from the
+            hub their number.
         in_chans: channels of the image.
-        image_size: height and width in pixels, one number for a square; the variant's own by default, or that of the
-            weights from the hub.
+        image_size: height and width in pixels, one number for a square; by default the variant's own, or that
+            of the weights from the hub.
         drop_path_rate: stochastic depth of the last block.
         weights: a path or address for :func:`load_checkpoint`; or ``"pretrained"``, or ``"pretrained:TAG"`` (such as
             ``"pretrained:augreg_in1k"``), for the public ones in the family's ``weights``: the model's
@@ -159,7 +159,7 @@ def load_checkpoint(model: Backbone, path_or_url: str | Path, *, replace_head: b
     Args:
         model: receives the weights.
         path_or_url: a file, ``https://...``, or ``hf://owner/repository[@revision]/file`` on the Hugging Face hub.
-        replace_head: see above.
+        replace_head: keep the model's own classifier where the checkpoint's differs or is missing.
 
     Returns:
         the name of the layout that was recognised.

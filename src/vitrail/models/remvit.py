@@ -32,11 +32,11 @@ from vitrail.models.family import Family
 class ReMViTConfig(BackboneConfig):
     """
     Attributes:
-        embed_dims, depths: of every stage; a stage's first block changes the width and halves the map.
+        embed_dims, depths: width and number of blocks of each stage; its first block changes width and halves the map.
         head_dim: width of an attention head, the same everywhere.
-        patch_kernel, patch_stride: of the convolution that makes the tokens; it is padded by half its kernel.
-        stride_kv: how much keys and values are thinned out on each axis in the first stage; half of it in the next one,
-            and so on down to 1.
+        patch_kernel, patch_stride: kernel and stride of the patch embedding; it is padded by half its kernel.
+        stride_kv: stride of the pooling of keys and values in the first stage; each next stage has half of it, down
+            to 1.
         alpha: weight of a block's own logits.
         learnable_alpha: train alpha, one number for the whole model, from that value on.
     """
@@ -63,12 +63,12 @@ class ReMViTConfig(BackboneConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class BlockShape:
-    """What one block is built for.
+    """The dimensions of one block.
 
     Attributes:
         dim, out_dim: width of its input and its output.
         grid: (rows, columns) of its input.
-        stride_q, stride_kv: by how much it thins out queries, and keys and values.
+        stride_q, stride_kv: strides of the pooling of queries, and of keys and values.
     """
 
     dim: int

@@ -32,7 +32,7 @@ from vitrail.models.family import Family
 class ReSwinConfig(BackboneConfig):
     """
     Attributes:
-        embed_dims, depths, num_heads: of every stage.
+        embed_dims, depths, num_heads: width, number of blocks and heads of every stage.
         patch_size: pixels a side of a token of the first stage.
         window_size: tokens a side.
         alpha: weight of a block's own logits.

@@ -48,16 +48,16 @@ ACTIVATIONS = {"gelu": nn.GELU, "gelu_tanh": TanhGELU}
 class ViTConfig(BackboneConfig):
     """
     Attributes:
-        patch_size: pixels a side; of the ResNet's feature map in a hybrid.
+        patch_size: pixels a side, in a hybrid those of the ResNet's feature map.
         class_token: put a learned token before the patches.
-        global_pool: what the classifier reads: the class token; the mean of the normed patches ("avg", the JAX code's
+        global_pool: input of the classifier: the class token; the mean of the normed patches ("avg", the JAX code's
             `gap`); or the norm of the mean ("avg_fc_norm", timm's usual GAP).
-        pos_embed: how a token knows its place; "relative" works inside every attention (appendix D.4).
+        pos_embed: kind of position embedding; "relative" works inside every attention (appendix D.4).
         pos_embed_resize: rule for the 1-D table when a checkpoint has another image size.
         axial: every block attends along the rows, then along the columns (Axial-ViT, appendix D.6).
         act: exact GELU, or the authors' tanh approximation.
         pre_logits: a tanh layer before the classifier, as in pre-training and in the first ImageNet-21k weights.
-        resnet_depths: blocks a stage of the ResNet before the transformer; () is its root alone, None no ResNet.
+        resnet_depths: blocks in each stage of the ResNet before the transformer; () is its root alone, None no ResNet.
     """
 
     patch_size: int = 16
@@ -95,7 +95,7 @@ class ViTConfig(BackboneConfig):
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block: tokens exchange information, then each thinks for itself."""
+    """Pre-norm transformer block: attention mixes tokens, then an MLP transforms each."""
 
     def __init__(self, config: ViTConfig, token_mixer: nn.Module, drop_path: float) -> None:
         super().__init__()
@@ -126,7 +126,7 @@ class AxialBlock(nn.Module):
 
 
 def make_block(config: ViTConfig, drop_path: float) -> nn.Module:
-    """The block that the configuration asks for."""
+    """The block of a configuration."""
     if config.axial:
         return AxialBlock(config, drop_path)
     if config.pos_embed == "relative":

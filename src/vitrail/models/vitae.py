@@ -5,7 +5,7 @@ arXiv:2106.03348.
 Compatible with: ViTAE-Transformer/ViTAE-Transformer @ aebf1d7, Image-Classification/vitae (parts Apache-2.0). The plain
 models B, L and H, which have a class token and no pyramid, are the family ``vitae_plain``.
 
-There is no position embedding: convolutions know where they are. Any image size in multiples of 16 will do.
+There is no position embedding: the padding of the convolutions encodes positions. The image size is any multiple of 16.
 
 Shapes: b images, c channels, h and w pixels or tokens a side, n tokens.
 """
@@ -43,9 +43,9 @@ class ViTAEConfig(BackboneConfig):
     Attributes:
         reduction_dims: channels of one dilation's convolution, by stage.
         embed_dims, depths, num_heads: width, normal cells and their heads, by stage.
-        mlp_ratio: of the normal cells.
+        mlp_ratio: inner over outer width of the MLPs in normal cells.
         conv_groups: groups of the normal cells' convolutions, by stage.
-        strides, kernel_sizes, dilations: of the reduction that opens every stage.
+        strides, kernel_sizes, dilations: arguments of the reduction that opens each stage.
         linear_attention: whether a stage's reduction ends with Performer attention and a convolution branch; else the
             concatenated dilations are the stage's tokens as they are.
         reduction_drop: dropout in the reduction's attention and MLP.
@@ -78,7 +78,7 @@ class ViTAEConfig(BackboneConfig):
 
 
 class ReductionCell(nn.Module):
-    """Embeds patches at several scales, lets all of them talk at linear cost, and adds local features."""
+    """Embeds patches at several scales, mixes them by attention of linear cost, and adds local features."""
 
     def __init__(self, config: ViTAEConfig, stage: int, in_dim: int) -> None:
         super().__init__()

@@ -5,7 +5,7 @@ Beyond", IJCV 2023, arXiv:2202.10108, which scales up the models of Xu et al., "
 arXiv:2106.03348.
 Compatible with: ViTAE-Transformer/ViTAE-Transformer @ aebf1d7, Image-Classification/vitae (parts Apache-2.0).
 
-The class token takes part in attention, but the classifier reads the mean of the patches.
+Attention includes the class token, but the classifier reads the mean of the patches.
 
 Shapes: b images, c channels, h and w pixels; n tokens (class token first), d width.
 """
@@ -36,7 +36,7 @@ class ViTAEPlainConfig(BackboneConfig):
     Attributes:
         patch_size: pixels a side.
         conv_groups: groups of the two convolutions beside every attention.
-        parallel_conv: have these convolutions; without them it is a plain ViT, to see what they are good for.
+        parallel_conv: build these convolutions; without them the model is a plain ViT, for ablations.
     """
 
     patch_size: int = 16

@@ -4,8 +4,8 @@ Paper: Zhang et al., "ViTAEv2: Vision Transformer Advanced by Exploring Inductiv
 Beyond", IJCV 2023, arXiv:2202.10108.
 Compatible with: ViTAE-Transformer/ViTAE-Transformer @ aebf1d7, Image-Classification/vitaev2 (parts Apache-2.0).
 
-There is no position embedding: convolutions know where they are. Any image size in multiples of 32 will do, square or
-not; windows are completed with zeros.
+There is no position embedding: the padding of the convolutions encodes positions. The sides of the image are any
+multiples of 32; windows are padded with zeros.
 
 Shapes: b images, c channels, h and w pixels or tokens a side.
 """
@@ -56,7 +56,7 @@ class ViTAEv2Config(BackboneConfig):
         token_mixers: "window" or "full" attention, by stage, in both kinds of cells.
         window_size: tokens a side.
         rel_pos_bias: learn a bias for every relative position in the windows (the published weights have none).
-        strides, kernel_sizes, dilations: of the reduction that opens every stage.
+        strides, kernel_sizes, dilations: arguments of the reduction that opens each stage.
     """
 
     reduction_dims: tuple[int, ...]
@@ -85,7 +85,7 @@ class ViTAEv2Config(BackboneConfig):
 
 
 class ReductionCell(nn.Module):
-    """Embeds patches at several scales, lets them talk (in windows or all of them), and adds local features."""
+    """Embeds patches at several scales, mixes them by window or full attention, and adds local features."""
 
     def __init__(self, config: ViTAEv2Config, stage: int, in_dim: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What is left of a classifier's accuracy when the pictures are not as in training."""
+"""Accuracy of a classifier on pictures that differ from those of training."""
 
 from vitrail.evaluation.robustness.config import GROUPS, RobustnessConfig
 from vitrail.evaluation.robustness.corruptions import CORRUPTIONS, corrupt

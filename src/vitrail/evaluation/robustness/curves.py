@@ -1,7 +1,7 @@
-"""Curves of accuracy and consistency over the strength of what is done to the pictures.
+"""Curves of accuracy and consistency over the strength of shifts, rotations, zooms, corruptions and resolutions.
 
-Consistency is the share of images whose predicted class is that of the untouched picture, right or wrong: it tells how
-steady a model is apart from how good it is.
+Consistency is the share of images whose predicted class is that of the untouched picture, right or wrong. It measures
+stability apart from accuracy.
 
 ``robustness.json`` holds::
 
@@ -39,7 +39,7 @@ Change = Callable[[Tensor, list[str]], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """One thing that is done to the pictures: where it stands in which curve."""
+    """One change of the pictures, and its place in a curve."""
 
     group: str
     curve: str
@@ -49,7 +49,7 @@ class Point:
 
 
 def points_of(config: RobustnessConfig, image_size: tuple[int, int]) -> list[Point]:
-    """Everything that is done at the size that the model was trained at."""
+    """All changes at the size that the model was trained at."""
     makers = {"translation": _shifts, "rotation": _rotations, "scale": _zooms, "corruption": _corruptions}
     return [point for group, maker in makers.items() if group in config.groups for point in maker(config, image_size)]
 
@@ -110,14 +110,14 @@ def measure_robustness(
     *,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Measure how accuracy and predictions change; see the head of this file for what is returned.
+    """Measure how accuracy and predictions change; the head of this file describes the result.
 
     Args:
         model: a classification task, a backbone, or any function from normalised images (b, 3, h, w) to logits; only
             a task or backbone can change its resolution.
         images: labelled.
-        preprocessing: what the model expects.
-        config: what is measured.
+        preprocessing: the model's preprocessing.
+        config: choice of changes and images.
         progress: show a bar.
 
     Raises:
@@ -208,7 +208,7 @@ def resized(backbone: Backbone, image_size: tuple[int, int]) -> Backbone:
 
     Raises:
         ImageSizeError: the model cannot take it.
-        CheckpointError: a table does not know how.
+        CheckpointError: a table cannot be resized.
     """
     other = type(backbone)(replace(backbone.config, image_size=image_size))
     other.check_image_size(*image_size)
@@ -259,8 +259,8 @@ def _summary(answers: Answers, clean: np.ndarray, labels: np.ndarray) -> dict[st
 
 
 def _diagonal(answers: Answers, clean: np.ndarray) -> float | None:
-    """How often two different diagonal shifts of a picture (none among them) get the same class, as in Zhang 2019,
-    "Making Convolutional Networks Shift-Invariant Again"; None where nothing was shifted."""
+    """Share of pairs of diagonal shifts of a picture (shift 0 included) with the same class, as in Zhang 2019, "Making
+    Convolutional Networks Shift-Invariant Again"; None where nothing was shifted."""
     rows = [clean, *(classes for point, classes in answers if point.curve == "diagonal shift")]
     if len(rows) < 2:
         return None
