@@ -5,35 +5,13 @@ python examples/02_train.py && python examples/03_quantize_and_export.py
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from vitrail.core.types import Preprocessing
-from vitrail.data import DataConfig, calibration_images, load_data
-from vitrail.export import export_onnx
-from vitrail.quantization import quantize
-from vitrail.runs.load import load_task
-from vitrail.runs.run import Run
+import vitrail
 
 
 def main() -> None:
-    run = Run.open(Path("runs/example"))
-    task, data = load_task(run), load_data(DataConfig())
-    preprocessing = Preprocessing.from_dict(run.read()["preprocessing"])
-
-    quantized = quantize(task, calibration_images(data.train, preprocessing, 64, seed=0))
-    quantized.plan.save(run.quantization)
-
-    unseen = calibration_images(data.held_out, preprocessing, 32, seed=0)
-    for variant, model in (("float", None), ("int8", quantized)):
-        record = export_onnx(
-            task,
-            run.onnx(variant),
-            preprocessing=preprocessing,
-            classes=data.classes,
-            images=unseen,
-            variant=variant,
-            quantized=model,
-        )
+    run = vitrail.open_run("runs/example")
+    run.quantize(bits=8, calibration=64)
+    for record in run.export("onnx"):
         print(f"{record.path}: {record.size_bytes / 1e6:.2f} MB, same top-1 as the model {record.top1_agreement:.0%}")
 
 
