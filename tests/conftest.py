@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+import shutil
 import socket
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import jaxtyping
 import pytest
@@ -17,6 +19,9 @@ import matplotlib  # noqa: E402 (after the import hook, like everything else)
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
+
+if TYPE_CHECKING:
+    from vitrail.runs.run import Run
 
 matplotlib.use("agg")
 settings.register_profile("vitrail", derandomize=True, deadline=None, database=None)
@@ -55,3 +60,11 @@ def no_shape_checks() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def old_run(tmp_path: Path) -> Run:
+    """A copy of a run that version 0.1.0 trained, quantised, exported, evaluated and measured."""
+    from vitrail.runs.run import Run
+
+    return Run(shutil.copytree(Path(__file__).parent / "runs" / "run-0.1.0", tmp_path / "old"))

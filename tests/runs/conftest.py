@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from pretended_run import bare_run, full_run  # noqa: F401 (fixtures)
 
 from vitrail.data import AugmentConfig, DataConfig
 from vitrail.models import edgevit
-from vitrail.runs.run import Run
 from vitrail.training import TrainConfig
 
 
@@ -53,9 +51,3 @@ def config(images: Path) -> Iterator[TrainConfig]:
             ema_decay=0.9,
             num_workers=0,
         )
-
-
-@pytest.fixture
-def old_run(tmp_path: Path) -> Run:
-    """A copy of a run that version 0.1.0 trained, quantised, exported, evaluated and measured."""
-    return Run(shutil.copytree(Path(__file__).with_name("run-0.1.0"), tmp_path / "old"))
