@@ -10,7 +10,7 @@ from pathlib import Path
 from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
 from vitrail.data import DataConfig, calibration_images, load_data
-from vitrail.export import export_onnx
+from vitrail.export import export_model
 from vitrail.quantization import quantize
 from vitrail.tasks import load_task
 
@@ -25,7 +25,7 @@ def main() -> None:
 
     unseen = calibration_images(data.held_out, preprocessing, 32, seed=0)
     for variant, model in (("float", None), ("int8", quantized)):
-        record = export_onnx(
+        record = export_model(
             task,
             run.onnx(variant),
             preprocessing=preprocessing,

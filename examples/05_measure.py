@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vitrail.bench import BenchConfig, bench_run
+from vitrail.bench import BenchConfig
 from vitrail.core.run import Run
+from vitrail.runs.bench import bench_run
 
 
 def main() -> None:

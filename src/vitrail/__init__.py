@@ -10,13 +10,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vitrail.bench import bench_run as benchmark
     from vitrail.data import load_data
     from vitrail.evaluation import evaluate
-    from vitrail.export import export_onnx
+    from vitrail.export import export_model
     from vitrail.models import create_model, list_models, load_checkpoint
     from vitrail.quantization import quantize
     from vitrail.report import write_report
+    from vitrail.runs.bench import bench_run as benchmark
     from vitrail.tasks import load_task
     from vitrail.training import train
 
@@ -27,7 +27,7 @@ __all__ = [
     "benchmark",
     "create_model",
     "evaluate",
-    "export_onnx",
+    "export_model",
     "list_models",
     "load_checkpoint",
     "load_data",
@@ -38,10 +38,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    "benchmark": "vitrail.bench:bench_run",
+    "benchmark": "vitrail.runs.bench:bench_run",
     "create_model": "vitrail.models:create_model",
     "evaluate": "vitrail.evaluation:evaluate",
-    "export_onnx": "vitrail.export:export_onnx",
+    "export_model": "vitrail.export:export_model",
     "list_models": "vitrail.models:list_models",
     "load_checkpoint": "vitrail.models:load_checkpoint",
     "load_data": "vitrail.data:load_data",

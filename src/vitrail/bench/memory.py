@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from vitrail.bench.session import open_session
 from vitrail.core.errors import BenchError
+from vitrail.runtimes import open_session
 
 NUM_RUNS = 3
 TIMEOUT_S = 300.0

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from vitrail.bench.latency_budget import fit_latency
 from vitrail.core.errors import ConfigError
 from vitrail.core.files import atomic_path
 from vitrail.core.run import Run
@@ -13,6 +12,7 @@ from vitrail.core.types import Preprocessing
 from vitrail.data import calibration_images
 from vitrail.evaluation import measure
 from vitrail.quantization import QuantizationConfig, QuantizedModel, quantize
+from vitrail.runs.latency_budget import fit_latency
 from vitrail.tasks import load_task
 from vitrail.training import load_run_data
 

@@ -8,13 +8,14 @@ from typing import Annotated, Literal
 
 from cyclopts import Group, Parameter
 
-from vitrail.bench import BenchConfig, BenchResult, attach_energy, bench_runs
+from vitrail.bench import BenchConfig, BenchResult
 from vitrail.cli.display import Display, Output, OutputOptions, display, megabytes, number, number_text
 from vitrail.cli.options import configured
 from vitrail.cli.pareto import show_pareto
 from vitrail.core.errors import ConfigError
 from vitrail.core.run import Run
 from vitrail.report.references import read_references
+from vitrail.runs.bench import attach_energy, bench_runs
 from vitrail.serve.browser import BrowserConfig, bench_in_browsers
 
 BrowserOptions = Annotated[

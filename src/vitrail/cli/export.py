@@ -12,8 +12,10 @@ from vitrail.cli.display import Display, Output, OutputOptions, display, megabyt
 from vitrail.cli.options import WholeNumber, split_words
 from vitrail.core.errors import ConfigError
 from vitrail.core.run import Run
-from vitrail.export import FORMATS, VERIFICATION_IMAGES, ExportRecord, check_formats, export_run
+from vitrail.export import ExportRecord
 from vitrail.quantization import QuantizationPlan
+from vitrail.runs.export import VERIFICATION_IMAGES, export_run
+from vitrail.runtimes import FORMATS, check_formats
 
 FORMAT_WORDS = Parameter(name=("--format", "--formats"), consume_multiple=True, negative=(), converter=split_words)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vitrail.bench import BenchConfig, BenchResult, bench_run, latest_results
+from vitrail.bench import BenchConfig, BenchResult, latest_results
 from vitrail.bench.quantized_run import CalibrationConfig, quantize_run
 from vitrail.cli.bench import show_bench
 from vitrail.cli.display import Display, figure, megabytes, number
@@ -20,9 +20,10 @@ from vitrail.cli.train import TRAIN_GROUPS, TRAIN_NAMES, show_training
 from vitrail.core.errors import RunError
 from vitrail.core.files import read_json
 from vitrail.core.run import Run
-from vitrail.export import export_run
 from vitrail.report import write_report
 from vitrail.report.entries import accuracy_key
+from vitrail.runs.bench import bench_run
+from vitrail.runs.export import export_run
 from vitrail.tasks import task_of
 from vitrail.training import TrainConfig, train
 

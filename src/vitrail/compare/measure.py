@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from vitrail.bench import BenchConfig, BenchResult, Candidate, bench
-from vitrail.bench.candidates import input_shape
-from vitrail.bench.session import FILE_FORMATS
 from vitrail.compare.execute import entry_run
 from vitrail.compare.plan import ComparePlan, Entry
 from vitrail.compare.quantized import SIMULATED, executed_in
 from vitrail.core.run import Run
-from vitrail.export import export_run
+from vitrail.runs.bench import input_shape
+from vitrail.runs.export import export_run
+from vitrail.runtimes import find_runtime
 
 
 def measure_entries(
@@ -30,7 +30,7 @@ def measure_entries(
 
 
 def _candidate(entry: Entry, run: Run, runtime: str) -> Candidate | None:
-    format = FILE_FORMATS.get(runtime)
+    format = find_runtime(runtime).format
     if entry.quantization is not None:
         if format != "onnx" or executed_in(run) == SIMULATED:
             return None

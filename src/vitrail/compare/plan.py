@@ -12,8 +12,8 @@ from typing import Any
 import yaml
 
 from vitrail.bench.quantized_run import CalibrationConfig
-from vitrail.bench.session import FILE_FORMATS
 from vitrail.core.errors import ConfigError
+from vitrail.runtimes import find_runtime
 from vitrail.training import TrainConfig, typed
 
 OF_CELLS = ("model", "model_fields", "seed")
@@ -143,7 +143,7 @@ class ComparePlan:
         _check_names("quantization", [one.name for one in self.quantization])
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ConfigError(f"'{twice[0]}' is both a cell and a quantised form of another; give one another name")
-        if self.quantization and not any(FILE_FORMATS.get(runtime) == "onnx" for runtime in self.runtimes):
+        if self.quantization and not any(find_runtime(name).executes_integers for name in self.runtimes):
             raise ConfigError(
                 f"runtimes has {', '.join(self.runtimes)}, and none runs quantised files; add onnxruntime or openvino"
             )

@@ -10,16 +10,15 @@ from dataclasses import asdict
 
 import torch
 
-from vitrail.bench import open_session
 from vitrail.bench.quantized_run import quantize_run
 from vitrail.compare.outcome import Answers, has_outcome, write_outcome
 from vitrail.compare.plan import NamedQuantization
 from vitrail.core.errors import RunError
 from vitrail.core.files import atomic_path, file_hash, write_json
 from vitrail.core.run import Run
-from vitrail.export import export_run
 from vitrail.quantization import QuantizationPlan, quantize
-from vitrail.report import session_answers
+from vitrail.runs.export import export_run
+from vitrail.runtimes import open_session, predictor
 from vitrail.tasks import load_task
 from vitrail.training import differing_fields
 
@@ -64,7 +63,7 @@ def quantize_trained(run: Run, quantization: NamedQuantization, *, threads: int 
     else:
         if not own.onnx("int8").exists():
             export_run(own, variants=("int8",))
-        answers = session_answers(open_session(own.onnx("int8"), EXECUTED, threads))
+        answers = predictor(open_session(own.onnx("int8"), EXECUTED, threads))
     write_outcome(own, answers)
     return True
 

@@ -1,7 +1,7 @@
 """What a run achieved: its evaluation on held-out images, and one HTML page that shows all of it."""
 
-from vitrail.report.artefacts import evaluate_run, session_answers
+from vitrail.report.artefacts import evaluate_run
 from vitrail.report.page import write_report
 from vitrail.report.robustness import robustness_pictures, runs_by_recipe
 
-__all__ = ["evaluate_run", "robustness_pictures", "runs_by_recipe", "session_answers", "write_report"]
+__all__ = ["evaluate_run", "robustness_pictures", "runs_by_recipe", "write_report"]

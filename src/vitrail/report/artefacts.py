@@ -31,14 +31,14 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from vitrail.bench import Session, onnx_variants, open_session
-from vitrail.bench.session import FILE_FORMATS, import_runtime
 from vitrail.core.errors import BenchError
 from vitrail.core.files import file_hash, write_json
 from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
 from vitrail.data import DataSplits, ImageSet
 from vitrail.evaluation import evaluate, measure
+from vitrail.runs.bench import onnx_variants
+from vitrail.runtimes import MEASURED, RUNTIMES, import_runtime, open_session, predictor
 from vitrail.tasks import Task, load_task, task_of
 from vitrail.training import TrainConfig
 
@@ -47,9 +47,6 @@ PICTURE_SIDE = 112
 
 DRAWN_SIDE = 320
 """The same for answers that are drawn: a box or a border has to be seen."""
-
-SINGLE_IMAGE = ("executorch", "litert")
-"""Runtimes whose files take one image at a time."""
 
 Answers = Callable[[Tensor], Tensor]
 
@@ -208,27 +205,16 @@ def _predictors(task: nn.Module, look: Look) -> dict[str, Answers]:
             import_runtime(runtime)
         except BenchError:  # an optional extra; on this machine the file cannot be evaluated
             continue
-        predictors[name] = session_answers(open_session(file, runtime, look.threads))
+        predictors[name] = predictor(open_session(file, runtime, look.threads))
     return predictors
 
 
 def exported_files(run: Run) -> dict[str, tuple[str, Path]]:
     """Name in ``reports`` -> (runtime, file), for every file of the run that a runtime of the bench takes."""
     files = {f"onnx-{variant}": ("onnxruntime", run.onnx(variant)) for variant in onnx_variants(run)}
-    others = {runtime: kind for runtime, kind in FILE_FORMATS.items() if kind != "onnx"}
+    others = {runtime: kind for runtime in MEASURED if (kind := RUNTIMES[runtime].format) not in (None, "onnx")}
     files |= {f"{runtime}-float": (runtime, run.exported(kind)) for runtime, kind in others.items()}
     return {name: (runtime, file) for name, (runtime, file) in files.items() if file.exists()}
-
-
-def session_answers(session: Session) -> Answers:
-    """A runtime's session as a function from normalised images (b, c, h, w) to outputs."""
-    single = session.runtime in SINGLE_IMAGE
-
-    def answers(images: Tensor) -> Tensor:
-        parts = images.split(1) if single else [images]
-        return torch.cat([torch.from_numpy(session(part.numpy())) for part in parts])
-
-    return answers
 
 
 def _examples(images: ImageSet, logits: Tensor, classes: tuple[str, ...], count: int) -> list[dict[str, Any]]:

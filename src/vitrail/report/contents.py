@@ -10,23 +10,16 @@ from typing import Any
 
 from markupsafe import Markup
 
-from vitrail.bench import BenchResult, latest_results, onnx_variants, pareto_front
+from vitrail.bench import BenchResult, latest_results, pareto_front
 from vitrail.core.files import read_json
-from vitrail.core.run import SUFFIXES, Run
+from vitrail.core.run import Run
 from vitrail.report.charts import curves, reliability_diagram
 from vitrail.report.entries import own_accuracy
 from vitrail.report.fronts import ParetoPoint, pareto_plot
+from vitrail.runs.bench import onnx_variants
+from vitrail.runtimes import FORMATS, runtime_title
 from vitrail.tasks import ClassificationTask, task_of
 
-RUNTIME_NAMES = {
-    "torch": "PyTorch",
-    "torch-compile": "torch.compile",
-    "onnxruntime": "ONNX Runtime",
-    "openvino": "OpenVINO",
-    "executorch": "ExecuTorch",
-    "litert": "LiteRT",
-    "aoti": "AOTInductor",
-}
 MAX_MATRIX = 20
 """Up to so many classes the confusion matrix is shown whole; above, the most frequent confusions."""
 
@@ -96,12 +89,12 @@ def read_accuracy(evaluation: Mapping[str, Any] | None) -> Accuracy | None:
 def report_name(key: str) -> str:
     """ "onnx-int8" as "ONNX, int8", "litert-float" as "LiteRT, float"."""
     kind, _, variant = key.partition("-")
-    return f"{'ONNX' if kind == 'onnx' else RUNTIME_NAMES.get(kind, kind)}, {variant}"
+    return f"{FORMATS['onnx'].title if kind == 'onnx' else runtime_title(kind)}, {variant}"
 
 
 def candidate_name(result: BenchResult) -> str:
     """ "openvino int8" as "OpenVINO, int8"; compiled and eager PyTorch are float, and are not called so."""
-    runtime = RUNTIME_NAMES.get(result.runtime, result.runtime)
+    runtime = runtime_title(result.runtime)
     return runtime if result.runtime.startswith("torch") else f"{runtime}, {result.variant}"
 
 
@@ -252,7 +245,7 @@ def read_curves(run: Run) -> list[Markup]:
 def read_exports(run: Run) -> list[dict[str, Any]]:
     """The record of every exported file that lies in the run, ONNX first, with the file's present size."""
     records = []
-    for format, variant in itertools.product(SUFFIXES, onnx_variants(run)):
+    for format, variant in itertools.product(FORMATS, onnx_variants(run)):
         path = run.exported(format, variant)
         beside = path.with_name(path.name + ".json")
         if path.exists():

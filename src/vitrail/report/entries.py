@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from vitrail.bench import BenchResult, latest_results
-from vitrail.bench.session import FILE_FORMATS
 from vitrail.core.errors import RunError
 from vitrail.core.files import read_json
 from vitrail.core.run import Run
+from vitrail.runtimes import RUNTIMES
 from vitrail.tasks import ClassificationTask, Score
 
 THIS_MACHINE = "this machine"
@@ -118,7 +118,7 @@ def accuracy_key(result: BenchResult) -> str:
     if result.runtime in ("torch", "torch-compile"):
         return "torch-float"
     # Whatever reads ONNX, here or in a browser, shares the accuracy of the file.
-    own_format = FILE_FORMATS.get(result.runtime, "onnx") != "onnx"
+    own_format = result.runtime in RUNTIMES and RUNTIMES[result.runtime].format != "onnx"
     return f"{result.runtime if own_format else 'onnx'}-{result.variant}"
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from vitrail.bench.runtimes.torch_eager import numpy_call, read_model
-from vitrail.bench.session import Session
+from vitrail.runtimes.session import Session
+from vitrail.runtimes.torch_eager import numpy_call, read_model
 
 
 def load(source: Path | nn.Module, *, threads: int) -> Session:

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from vitrail.bench.session import Images, Session
 from vitrail.core.errors import BenchError
 from vitrail.core.run import Run
+from vitrail.runtimes.session import Images, Session
 from vitrail.tasks import load_task
 
 

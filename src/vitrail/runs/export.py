@@ -1,16 +1,18 @@
-"""The files of a run: of its model, and of its quantised model where it has a plan."""
+"""The files of a run: those of its model, those of its quantised model where it has a plan, and which are outdated."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from vitrail.core.files import file_hash, read_json
 from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
 from vitrail.data import calibration_images
-from vitrail.export.formats import FORMATS
-from vitrail.export.record import ExportRecord
+from vitrail.export import ExportRecord, export_model
 from vitrail.quantization import QuantizationPlan, quantize
+from vitrail.runtimes import FORMATS, export_command
 from vitrail.tasks import load_task
 from vitrail.training import load_run_data
 
@@ -32,9 +34,9 @@ def export_run(
     Args:
         run: with weights.
         num_images: held-out images that every file is verified on.
-        formats: names in :data:`~vitrail.export.formats.FORMATS`.
+        formats: names in :data:`~vitrail.runtimes.table.FORMATS`.
         variants: "float", "int8" or both.
-        dynamic_size: of the float ONNX file.
+        dynamic_size: leave height and width of the float ONNX file free.
 
     Raises:
         ExportError: a file disagrees with the model, or cannot be written.
@@ -43,7 +45,12 @@ def export_run(
     preprocessing = Preprocessing.from_dict(description["preprocessing"])
     task = load_task(run)
     images = task.inputs(calibration_images(load_run_data(run).held_out, preprocessing, num_images, 0))
-    given: dict[str, Any] = {"preprocessing": preprocessing, "classes": description["classes"], "images": images}
+    given: dict[str, Any] = {
+        "preprocessing": preprocessing,
+        "classes": description["classes"],
+        "images": images,
+        "weights_hash": file_hash(run.weights),
+    }
     quantized = None
     if "int8" in variants and run.quantization.exists() and any(FORMATS[name].takes_quantized for name in formats):
         plan = QuantizationPlan.load(run.quantization)
@@ -53,17 +60,39 @@ def export_run(
             quantized = quantize(task, images, plan=plan)
     records = []
     for name in dict.fromkeys(formats):
-        write = FORMATS[name].exporter()
         if "float" in variants:
-            more = {"dynamic_size": True} if dynamic_size and name == "onnx" else {}
-            records.append(write(task, run.exported(name), **given, **more))
+            free = dynamic_size and name == "onnx"
+            records.append(export_model(task, run.exported(name), format=name, dynamic_size=free, **given))
         if quantized is not None and FORMATS[name].takes_quantized:
-            records.append(write(task, run.exported(name, "int8"), **given, variant="int8", quantized=quantized))
+            path = run.exported(name, "int8")
+            records.append(export_model(task, path, format=name, variant="int8", quantized=quantized, **given))
     return records
 
 
+def stale_reason(run: Run, file: Path) -> str | None:
+    """Why an exported file is not the run's any more; None for a file of the run's weights.
+
+    A file is believed where its record has no hash, as those of version 0.1.0, or the run has no weights.
+
+    Args:
+        run: the run that the file lies in.
+        file: the exported file; its record is ``<file>.json``.
+
+    Returns:
+        one line with the command that makes the file again.
+    """
+    beside = file.with_name(file.name + ".json")
+    if not (file.exists() and beside.exists() and run.weights.exists()):
+        return None
+    record = read_json(beside).get("record", {})
+    if record.get("weights_hash", "") in ("", file_hash(run.weights)):
+        return None
+    command = export_command(run.folder, record.get("format", "onnx"))
+    return f"{file.name} was made from other weights; make it again with: {command}"
+
+
 def _forget_quantized(run: Run) -> None:
-    """Files of an earlier plan would be evaluated and measured as if they were this one's."""
+    """Delete files of an earlier plan, which would be evaluated and measured as if they were this one's."""
     for name, known in FORMATS.items():
         if known.takes_quantized:
             path = run.exported(name, "int8")
