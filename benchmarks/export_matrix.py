@@ -25,7 +25,7 @@ from vitrail.core.errors import ExportError, MissingDependencyError
 from vitrail.core.files import write_json, write_text
 from vitrail.core.types import Preprocessing
 from vitrail.data import DataConfig, calibration_images, load_data
-from vitrail.export import FORMATS
+from vitrail.export import FORMATS, export_model
 from vitrail.models import FAMILIES, Backbone, create_model
 from vitrail.runs.run import Run
 
@@ -33,15 +33,6 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results" / "export_matrix.json"
 PAGE = ROOT / "docs" / "exporting.md"
 BEGIN, END = "<!-- matrix: begin -->\n", "<!-- matrix: end -->\n"
-TITLES = {
-    "onnx": "ONNX",
-    "openvino": "OpenVINO",
-    "torch-export": "torch.export",
-    "aoti": "AOTInductor",
-    "executorch": "ExecuTorch",
-    "litert": "LiteRT",
-    "coreml": "Core ML",
-}
 Cell = dict[str, Any]
 """family, variant, format, runtime, max_relative_error (None where nothing ran the file), reason (of a failure)."""
 
@@ -77,9 +68,10 @@ def export_cell(family: str, format: str) -> Cell:
     cell: Cell = {"family": family, "variant": name, "format": format}
     with tempfile.TemporaryDirectory() as folder:
         try:
-            record = FORMATS[format].exporter()(
+            record = export_model(
                 model,
                 Run(Path(folder)).exported(format),
+                format=format,
                 preprocessing=_preprocessing(model),
                 classes=[f"sign {index}" for index in range(10)],
                 images=photographs(model),
@@ -97,13 +89,14 @@ def table(results: dict[str, Any]) -> str:
     cells = {(cell["family"], cell["format"]): cell for cell in results["cells"]}
     formats = [format for format in FORMATS if any(key[1] == format for key in cells)]
     lines = [
-        "| Smallest variant | " + " | ".join(TITLES[format] for format in formats) + " |",
+        "| Smallest variant | " + " | ".join(FORMATS[format].title for format in formats) + " |",
         "|---|" + "---|" * len(formats),
     ]
     for family in FAMILIES:
         row = [_shown(cells.get((family, format))) for format in formats]
         lines.append(f"| `{smallest(family)}` | " + " | ".join(row) + " |")
-    reasons = [f"- `{c['variant']}`, {TITLES[c['format']]}: {c['reason']}" for c in results["cells"] if c["reason"]]
+    failed = [cell for cell in results["cells"] if cell["reason"]]
+    reasons = [f"- `{cell['variant']}`, {FORMATS[cell['format']].title}: {cell['reason']}" for cell in failed]
     runtimes = sorted({cell["runtime"] for cell in results["cells"] if cell["runtime"]})
     lines += ["", *(["Not supported, with the runtime's reason:", "", *reasons, ""] if reasons else [])]
     lines += [

@@ -31,10 +31,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vitrail.core.errors import ExportError
-from vitrail.core.openvino_core import openvino_core
 from vitrail.export.convert import to_onnx
 from vitrail.export.packing import pack_weights
 from vitrail.quantization import QuantizationConfig, capture, quantize
+from vitrail.runtimes.openvino_core import openvino_core
 
 Run = Callable[[NDArray[np.float32]], object]
 MODELS = ("vit_tiny_patch16_224", "vit_small_patch16_224")

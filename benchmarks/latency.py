@@ -24,10 +24,10 @@ import torch
 from vitrail.bench import BenchConfig, BenchResult, Candidate, bench, environment
 from vitrail.core.files import atomic_path, read_json, write_json, write_text
 from vitrail.core.types import Preprocessing
-from vitrail.export import FORMATS
+from vitrail.export import export_model
 from vitrail.models import FAMILIES, create_model
 from vitrail.models.complexity import count_variant
-from vitrail.runs.run import Run
+from vitrail.runtimes import find_runtime
 
 mpl.use("agg")
 mpl.rcParams["svg.hashsalt"] = "vitrail"  # the same picture from the same figures
@@ -39,7 +39,6 @@ MODELS = (
     *("maxvit_tiny", "mobilevit_xxs", "mobilevit_xs", "mobilevit_s", "exmobilevit_576"),
     *("poolformer_s12", "poolformer_s24", "poolformer_s36"),
 )
-FORMAT_OF = {"onnxruntime": "onnx", "openvino": "onnx", "executorch": "executorch", "litert": "litert"}
 
 
 def spearman(first: list[float], second: list[float]) -> float:
@@ -61,14 +60,15 @@ def candidates(name: str, runtimes: list[str], folder: Path) -> list[Candidate]:
     found = []
     for runtime in runtimes:
         source: Any = model
-        if runtime in FORMAT_OF:
+        if format := find_runtime(runtime).format:
             run = Run(folder / name)
-            source = run.exported(FORMAT_OF[runtime])
+            source = run.exported(format)
             if not source.exists():
-                print(f"exporting {name} to {FORMAT_OF[runtime]}", flush=True)
-                FORMATS[FORMAT_OF[runtime]].exporter()(
+                print(f"exporting {name} to {format}", flush=True)
+                export_model(
                     model,
                     source,
+                    format=format,
                     preprocessing=Preprocessing(image_size=size),
                     classes=[str(index) for index in range(1000)],
                     images=torch.randn(2, *shape),

@@ -17,8 +17,8 @@ import torch
 from quantization_subjects import Subject
 from torch import Tensor
 
-from vitrail.core.openvino_core import openvino_core
-from vitrail.export import export_onnx
+from vitrail.export import export_model
+from vitrail.runtimes.openvino_core import openvino_core
 
 PRODUCTS = ["MatMul", "Gemm", "Conv"]
 Predict = Callable[[np.ndarray], np.ndarray]
@@ -56,7 +56,7 @@ class Job:
         if not path.exists():
             subject = self.subject
             preprocessing, classes = subject.preprocessing, subject.classes
-            export_onnx(subject.model, path, preprocessing=preprocessing, classes=classes, images=self.images[:4])
+            export_model(subject.model, path, preprocessing=preprocessing, classes=classes, images=self.images[:4])
         return path
 
     def batches(self, size: int = 1) -> Iterator[np.ndarray]:

@@ -25,7 +25,7 @@ from quantization_subjects import SUBJECTS, Subject, load_subject
 from torch import Tensor
 
 from vitrail.core.errors import ExportError
-from vitrail.export import export_onnx
+from vitrail.export import export_model
 from vitrail.quantization import QuantizationConfig, QuantizedModel, quantize
 
 PLAIN = {"preset": "mptq", "smoothing": "none", "softmax": "uniform", "act": "uniform"}
@@ -72,7 +72,7 @@ def evaluate(
     path = folder / "model.int8.onnx"
     about: dict[str, Any] = {"preprocessing": subject.preprocessing, "classes": subject.classes, "images": images[:16]}
     # what the codes do to the output is what is measured here, so a larger difference is no reason to stop
-    record = export_onnx(subject.model, path, quantized=quantized, variant="int8", tolerance=1.0, **about)
+    record = export_model(subject.model, path, quantized=quantized, variant="int8", tolerance=1.0, **about)
     return subject.logits(onnxruntime_predict(path)), record.size_bytes
 
 

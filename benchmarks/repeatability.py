@@ -31,7 +31,7 @@ def export(folder: Path) -> list[Path]:
     import torch
 
     from vitrail import create_model
-    from vitrail.export import export_onnx
+    from vitrail.export import export_model
 
     torch.manual_seed(0)
     images = torch.randn(2, 3, 224, 224)
@@ -40,7 +40,7 @@ def export(folder: Path) -> list[Path]:
         model = create_model(name, image_size=224).eval()
         classes = [str(index) for index in range(model.num_classes)]
         preprocessing = replace(model.preprocessing, image_size=(224, 224))
-        export_onnx(model, file, preprocessing=preprocessing, classes=classes, images=images)
+        export_model(model, file, preprocessing=preprocessing, classes=classes, images=images)
     return files
 
 

@@ -12,7 +12,7 @@ import torch
 
 from vitrail.core.types import Preprocessing
 from vitrail.data import DataConfig, calibration_images, load_data
-from vitrail.export import export_onnx
+from vitrail.export import export_model
 from vitrail.quantization import quantize
 
 
@@ -24,7 +24,7 @@ def main() -> None:
     data = load_data(DataConfig())
 
     quantized = quantize(model, calibration_images(data.train, preprocessing, 64, seed=0))
-    record = export_onnx(
+    record = export_model(
         model,
         Path("runs/timm/model.int8.onnx"),
         preprocessing=preprocessing,

@@ -6,7 +6,7 @@ Functions and methods take the options of the command line under the same names,
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -33,7 +33,7 @@ from vitrail.runs.quantize import CalibrationConfig, quantize_run
 from vitrail.runs.robustness import measure_run_robustness
 from vitrail.runs.run import Run
 from vitrail.runs.train import train as train_run
-from vitrail.tasks import Task, answers_of
+from vitrail.tasks import Task
 from vitrail.training import TrainConfig
 
 Config = TypeVar("Config")
@@ -78,7 +78,7 @@ class TrainedRun(Run):
         """
         return evaluation_rows(self, evaluate_run(self, batch_size=batch_size, progress=_wanted(progress)))
 
-    def robustness(self, *, progress: bool | None = None, **settings: Any) -> dict[str, Any]:
+    def measure_robustness(self, *, progress: bool | None = None, **settings: Any) -> dict[str, Any]:
         """Accuracy and consistency under shifts, rotations, corruptions and other changes.
 
         Args:
@@ -137,7 +137,7 @@ class TrainedRun(Run):
 
     def predict(
         self,
-        images: ImageSource | Sequence[ImageSource],
+        images: ImageSource | list[ImageSource] | tuple[ImageSource, ...],
         *,
         top_k: int | None = None,
         batch_size: int = 32,
@@ -158,15 +158,14 @@ class TrainedRun(Run):
         Raises:
             VitrailError: no image can be decoded, or the task looks at no images.
         """
-        several = isinstance(images, Sequence) and not isinstance(images, str | bytes)
         found = predict_run(
             self,
-            list(images) if several else [images],  # type: ignore[list-item]
+            images if isinstance(images, list | tuple) else [images],
             top_k=top_k,
             batch_size=batch_size,
             progress=_wanted(progress),
         )
-        return PredictionRows(found, answers_of(load_task(self)))
+        return PredictionRows(found)
 
     def explain(self, *images: str | Path, out: str | Path | None = None) -> list[Path]:
         """Pictures of what the model looks at.

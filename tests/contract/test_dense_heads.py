@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vitrail.core.types import Preprocessing
-from vitrail.export import export_onnx
+from vitrail.export import export_model
 from vitrail.models import FAMILIES, Backbone, create_model
 from vitrail.tasks import DetectionTask, InstanceTask, PoseTask, SegmentationTask, Task
 from vitrail.tasks.detection import DetectionOptions
@@ -143,7 +143,7 @@ def test_ten_steps_lower_the_loss(family: str, head: str) -> None:
 def test_the_file_agrees(family: str, head: str, tmp_path: Path) -> None:
     task, images, _ = build(family, head)
     size = task.backbone.config.image_size
-    record = export_onnx(
+    record = export_model(
         task.eval(),
         tmp_path / "model.onnx",
         preprocessing=Preprocessing(image_size=size),

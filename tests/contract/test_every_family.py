@@ -12,12 +12,12 @@ from contract_models import SMALL, lively_model
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from vitrail.bench import open_session
 from vitrail.core.errors import ImageSizeError
 from vitrail.core.types import Preprocessing
 from vitrail.data import AugmentConfig, DataConfig, ImageSet, load_data, train_loader
-from vitrail.export import export_onnx
+from vitrail.export import export_model
 from vitrail.models import FAMILIES, Backbone, create_model
+from vitrail.runtimes import open_session
 
 
 def images(model: Backbone, batch: int = 2) -> Tensor:
@@ -164,7 +164,7 @@ def test_onnx_runtime_and_openvino_agree_at_any_batch_size(family: str, tmp_path
     model = lively_model(family)
     path = tmp_path / "model.onnx"
     about = Preprocessing(image_size=model.config.image_size)
-    export_onnx(model, path, preprocessing=about, classes=list("abcdefghij"), images=images(model))
+    export_model(model, path, preprocessing=about, classes=list("abcdefghij"), images=images(model))
     free = [open_session(path, runtime) for runtime in ("onnxruntime", "openvino")]
     fixed = [open_session(path, session.runtime, shape=(5, *images(model).shape[1:])) for session in free]
     for batch in (1, 5):

@@ -90,13 +90,13 @@ def test_a_run_folder_says_what_is_missing(tmp_path: Path) -> None:
     run = Run(tmp_path)
     with pytest.raises(RunError, match=r"run.json is missing; make it with: vitrail train --run"):
         Run.open(tmp_path)
-    run.update(model={"name": "vit_tiny_patch16"}, seed=1)
+    run.update(task="classification", model={"name": "vit_tiny_patch16", "fields": {}}, seed=1)
     run.update(seed=2)
-    assert Run.open(tmp_path, needs=("description",)).read()["seed"] == 2
+    assert Run.open(tmp_path, needs=("description",)).read().seed == 2
     with pytest.raises(RunError, match=r"model.safetensors is missing; finish it with: .* --resume"):
         Run.open(tmp_path)
     with pytest.raises(RunError, match=r"bench.jsonl is missing; make it with: vitrail bench "):
-        Run.open(tmp_path, needs=("bench",))
+        Run.open(tmp_path, needs=("bench_rows",))
 
 
 def test_a_description_of_something_else_is_refused(tmp_path: Path) -> None:

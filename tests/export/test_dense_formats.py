@@ -10,7 +10,7 @@ from export.installed import where_installed
 
 from vitrail.core.errors import ExportError
 from vitrail.core.types import Preprocessing
-from vitrail.export import FORMATS, ExportRecord
+from vitrail.export import ExportRecord, export_model
 from vitrail.runs.run import Run
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the converters
@@ -32,7 +32,8 @@ FAILS = [
 def export(format: str, head: str, folder: Path) -> ExportRecord:
     task, images, _ = build("edgevit", head)
     about = {"preprocessing": Preprocessing(image_size=task.backbone.config.image_size), "classes": task.classes}
-    return FORMATS[format].exporter()(task.eval(), Run(folder).exported(format), images=images, tolerance=1e-3, **about)
+    path = Run(folder).exported(format)
+    return export_model(task.eval(), path, format=format, images=images, tolerance=1e-3, **about)
 
 
 @pytest.mark.parametrize(("format", "head"), WORKS)

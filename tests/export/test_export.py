@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.core.errors import ExportError
-from vitrail.core.openvino_core import openvino_core
 from vitrail.core.types import Preprocessing
-from vitrail.export import ExportRecord, export_onnx
+from vitrail.export import ExportRecord, export_model
 from vitrail.export.verify import compare
 from vitrail.quantization import QuantizationConfig, QuantizedModel, quantize
+from vitrail.runtimes.openvino_core import openvino_core
 
 ABOUT: dict[str, Any] = {
     "preprocessing": Preprocessing(image_size=(16, 16)),
@@ -44,7 +44,7 @@ def outputs(model: nn.Module, images: Tensor) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def float_record(vit: nn.Module, images: Tensor, tmp_path_factory: pytest.TempPathFactory) -> ExportRecord:
-    return export_onnx(vit, tmp_path_factory.mktemp("float") / "model.onnx", images=images, **ABOUT)
+    return export_model(vit, tmp_path_factory.mktemp("float") / "model.onnx", images=images, **ABOUT)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def vit_record(
     vit: nn.Module, quantized_vit: QuantizedModel, images: Tensor, tmp_path_factory: pytest.TempPathFactory
 ) -> ExportRecord:
     path = tmp_path_factory.mktemp("int8") / "model.int8.onnx"
-    return export_onnx(vit, path, images=images, variant="int8", quantized=quantized_vit, **ABOUT)
+    return export_model(vit, path, images=images, variant="int8", quantized=quantized_vit, **ABOUT)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def edgevit_record(
     edgevit: nn.Module, quantized_edgevit: QuantizedModel, images: Tensor, tmp_path_factory: pytest.TempPathFactory
 ) -> ExportRecord:
     path = tmp_path_factory.mktemp("int8") / "model.int8.onnx"
-    return export_onnx(edgevit, path, images=images, variant="int8", quantized=quantized_edgevit, **ABOUT)
+    return export_model(edgevit, path, images=images, variant="int8", quantized=quantized_edgevit, **ABOUT)
 
 
 def test_float_file_agrees_at_any_batch_size(vit: nn.Module, float_record: ExportRecord, images: Tensor) -> None:
@@ -157,7 +157,7 @@ def test_int8_file_is_smaller(float_record: ExportRecord, vit_record: ExportReco
 def test_fewer_bits_are_clipped_in_the_file(vit: nn.Module, images: Tensor, tmp_path: Path) -> None:
     config = QuantizationConfig(weight_bits=4, activation_bits=6, keep_float=("blocks.*",))
     quantized = quantize(vit, images, config=config)
-    export_onnx(vit, tmp_path / "w4a6.onnx", images=images, variant="w4a6", quantized=quantized, **ABOUT)
+    export_model(vit, tmp_path / "w4a6.onnx", images=images, variant="w4a6", quantized=quantized, **ABOUT)
     loud = images[:4] * 10  # far out of the calibrated range, where an unclipped file would differ
     assert compare(run(tmp_path / "w4a6.onnx", loud), outputs(quantized, loud)).max_relative_error < 0.05
 
@@ -165,7 +165,7 @@ def test_fewer_bits_are_clipped_in_the_file(vit: nn.Module, images: Tensor, tmp_
 def test_disagreement_leaves_the_older_file_and_nothing_else(vit: nn.Module, images: Tensor, tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_text("older")
     with pytest.raises(ExportError, match=r"disagrees with the PyTorch model: relative error .* on 24 images"):
-        export_onnx(vit, tmp_path / "model.onnx", images=images, tolerance=0.0, **ABOUT)
+        export_model(vit, tmp_path / "model.onnx", images=images, tolerance=0.0, **ABOUT)
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
     assert (tmp_path / "model.onnx").read_text() == "older"
 
@@ -197,7 +197,7 @@ def test_what_cannot_be_exported_is_named(
     model: nn.Module, message: str, images: Tensor, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(ExportError, match=message) as caught:
-        export_onnx(model, tmp_path / "model.onnx", images=images, **ABOUT)
+        export_model(model, tmp_path / "model.onnx", images=images, **ABOUT)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
     assert capfd.readouterr() == ("", "")
@@ -205,13 +205,13 @@ def test_what_cannot_be_exported_is_named(
 
 def test_too_few_images_are_refused(vit: nn.Module, images: Tensor, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="pass at least 2 real normalised images"):
-        export_onnx(vit, tmp_path / "model.onnx", images=images[:1], **ABOUT)
+        export_model(vit, tmp_path / "model.onnx", images=images[:1], **ABOUT)
 
 
 def test_export_is_silent(
     edgevit: nn.Module, images: Tensor, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    export_onnx(edgevit.train(), tmp_path / "model.onnx", images=images, **ABOUT)
+    export_model(edgevit.train(), tmp_path / "model.onnx", images=images, **ABOUT)
     assert capfd.readouterr() == ("", "")
     assert edgevit.training
     edgevit.eval()

@@ -16,11 +16,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vitrail.core.openvino_core import openvino_core
 from vitrail.core.types import Preprocessing
-from vitrail.export import export_onnx, export_openvino
+from vitrail.export import export_model
 from vitrail.models import create_model
 from vitrail.quantization import QuantizationConfig, QuantizedModel, quantize
+from vitrail.runtimes.openvino_core import openvino_core
 
 KEEP_FLOAT = ("depthwise", "conv_transpose")
 SMALL: dict[str, tuple[str, dict[str, Any]]] = {
@@ -82,7 +82,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Case]
             quantized = narrowed(eight, model, images, WIDTHS[widths])
             path = tmp_path_factory.mktemp(family) / "model.int8.onnx"
             about: dict[str, Any] = {"preprocessing": Preprocessing(image_size=size), "classes": ["a"] * 10}
-            export_onnx(model, path, images=images, quantized=quantized, **about)
+            export_model(model, path, images=images, quantized=quantized, **about)
             made[family, widths] = Case(model=model, quantized=quantized, images=images, path=path)
         return made[family, widths]
 
@@ -228,7 +228,7 @@ def test_one_linear_layer_is_the_same_to_the_last_bits(bits: int, tmp_path: Path
     model, images = OneLayer(nn.Linear(64, 24)).eval(), torch.randn(8, 3, 8, 8)
     quantized = quantize(model, images, config=QuantizationConfig(preset="min_max", weight_bits=bits, keep_float=()))
     about: dict[str, Any] = {"preprocessing": Preprocessing(image_size=(8, 8)), "classes": ["a"] * 24}
-    export_onnx(model, tmp_path / "model.onnx", images=images, quantized=quantized, tolerance=1e-6, **about)
+    export_model(model, tmp_path / "model.onnx", images=images, quantized=quantized, tolerance=1e-6, **about)
     with torch.inference_mode():
         simulated = quantized(images).numpy()
     output = np.asarray(open_vino(tmp_path / "model.onnx")(images.numpy())[0])
@@ -241,7 +241,7 @@ def test_one_convolution_is_the_same_but_for_ties(tmp_path: Path) -> None:
     quantized = quantize(model, images, config=QuantizationConfig(preset="min_max", keep_float=()))
     step = quantized.plan.operands["layer:output"].scale[0]
     about: dict[str, Any] = {"preprocessing": Preprocessing(image_size=(8, 8)), "classes": ["a"] * 16}
-    export_onnx(model, tmp_path / "model.onnx", images=images, quantized=quantized, **about)
+    export_model(model, tmp_path / "model.onnx", images=images, quantized=quantized, **about)
     with torch.inference_mode():
         simulated = quantized(images).numpy()
     runtime = onnx_runtime(tmp_path / "model.onnx", images, tmp_path / "optimised.onnx")[0]
@@ -270,9 +270,10 @@ def test_tokens_of_two_maps_keep_their_scales(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model, images = _TokensOfTwoMaps().eval(), torch.rand(8, 3, 16, 16)
     quantized = quantize(model, images, config=QuantizationConfig(keep_float=()))
-    record = export_openvino(
+    record = export_model(
         model,
         tmp_path / "model.xml",
+        format="openvino",
         images=images,
         variant="int8",
         quantized=quantized,

@@ -11,8 +11,8 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from vitrail.core.openvino_core import openvino_core
 from vitrail.export.packing import bit_width, pack_weights
+from vitrail.runtimes.openvino_core import openvino_core
 
 
 def model_of(codes: NDArray[np.int8]) -> onnx.ModelProto:

@@ -15,16 +15,19 @@ import torch
 from export.installed import where_installed
 from torch import Tensor, nn
 
-from vitrail.core.errors import ExportError, MissingDependencyError, UnknownNameError
-from vitrail.core.openvino_core import openvino_core
+from vitrail.core.errors import ExportError, MissingDependencyError, VitrailError
 from vitrail.core.types import Preprocessing
-from vitrail.export import FORMATS, ExportRecord, check_formats, export_coreml, export_onnx, export_openvino
-from vitrail.export.contract import as_json, one_image_program
+from vitrail.export import export_model
 from vitrail.export.failure import explain
+from vitrail.export.one_image import one_image_program
+from vitrail.export.source import Source
+from vitrail.export.targets import TARGETS
 from vitrail.export.verify import compare
 from vitrail.models import create_model
 from vitrail.quantization import quantize
-from vitrail.runs.run import SUFFIXES, Run
+from vitrail.runs.run import Run
+from vitrail.runtimes import FORMATS, RUNTIMES
+from vitrail.runtimes.openvino_core import openvino_core
 
 ABOUT: dict[str, Any] = {
     "preprocessing": Preprocessing(image_size=(16, 16)),
@@ -130,7 +133,7 @@ def test_a_file_agrees_and_describes_itself(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     path = Run(tmp_path).exported(format)
-    record: ExportRecord = FORMATS[format].exporter()(vit.train(), path, images=images[:6], **ABOUT)
+    record = export_model(vit.train(), path, format=format, images=images[:6], **ABOUT)
     assert vit.training
     vit.eval()
     assert capfd.readouterr() == ("", "")
@@ -161,7 +164,7 @@ def _tells_folders(file: Path) -> bool:
 def test_a_quantised_model_goes_to_openvino_too(vit: nn.Module, images: Tensor, tmp_path: Path) -> None:
     quantized = quantize(vit, images)
     path = tmp_path / "model.int8.xml"
-    record = export_openvino(vit, path, images=images, variant="int8", quantized=quantized, **ABOUT)
+    record = export_model(vit, path, format="openvino", images=images, variant="int8", quantized=quantized, **ABOUT)
     assert record.variant == "int8"
     agreement = compare(run_openvino(path, images[:5]), outputs(quantized, images[:5]))
     assert agreement.max_relative_error < 0.1
@@ -175,10 +178,13 @@ def test_core_ml_is_converted_and_not_called_verified(vit: nn.Module, images: Te
         pytest.skip("a Mac verifies it")
     path = tmp_path / "model.mlpackage"
     for _ in range(2):  # a folder is replaced as a file would be
-        record = export_coreml(vit, path, images=images, **ABOUT)
+        record = export_model(vit, path, format="coreml", images=images, **ABOUT)
     assert (record.verified, record.runtime, record.max_relative_error, record.num_images) == (False, None, None, 0)
     specification = coremltools.models.MLModel(str(path), skip_model_load=True).get_spec()
-    assert dict(specification.description.metadata.userDefined).items() >= as_json(FACTS).items()
+    assert (
+        dict(specification.description.metadata.userDefined).items()
+        >= Source(model=vit, images=images, facts=FACTS).metadata.items()
+    )
     assert [item.name for item in specification.description.input] == ["image"]
     assert [item.name for item in specification.description.output] == ["logits"]
     assert sorted(item.name for item in tmp_path.iterdir()) == ["model.mlpackage", "model.mlpackage.json"]
@@ -191,7 +197,7 @@ def test_disagreement_leaves_the_older_file_and_nothing_else(
     path = Run(tmp_path).exported(format)
     path.write_text("older")
     with pytest.raises(ExportError, match="disagrees with the PyTorch model"):
-        FORMATS[format].exporter()(vit, path, images=images, tolerance=-1.0, **ABOUT)
+        export_model(vit, path, format=format, images=images, tolerance=-1.0, **ABOUT)
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [(path.name, "older")]
 
 
@@ -214,17 +220,44 @@ def test_a_missing_extra_is_one_line_with_the_command(
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingDependencyError) as caught:
-        FORMATS[format].exporter()(vit, Run(tmp_path).exported(format), images=images, **ABOUT)
+        export_model(vit, Run(tmp_path).exported(format), format=format, images=images, **ABOUT)
     assert command in str(caught.value)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_every_format_has_a_file_name_and_a_function() -> None:
-    assert list(FORMATS) == list(SUFFIXES)
-    assert all(callable(format.exporter()) for format in FORMATS.values())
-    with pytest.raises(UnknownNameError, match="unknown format 'onxx'; did you mean onnx"):
-        check_formats(["openvino", "onxx"])
+def test_every_format_is_written_by_a_target() -> None:
+    assert list(TARGETS) == list(FORMATS)
+    for name, target in TARGETS.items():
+        assert bool(target.needs) == bool(target.package) == bool(RUNTIMES[FORMATS[name].runtime].extra)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"format": "onxx"}, "unknown format 'onxx'; did you mean onnx"),
+        ({"format": "openvino", "dynamic_size": True}, "'openvino' keeps one image size; choose onnx"),
+        (
+            {"format": "torch-export", "quantized": True},
+            "'torch-export' takes no quantised model; choose onnx or openv",
+        ),
+    ],
+)
+def test_what_a_format_cannot_hold_is_refused(
+    options: dict[str, Any], message: str, vit: nn.Module, images: Tensor, tmp_path: Path
+) -> None:
+    if "quantized" in options:
+        options |= {"quantized": quantize(vit, images)}
+    with pytest.raises(VitrailError, match=message):
+        export_model(vit, tmp_path / "model", images=images, **options, **ABOUT)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_record_has_the_hash_of_the_weights(vit: nn.Module, images: Tensor, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    for given, kept in (({}, ""), ({"weights_hash": "0123"}, "0123")):
+        assert export_model(vit, path, images=images, **given, **ABOUT).weights_hash == kept
+        assert json.loads(Path(f"{path}.json").read_text())["record"]["weights_hash"] == kept
 
 
 @pytest.mark.usefixtures("no_shape_checks")
@@ -232,7 +265,7 @@ def test_any_size_is_claimed_after_a_second_size_was_run(images: Tensor, tmp_pat
     torch.manual_seed(0)
     model = create_model("poolformer_nano", num_classes=10, image_size=32).eval()
     photos = torch.randn(4, 3, 32, 32)
-    record = export_onnx(model, tmp_path / "model.onnx", images=photos, dynamic_size=True, **ABOUT)
+    record = export_model(model, tmp_path / "model.onnx", images=photos, dynamic_size=True, **ABOUT)
     assert record.dynamic_size
     session = onnxruntime.InferenceSession(record.path, providers=["CPUExecutionProvider"])
     assert session.get_inputs()[0].shape == ["batch", 3, "height", "width"]
@@ -253,16 +286,16 @@ def test_a_file_that_fails_at_the_second_size_is_not_written(tmp_path: Path) -> 
             return mean if torch.compiler.is_exporting() else mean * x.shape[2] / 32
 
     with pytest.raises(ExportError, match="disagrees with the PyTorch model"):
-        export_onnx(Squarish(), tmp_path / "m.onnx", images=torch.randn(2, 3, 32, 32), dynamic_size=True, **ABOUT)
+        export_model(Squarish(), tmp_path / "m.onnx", images=torch.randn(2, 3, 32, 32), dynamic_size=True, **ABOUT)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_model_of_one_size_says_why(vit: nn.Module, images: Tensor, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"ViT is tied to its image size: .*position"):
-        export_onnx(vit, tmp_path / "model.onnx", images=images, dynamic_size=True, **ABOUT)
+        export_model(vit, tmp_path / "model.onnx", images=images, dynamic_size=True, **ABOUT)
     with pytest.raises(ExportError, match="keeps the image size of its calibration"):
         quantized = quantize(vit, images)
-        export_onnx(vit, tmp_path / "m.onnx", images=images, quantized=quantized, dynamic_size=True, **ABOUT)
+        export_model(vit, tmp_path / "m.onnx", images=images, quantized=quantized, dynamic_size=True, **ABOUT)
     assert list(tmp_path.iterdir()) == []
 
 

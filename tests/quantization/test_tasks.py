@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from vitrail.core.types import Preprocessing
-from vitrail.export import export_onnx
+from vitrail.export import export_model
 from vitrail.models import create_model
 from vitrail.quantization import QuantizationConfig, quantize
 from vitrail.tasks import DetectionTask, PoseTask, SegmentationTask, Task
@@ -53,7 +53,7 @@ def test_eight_bits_keep_the_outputs_of_a_task_and_its_file_agrees(
     heads = [path for path in quantized.plan.operands if not path.startswith("backbone.")]
     assert heads  # the head's own layers take codes too
     path = tmp_path / "model.int8.onnx"
-    record = export_onnx(
+    record = export_model(
         task, path, preprocessing=HOW, classes=("a",), images=IMAGES, quantized=quantized, variant="int8"
     )
     assert record.max_relative_error < 0.1

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from pretended_run import bare_run, full_run  # noqa: F401 (fixtures)
+from tiny_onnx import onnx_file, write_onnx_fixture  # noqa: F401 (fixtures)
 
 from vitrail.data import AugmentConfig, DataConfig
 from vitrail.models import edgevit

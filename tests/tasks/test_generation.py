@@ -14,6 +14,7 @@ from torch import Tensor
 from vitrail.core.errors import ConfigError, MissingDependencyError, RunError
 from vitrail.core.types import Preprocessing
 from vitrail.export.onnx_file import onnx_bytes
+from vitrail.export.source import Source
 from vitrail.models import create_model
 from vitrail.models.maxvit_gan import GeneratorConfig, MaxViTGenerator, as_pixels, create_generator
 from vitrail.runs.load import open_backbone
@@ -93,7 +94,8 @@ def test_files_of_it_repeat_it() -> None:
     small = GeneratorConfig(embed_dims=(8,), depths=(1,), num_classes=2, latent_dim=4, memory_dim=8, head_dim=8)
     task = GenerationTask(MaxViTGenerator(small), ("cat", "dog"), GenerationOptions(conditional=True)).eval()
     latents = task.inputs(PREPROCESSING.normalize(pictures(3)))
-    session = onnxruntime.InferenceSession(onnx_bytes(task, latents, {}, None), providers=["CPUExecutionProvider"])
+    file = onnx_bytes(Source(model=task, images=latents))
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     (given,) = session.run(["pictures"], {"image": latents.numpy()})
     torch.testing.assert_close(torch.from_numpy(given), task(latents).detach(), atol=1e-4, rtol=1e-4)
 

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from vitrail.core.errors import ConfigError
 from vitrail.core.types import Preprocessing
 from vitrail.export.onnx_file import onnx_bytes
+from vitrail.export.source import Source
 from vitrail.models import create_model
 from vitrail.tasks.heads.masking import Cell, draw_hidden
 from vitrail.tasks.heads.patches import Colours, Pixels, class_colour, colour_class, cut, join
@@ -248,7 +249,8 @@ def test_files_of_it_repeat_it(objective: str) -> None:
 
     task = make(objective=objective).eval()
     images = torch.randn(3, 3, 32, 32)
-    session = onnxruntime.InferenceSession(onnx_bytes(task, images, {}, None), providers=["CPUExecutionProvider"])
+    file = onnx_bytes(Source(model=task, images=images))
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     (given_output,) = session.run(None, {"image": images.numpy()})
     torch.testing.assert_close(torch.from_numpy(given_output), task(images).detach(), atol=1e-4, rtol=1e-4)
 

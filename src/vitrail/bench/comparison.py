@@ -1,4 +1,4 @@
-"""The comparison of candidates side by side, and of everything that one or several runs have."""
+"""The comparison of candidates side by side."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from vitrail.bench.candidates import Candidate, run_candidates
+from vitrail.bench.candidates import Candidate
 from vitrail.bench.conditions import Conditions, drift_of, pinned, warnings_of, watch
 from vitrail.bench.energy import Meter
 from vitrail.bench.energy_rows import Calls, Rows, add_energy, open_own_meter
 from vitrail.bench.environment import environment
 from vitrail.bench.memory import measure_memory
 from vitrail.bench.protocol import BenchConfig, Clock, Timings, is_contended, measure, percentile, reason_of
-from vitrail.bench.results import BenchResult, append_results
-from vitrail.bench.session import Images, Session, import_runtime, open_session
+from vitrail.bench.results import BenchResult
 from vitrail.core.errors import BenchError, UnknownNameError
 from vitrail.core.files import file_hash
-from vitrail.runs.run import Run
+from vitrail.runtimes import Images, ModelFolder, Session, import_runtime, open_session
 
 BASELINE = "torch float"
 """The candidate that others are compared with, where it takes part and no other is named; else the first one."""
@@ -82,40 +81,6 @@ def bench(
         if meter is not None:
             meter.close()
     return _with_ratios([(entry.candidate, rows[entry.key]) for entry in entries], config.baseline)
-
-
-def bench_run(
-    run: Run, config: BenchConfig | None = None, *, progress: bool = False, clock: Clock | None = None
-) -> list[BenchResult]:
-    """:func:`bench_runs` of a single run."""
-    return bench_runs([run], config, progress=progress, clock=clock)
-
-
-def bench_runs(
-    runs: Sequence[Run], config: BenchConfig | None = None, *, progress: bool = False, clock: Clock | None = None
-) -> list[BenchResult]:
-    """Measure every file of the runs in every runtime that takes it, all side by side; each run keeps its own rows.
-
-    PyTorch eager and compiled take the run itself; ONNX Runtime and OpenVINO take every ``model*.onnx``. The float and
-    the int8 file are always candidates: where one is missing, its rows say how to make it.
-
-    Raises:
-        RunError: a run is not complete.
-        UnknownNameError: two runs of the same name, or see :func:`bench`.
-    """
-    config = config or BenchConfig()
-    names = [run.folder.resolve().name for run in runs]
-    if len(set(names)) < len(names):
-        raise UnknownNameError(f"runs {', '.join(names)} have the same name; rename a folder, or measure them apart")
-    candidates, owners = [], []
-    for run, name in zip(runs, names, strict=True):
-        for candidate in run_candidates(run, config.runtimes):
-            candidates.append(replace(candidate, run=name) if len(runs) > 1 else candidate)
-            owners += [run] * (len(config.threads) * len(config.batch_size))
-    results = bench(candidates, config, progress=progress, clock=clock)
-    for run in runs:
-        append_results(run.bench, [row for row, owner in zip(results, owners, strict=True) if owner is run])
-    return results
 
 
 def _entries(
@@ -183,7 +148,10 @@ def _open(entry: _Entry, place: dict[str, Any]) -> tuple[BenchResult, Session | 
         batch_size=len(entry.images),
         image_size=(entry.images.shape[-2], entry.images.shape[-1]),
         environment=place,
+        failure=candidate.failure,
     )
+    if candidate.failure:
+        return result, None
     try:
         import_runtime(candidate.runtime)
         before = time.perf_counter()
@@ -226,10 +194,10 @@ def _with_timings(result: BenchResult, timing: Timings, conditions: Conditions) 
 
 def _with_memory(result: BenchResult, entry: _Entry) -> BenchResult:
     source = entry.candidate.source
-    if result.failure or not isinstance(source, str | Path):
+    if result.failure or not isinstance(source, str | Path | ModelFolder):
         return result
     try:
-        peak = measure_memory(Path(source), entry.candidate.runtime, entry.threads, entry.images.shape)
+        peak = measure_memory(source, entry.candidate.runtime, entry.threads, entry.images.shape)
     except Exception as error:  # noqa: BLE001 (the latency stands; the row says what is missing)
         return replace(result, failure=reason_of(error))
     return replace(result, peak_memory_mb=peak)

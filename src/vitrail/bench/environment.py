@@ -12,7 +12,8 @@ from typing import Any
 
 import psutil
 
-PACKAGES = ("vitrail", "torch", "onnxruntime", "openvino", "executorch", "ai-edge-litert", "numpy")
+from vitrail.runtimes import RUNTIMES
+
 FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16", "asimddp", "i8mm")
 """Processor features that decide how fast float and int8 arithmetic are."""
 
@@ -49,7 +50,7 @@ def _is_setting(name: str) -> bool:
 
 def _versions() -> dict[str, str]:
     found = {}
-    for package in PACKAGES:
+    for package in ("vitrail", *dict.fromkeys(known.package for known in RUNTIMES.values() if known.package), "numpy"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

@@ -17,20 +17,21 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from vitrail.bench.session import open_session
 from vitrail.core.errors import BenchError
+from vitrail.runtimes import ModelFolder, open_session
 
 NUM_RUNS = 3
 TIMEOUT_S = 300.0
 
 
-def measure_memory(source: Path, runtime: str, threads: int, shape: Sequence[int]) -> float:
+def measure_memory(source: str | Path | ModelFolder, runtime: str, threads: int, shape: Sequence[int]) -> float:
     """Peak resident memory in MB (10^6 bytes) of a fresh process that runs ``source`` on images of ``shape``.
 
     Raises:
         BenchError: the process failed, with the last line that it wrote, or took longer than five minutes.
     """
-    arguments = [runtime, str(source), str(threads), *map(str, shape)]
+    path, opener = (source.path, source.opener) if isinstance(source, ModelFolder) else (source, "")
+    arguments = [runtime, str(path), opener, str(threads), *map(str, shape)]
     command = [sys.executable, "-c", "from vitrail.bench.memory import main; main()", *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
@@ -64,8 +65,9 @@ def peak_bytes() -> int:
 
 
 def main() -> None:
-    """The fresh process: RUNTIME SOURCE THREADS B C H W on its command line; prints the peak as one line of JSON."""
-    runtime, source, threads, *shape = sys.argv[1:]
+    """The fresh process: RUNTIME PATH OPENER THREADS B C H W on its command line; prints the peak as a line of JSON."""
+    runtime, path, opener, threads, *shape = sys.argv[1:]
+    source = ModelFolder(Path(path), opener) if opener else path
     images = np.full([int(n) for n in shape], 0.5, dtype=np.float32)  # zeros would be pages that take no memory
     session = open_session(source, runtime, int(threads), shape=images.shape)
     for _ in range(NUM_RUNS):

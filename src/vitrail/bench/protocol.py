@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from vitrail.bench.session import USUAL_RUNTIMES, RuntimeName
 from vitrail.core.config import check_choices
 from vitrail.core.errors import BenchError, ConfigError
+from vitrail.runtimes import USUAL_RUNTIMES, RuntimeName
 
 CONTENTION_RATIO = 1.2
 """Wall and processor time may differ by this factor before a measurement counts as contended."""
@@ -33,25 +33,23 @@ class BenchConfig:
     """How to measure.
 
     Attributes:
-        threads: threads a candidate may use; several numbers are measured side by side.
-        batch_size: images a run; 1 is what latency means, larger ones are for throughput. Several are measured side by
-            side.
-        min_runs: timed runs of every candidate, unless the budget ends before.
-        min_seconds: go on beyond ``min_runs`` until the rounds took this long, since fast models need more runs.
-        budget_seconds: no round is started after this long; the result has ``num_runs`` to tell.
-        warmup_runs: at most this many untimed runs of every candidate.
-        warmup_seconds: at most this long for the warm-up of a candidate, its first run not counted.
-        memory: measure peak memory too, in a fresh process for every candidate.
-        runtimes: which runtimes to measure; beside the usual ones there are executorch, litert and aoti, for files of
-            these formats.
-        baseline: the candidate that ratios are taken to, e.g. "onnxruntime float", or "photos/onnxruntime float" where
-            there are several runs; PyTorch by default.
-        cores: numbers of the cores that the measurement is held to; the system chooses by default.
-        energy: what measures energy: auto, rapl, nvml[:GPU], jetson, battery[:SERIAL], csv:FILE[@START] or
-            estimate:WATTS (of a busy core); nothing by default.
-        energy_rounds: energy windows of every candidate.
-        energy_seconds: length of an energy window; what the meter needs by default.
-        seed: of the order within rounds and of the images.
+        threads: number of threads that a candidate may use; several numbers are measured side by side.
+        batch_size: number of images in a run: 1 for latency, more for throughput; several are measured side by side.
+        min_runs: number of timed runs of every candidate, unless the budget ends before.
+        min_seconds: shortest time of all rounds together; fast models then get more than ``min_runs`` runs.
+        budget_seconds: time after which no round is started; the result tells its number of runs.
+        warmup_runs: largest number of untimed runs of a candidate.
+        warmup_seconds: longest warm-up of a candidate, its first run not counted.
+        memory: whether peak memory is measured too, in a fresh process for every candidate.
+        runtimes: runtimes to measure; executorch, litert and aoti take files that ``vitrail export`` writes if asked.
+        baseline: candidate that ratios are taken to, e.g. "onnxruntime float", or "photos/onnxruntime float" where
+            there are several runs; by default "torch float", else the first candidate.
+        cores: numbers of the cores that the measurement is held to; by default the system chooses.
+        energy: meter of the energy: auto, rapl, nvml[:GPU], jetson, battery[:SERIAL], csv:FILE[@START] or
+            estimate:WATTS (of a busy core); by default no energy is measured.
+        energy_rounds: number of energy windows of every candidate.
+        energy_seconds: length of an energy window; by default as long as the meter needs.
+        seed: seed of the order within rounds and of the images.
     """
 
     threads: tuple[int, ...] = (1,)
@@ -117,7 +115,7 @@ class Timings:
 
 @dataclass
 class _Turns:
-    """A candidate on the bench: its timings so far."""
+    """A candidate that is being timed: its timings so far."""
 
     call: Callable[[], object]
     wall: list[float] = field(default_factory=list)

@@ -19,29 +19,29 @@ class BenchResult:
 
     Attributes:
         name: "RUNTIME VARIANT", e.g. "onnxruntime int8".
-        runtime: a name in :data:`~vitrail.bench.session.RUNTIMES`, or what ran on another device.
+        runtime: a name in :data:`~vitrail.runtimes.table.RUNTIMES`.
         variant: "float", "int8", ...
-        device: what it ran on, e.g. "Pixel 8, Chrome 156"; empty for the machine that wrote the row.
+        device: the device that ran it, e.g. "Pixel 8, Chrome 156"; empty for the machine that wrote the row.
         run: name of the run folder, where several runs were measured side by side.
-        file: what was loaded, relative to the run folder.
-        file_hash: of its contents, so that an accuracy can be told to be that of the same file.
-        threads, batch_size, image_size: of every run; height and width in pixels.
-        runtime_version: of the runtime's library.
-        options: what the runtime was set to beyond its defaults.
-        num_runs: timed runs.
+        file: the file that was loaded, relative to the run folder.
+        file_hash: hash of its contents, so that an accuracy can be told to be that of the same file.
+        threads, batch_size, image_size: settings of every run; height and width in pixels.
+        runtime_version: version of the runtime's library.
+        options: settings of the runtime beyond its defaults.
+        num_runs: number of timed runs.
         latency_ms_median, latency_ms_p90, latency_ms_p99, latency_ms_min: wall time of a run.
         cpu_ms_median, cpu_ms_p10: processor time of a run, all threads together.
-        baseline: what ratios are taken to: "NAME", or "RUN/NAME" where several runs were measured.
+        baseline: the candidate that ratios are taken to: "NAME", or "RUN/NAME" where several runs were measured.
         latency_ratio: median over the baseline's median of the same measurement; below 1 is faster.
-        cpu_ratio: the same of the 10th percentiles of processor time, the one to trust on a busy machine: others that
+        cpu_ratio: ratio of the 10th percentiles of processor time, the one to trust on a busy machine: programs that
             share caches and memory only ever lengthen a run, and lengthen some models more than others.
-        contended: wall and processor time disagree, so other programs disturbed the measurement.
+        contended: whether wall and processor time disagree, so that other programs disturbed the measurement.
         drift: processor time of the last quarter of runs over that of the first (wall time on other devices).
-        warnings: what else disturbed it, in sentences.
+        warnings: other disturbances, in sentences.
         energy: see :class:`~vitrail.bench.energy.Energy`; None if no meter was asked.
-        load_ms: from the file to the first answer, with compilation, without importing the library.
-        peak_memory_mb: of a fresh process that loads and runs it (10^6 bytes).
-        size_bytes: of the file.
+        load_ms: time from the file to the first answer, with compilation, without importing the library.
+        peak_memory_mb: peak memory of a fresh process that loads and runs it (10^6 bytes).
+        size_bytes: size of the file.
         failure: why there is no measurement, None if there is one.
         environment: see :func:`~vitrail.bench.environment.environment`.
     """

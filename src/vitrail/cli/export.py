@@ -11,11 +11,11 @@ from cyclopts import Parameter
 from vitrail.cli.display import Display, Output, OutputOptions, display, megabytes, number, percent
 from vitrail.cli.options import WholeNumber, split_words
 from vitrail.core.errors import ConfigError
-from vitrail.export import ExportRecord, check_formats
+from vitrail.export import ExportRecord
 from vitrail.quantization import QuantizationPlan
 from vitrail.runs.export import VERIFICATION_IMAGES, export_run
 from vitrail.runs.run import Run
-from vitrail.runtimes import FORMATS
+from vitrail.runtimes import FORMATS, check_formats
 
 FORMAT_WORDS = Parameter(name=("--format", "--formats"), consume_multiple=True, negative=(), converter=split_words)
 

@@ -11,12 +11,11 @@ from cyclopts import Parameter
 
 from vitrail.cli.display import Display, Output, OutputOptions, display, number, percent
 from vitrail.cli.options import WholeNumber
-from vitrail.core.errors import ConfigError, DataError
-from vitrail.core.run import Run
-from vitrail.core.types import Preprocessing
-from vitrail.evaluation import Predictions, predict_images, write_samples
-from vitrail.runs.load import load_task
-from vitrail.tasks import Answers, Task, answers_of
+from vitrail.core.errors import ConfigError
+from vitrail.evaluation import Predictions
+from vitrail.runs.load import task_of
+from vitrail.runs.predict import predict_run, sample_run
+from vitrail.runs.run import Run
 
 STANDARD_INPUT = "-"
 
@@ -67,33 +66,28 @@ def predict(
         raise ConfigError("--csv and --json exclude each other; choose one")
     with display(output) as shown:
         opened = Run.open(run)
-        task = load_task(opened)
-        if not task.takes_images:
-            _make(shown, task, out or opened.figures, sources, count, seed)
+        if not task_of(opened).task.takes_images:
+            _make(shown, opened, out or opened.figures, sources, count, seed)
             return
         if not sources:
             raise ConfigError("no images given; name files or folders, or - to read paths from standard input")
-        predictions = predict_images(
-            task,
-            image_paths(sources),
-            Preprocessing.from_dict(opened.read()["preprocessing"]),
+        predictions = predict_run(
+            opened,
+            list(image_paths(sources)),
             top_k=top_k,
             batch_size=batch_size,
             pictures=out,
             progress=shown.progress and not csv,
         )
-        if not predictions.images:
-            first, count = predictions.skipped[0].reason, len(predictions.skipped)
-            raise DataError(first if count == 1 else f"none of the {count} images could be decoded; the first: {first}")
         for skipped in predictions.skipped:
             print(f"vitrail: skipped: {skipped.reason}", file=sys.stderr)
-        _show(shown, answers_of(task), predictions, as_csv=csv)
+        _show(shown, predictions, as_csv=csv)
 
 
-def _make(shown: Display, task: Task, out: Path, sources: Sequence[str], count: int, seed: int) -> None:
+def _make(shown: Display, run: Run, out: Path, sources: Sequence[str], count: int, seed: int) -> None:
     if sources:
         raise ConfigError(f"a generator looks at no images; leave out {sources[0]}, and say how many with --count")
-    files = write_samples(task, out, count=count, seed=seed)
+    files = sample_run(run, out, count=count, seed=seed)
     shown.say(f"{count} pictures, and pages of them: {files[0]}, {files[1]}")
     shown.result({"files": [str(path) for path in files]})
 
@@ -109,7 +103,8 @@ def image_paths(sources: Sequence[str]) -> Iterator[Path]:
             yield Path(source)
 
 
-def _show(shown: Display, answers: Answers[Any, Any], predictions: Predictions, *, as_csv: bool) -> None:
+def _show(shown: Display, predictions: Predictions, *, as_csv: bool) -> None:
+    answers = predictions.answers
     rows = [(str(image.path), *row) for image in predictions.images for row in answers.rows(image.answer)]
     header = ("image", *answers.columns)
     if as_csv:

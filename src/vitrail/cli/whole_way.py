@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ WHOLE_WAY_GROUPS: Groups = {
 
 def run_whole_way(shown: Display, config: WholeWayConfig, folder: Path, *, resume: bool, overwrite: bool) -> Run:
     """Go through all stages; show a heading, the table and the seconds of each, and the summary at the end."""
-    show = {
+    show: dict[str, Callable[[Display, Any], None]] = {
         "Train": show_training,
         "Quantize": show_plan,
         "Export": show_export,

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from vitrail.bench import BenchConfig, BenchResult, Candidate, bench
-from vitrail.bench.candidates import input_shape
-from vitrail.bench.session import FILE_FORMATS
 from vitrail.compare.execute import entry_run
 from vitrail.compare.plan import ComparePlan, Entry
 from vitrail.compare.quantized import SIMULATED, executed_in
-from vitrail.export import export_run
+from vitrail.runs.bench import model_folder
+from vitrail.runs.export import export_run, stale_reason
 from vitrail.runs.run import Run
+from vitrail.runtimes import find_runtime
 
 
 def measure_entries(
@@ -30,7 +30,7 @@ def measure_entries(
 
 
 def _candidate(entry: Entry, run: Run, runtime: str) -> Candidate | None:
-    format = FILE_FORMATS.get(runtime)
+    format = find_runtime(runtime).format
     if entry.quantization is not None:
         if format != "onnx" or executed_in(run) == SIMULATED:
             return None
@@ -39,7 +39,7 @@ def _candidate(entry: Entry, run: Run, runtime: str) -> Candidate | None:
         file = run.weights
     else:
         file = run.exported(format)
-        if not file.exists():
+        if not file.exists() or stale_reason(run, file):
             export_run(run, formats=(format,), variants=("float",))
-    source = run.folder if format is None else file
-    return Candidate(runtime=runtime, variant=entry.name, source=source, file=file, image_shape=input_shape(run))
+    source = model_folder(run) if format is None else file
+    return Candidate(runtime=runtime, variant=entry.name, source=source, file=file, image_shape=run.read().image_shape)

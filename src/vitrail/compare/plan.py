@@ -11,10 +11,10 @@ from typing import Any
 
 import yaml
 
-from vitrail.bench.session import FILE_FORMATS, RuntimeName
 from vitrail.core.config import typed
 from vitrail.core.errors import ConfigError
 from vitrail.runs.quantize import CalibrationConfig
+from vitrail.runtimes import RuntimeName, find_runtime
 from vitrail.tasks import TASKS, find_task
 from vitrail.training import TrainConfig
 
@@ -142,7 +142,7 @@ class ComparePlan:
         _check_names("quantization", [one.name for one in self.quantization])
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ConfigError(f"'{twice[0]}' is both a cell and a quantised form of another; give one another name")
-        if self.quantization and not any(FILE_FORMATS.get(runtime) == "onnx" for runtime in self.runtimes):
+        if self.quantization and not any(find_runtime(name).executes_integers for name in self.runtimes):
             raise ConfigError(
                 f"runtimes has {', '.join(self.runtimes)}, and none runs quantised files; add onnxruntime or openvino"
             )

@@ -10,18 +10,17 @@ from dataclasses import asdict
 
 import torch
 
-from vitrail.bench import open_session
 from vitrail.compare.outcome import Answers, has_outcome, write_outcome
 from vitrail.compare.plan import NamedQuantization
 from vitrail.core.config import differing_fields
 from vitrail.core.errors import RunError
 from vitrail.core.files import atomic_path, file_hash, read_json, write_json
-from vitrail.export import export_run
 from vitrail.quantization import QuantizationPlan, quantize
-from vitrail.report import session_answers
+from vitrail.runs.export import export_run
 from vitrail.runs.load import load_task
 from vitrail.runs.quantize import quantize_run
 from vitrail.runs.run import Run
+from vitrail.runtimes import open_session, predictor
 
 SIMULATED = "simulated"
 """How a model is called that was computed in PyTorch with the codes' values, since no runtime executes them."""
@@ -64,7 +63,7 @@ def quantize_trained(run: Run, quantization: NamedQuantization, *, threads: int 
     else:
         if not own.onnx("int8").exists():
             export_run(own, variants=("int8",))
-        answers = session_answers(open_session(own.onnx("int8"), EXECUTED, threads))
+        answers = predictor(open_session(own.onnx("int8"), EXECUTED, threads))
     write_outcome(own, answers)
     return True
 

@@ -7,9 +7,7 @@ from vitrail.evaluation.robustness import (
     GROUPS,
     RobustnessConfig,
     measure_robustness,
-    read_robustness,
     robustness_table,
-    write_robustness,
 )
 from vitrail.evaluation.samples import write_samples
 from vitrail.evaluation.statistics import Interval, bootstrap, mcnemar_exact
@@ -31,8 +29,6 @@ __all__ = [
     "measure",
     "measure_robustness",
     "predict_images",
-    "read_robustness",
     "robustness_table",
-    "write_robustness",
     "write_samples",
 ]

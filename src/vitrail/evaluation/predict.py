@@ -42,10 +42,17 @@ class SkippedImage:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What :func:`predict_images` found, in the order of the images, or of the task's ranking."""
+    """The answers of a task.
+
+    Attributes:
+        images: answers in the order of the images, or of the task's ranking.
+        skipped: files that could not be decoded.
+        answers: shows, writes and draws the answers.
+    """
 
     images: tuple[Prediction, ...]
     skipped: tuple[SkippedImage, ...]
+    answers: Answers[Any, Any]
 
 
 def predict_images(
@@ -99,7 +106,7 @@ def predict_images(
         predictions = [predictions[i] for i in order]
         if pictures is not None:
             _write_sheet(answers, predictions, pictures, max_pixels)
-    return Predictions(images=tuple(predictions), skipped=tuple(skipped))
+    return Predictions(images=tuple(predictions), skipped=tuple(skipped), answers=answers)
 
 
 def _write_sheet(answers: Answers[Any, Any], ranked: list[Prediction], folder: Path, max_pixels: int) -> None:

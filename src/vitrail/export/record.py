@@ -12,20 +12,21 @@ class ExportRecord:
     """An exported file and how well it agrees with the model that it was made from.
 
     Attributes:
-        path: of the file; ``<path>.json`` lies beside it.
-        format: a name in :data:`~vitrail.export.formats.FORMATS`.
+        path: where the file is; ``<path>.json`` lies beside it.
+        format: a name in :data:`~vitrail.runtimes.table.FORMATS`.
         variant: "float", "int8", ...
-        size_bytes: of the file, with what belongs to it.
-        runtime: what ran it for the comparison, with its version; None where nothing here can run it.
-        verified: it was run and compared with the model; False only for Core ML off a Mac.
+        size_bytes: size of the file, with what belongs to it.
+        runtime: the program that ran it for the comparison, with its version; None where nothing here can run it.
+        verified: whether it was run and compared with the model; False only for Core ML off a Mac.
         max_relative_error: max |file - model| / max |model| over the outputs of all verification images.
         top1_agreement: share of the verification images for which both have the same largest output.
         unmatched_rows: share of the rows that only one of the two has, where they are chosen by their scores
             (:func:`~vitrail.export.verify.compare_sets`); 0 elsewhere.
-        num_images: how many images it was verified on.
-        batch_size: the only one that it takes; None if it takes any.
-        dynamic_batch: it was run at more than one batch size.
-        dynamic_size: it was run at more than one height and width, and agreed at both.
+        num_images: number of images that it was verified on.
+        batch_size: the only batch size that it takes; None if it takes any.
+        dynamic_batch: whether it was run at more than one batch size.
+        dynamic_size: whether it was run at more than one height and width, and agreed at both.
+        weights_hash: the hash of the weights that it was made from; empty where it is not known.
     """
 
     path: Path
@@ -41,6 +42,7 @@ class ExportRecord:
     batch_size: int | None = None
     dynamic_batch: bool
     dynamic_size: bool = False
+    weights_hash: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON; the path becomes the bare file name, so that a run folder can be moved."""

@@ -19,6 +19,7 @@ from vitrail.runs.load import task_of
 from vitrail.runs.results import own_accuracy
 from vitrail.runs.run import Run
 from vitrail.runtimes import FORMATS, runtime_title
+from vitrail.training.recorder import read_metrics
 
 MAX_MATRIX = 20
 """Up to so many classes the confusion matrix is shown whole; above, the most frequent confusions."""

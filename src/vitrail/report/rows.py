@@ -117,8 +117,8 @@ def bench_rows(results: Sequence[BenchResult]) -> Rows[BenchResult]:
 class PredictionRows(Rows[Prediction]):
     """Answers to images; a notebook shows them with their pictures."""
 
-    def __init__(self, predictions: Predictions, answers: Answers[Any, Any]) -> None:
-        self.answers = answers
+    def __init__(self, predictions: Predictions) -> None:
+        self.answers = answers = predictions.answers
         columns = {"image": lambda one: str(one.path), "answer": lambda one: answer_text(answers, one.answer)}
         super().__init__(predictions.images, columns, [one.reason for one in predictions.skipped])
 
@@ -140,7 +140,7 @@ class PredictionRows(Rows[Prediction]):
 
 def answer_text(answers: Answers[Any, Any], answer: Any) -> str:
     """An answer in words: "dog 97.1 %"."""
-    texts = {"text": str, "count": str, "percent": percent, "number": number}
+    texts: dict[str, Callable[[Any], str]] = {"text": str, "count": str, "percent": percent, "number": number}
     kinds = list(answers.columns.values())
     rows = [[texts[kind](cell) for kind, cell in zip(kinds, row, strict=True)] for row in answers.rows(answer)]
     return "; ".join(" ".join(row) for row in rows)

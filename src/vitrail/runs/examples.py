@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vitrail.core.types import Preprocessing
 from vitrail.data import DataSplits, ImageSet, Samples
-from vitrail.tasks import Task
+from vitrail.tasks import Task, answers_of
 
 PICTURE_SIDE = 112
 """Pixels of the longer side of pictures in the page; a few kilobytes each."""
@@ -24,16 +24,16 @@ DRAWN_SIDE = 320
 
 def drawn_examples(task: Task, held_out: Samples, preprocessing: Preprocessing, count: int) -> list[dict[str, Any]]:
     """``count`` of the held-out images with answers, and with the truth where the task can draw it."""
-    chosen = held_out.sample(count, 0)
+    chosen, answers = held_out.sample(count, 0), answers_of(task)
     examples = []
     for index, name in enumerate(chosen.names):
         image, target = chosen[index]
-        name = name if task.input_shape is None else f"made picture {index + 1}"  # it did not see this one
-        drawn = task.draw(image, task.answer_sample(image, target, preprocessing))
+        name = name if task.takes_images else f"made picture {index + 1}"  # it did not see this one
+        drawn = answers.draw(image, answers.predict_sample(image, target, preprocessing))
         if drawn is None:
             continue
         examples.append({"name": name, "jpeg_base64": picture(drawn, DRAWN_SIDE)})
-        if (truth := task.truth(target)) is not None and (shown := task.draw(image, truth)) is not None:
+        if (truth := answers.truth(target)) is not None and (shown := answers.draw(image, truth)) is not None:
             examples[-1]["truth_base64"] = picture(shown, DRAWN_SIDE)
     return examples
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from vitrail.core.errors import ConfigError
@@ -54,6 +55,11 @@ def load_task(run: Run) -> Task:
     return task.eval()
 
 
+def open_module(folder: Path) -> Task:
+    """The trained task of a run folder, for processes that know the folder alone."""
+    return load_task(Run.open(folder))
+
+
 def open_backbone(folder: str) -> tuple[Backbone, Preprocessing]:
     """The trained backbone of a run without its classifier, and what it expects of an image.
 
@@ -66,8 +72,8 @@ def open_backbone(folder: str) -> tuple[Backbone, Preprocessing]:
     description = run.read()
     if description.input_shape:
         raise ConfigError(f"run {folder} takes no images; name the run of a classifier")
-    fields = description.model.fields | {"num_classes": 0}
-    plain = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
-    model = create_model(description.model.name, **plain)
+    given = description.model.fields | {"num_classes": 0}
+    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+    model = create_model(description.model.name, **fields)
     load_checkpoint(model, run.folder, replace_head=True)
     return model, description.preprocessing

@@ -82,7 +82,7 @@ def _predict_pixels(
         part = names[start : start + batch_size]
         decoded = answers.predict([images[name] for name in part], run.read().preprocessing, top_k)
         found += [Prediction(name, answer) for name, answer in zip(part, decoded, strict=True)]
-    return Predictions(images=tuple(found), skipped=())
+    return Predictions(images=tuple(found), skipped=(), answers=answers)
 
 
 def _pixels(source: ImageSource) -> Tensor:

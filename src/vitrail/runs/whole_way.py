@@ -45,7 +45,7 @@ def whole_way(
     resume: bool = False,
     overwrite: bool = False,
     progress: bool = False,
-    stage: Callable[[str], AbstractContextManager[None]] = nullcontext,
+    stage: Callable[[str], AbstractContextManager[None]] = lambda _heading: nullcontext(),
     finished: Callable[[str, Any], None] = lambda _name, _result: None,
     skipped: Callable[[str, float], None] = lambda _name, _seconds: None,
 ) -> Run:

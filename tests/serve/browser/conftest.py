@@ -44,11 +44,20 @@ def write_onnx(path: Path, seed: int, side: int = 8) -> None:
 def write_run(folder: Path, seed: int, side: int = 8) -> Run:
     folder.mkdir(parents=True)
     run = Run(folder)
-    run.description.write_text(json.dumps({"model": {"name": "x"}, "preprocessing": {"image_size": [side, side]}}))
+    run.description.write_text(
+        json.dumps(
+            {
+                "task": "classification",
+                "model": {"name": "x", "fields": {}},
+                "preprocessing": {"image_size": [side, side]},
+            }
+        )
+    )
     write_onnx(run.onnx("float"), seed, side)
     write_onnx(run.onnx("int8"), seed + 1, side)
     reports = {"torch-float": {"top1": 0.9}, "onnx-float": {"top1": 0.91}, "onnx-int8": {"top1": 0.88}}
-    run.evaluation.write_text(json.dumps({"reports": reports}))
+    scores = [{"name": "top1", "title": "top-1", "percent": True, "higher_is_better": True}]
+    run.evaluation.write_text(json.dumps({"scores": scores, "reports": reports}))
     return run
 
 

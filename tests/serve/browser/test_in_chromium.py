@@ -17,7 +17,7 @@ from serve.browser.running import Server
 from vitrail.bench import BenchConfig, read_results
 from vitrail.core.files import write_json
 from vitrail.core.types import Preprocessing
-from vitrail.export import export_onnx
+from vitrail.export import export_model
 from vitrail.models import create_model
 from vitrail.runs.run import Run
 from vitrail.serve.browser import BrowserConfig, find_assets, server
@@ -51,9 +51,14 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
         run.folder.mkdir()
         model = create_model(name, num_classes=10, image_size=(SIDE, SIDE)).eval()
         images = torch.randn(2, 3, SIDE, SIDE)
-        export_onnx(model, run.onnx("float"), preprocessing=how, classes=list("0123456789"), images=images)
-        write_json(run.description, {"model": {"name": name}, "preprocessing": how.to_dict()})
-        write_json(run.evaluation, {"reports": {"onnx-float": {"top1": 0.8 + 0.1 * number}}})
+        export_model(model, run.onnx("float"), preprocessing=how, classes=list("0123456789"), images=images)
+        write_json(
+            run.description,
+            {"task": "classification", "model": {"name": name, "fields": {}}, "preprocessing": how.to_dict()},
+        )
+        scores = [{"name": "top1", "title": "top-1", "percent": True, "higher_is_better": True}]
+        reports = {"onnx-float": {"top1": 0.8 + 0.1 * number}}
+        write_json(run.evaluation, {"scores": scores, "reports": reports})
         runs.append(run)
     return runs
 

@@ -35,7 +35,8 @@ def test_without_an_evaluation_there_is_no_accuracy(runs):
 
 
 def test_a_float_file_has_the_accuracy_of_the_weights_that_it_was_verified_against(runs):
-    runs[0].evaluation.write_text('{"reports": {"torch-float": {"top1": 0.9}}}')
+    values = json.loads(runs[0].evaluation.read_text())
+    runs[0].evaluation.write_text(json.dumps(values | {"reports": {"torch-float": {"top1": 0.9}}}))
     float_, int8 = read_offers(runs[:1], 1, 0)
     assert float_.quality.value == 90
     assert int8.quality is None
@@ -74,3 +75,11 @@ def test_runs_of_the_same_name_are_told_apart(runs, tmp_path):
     runs[1].folder.rename(other)
     labels = [one.label for one in read_offers([runs[0], type(runs[0])(other)], 1, 0)]
     assert len(set(labels)) == 4
+
+
+def test_a_file_of_other_weights_is_not_offered(runs):
+    path = runs[0].onnx("int8")
+    runs[0].weights.write_bytes(b"trained again")
+    path.with_name(path.name + ".json").write_text('{"record": {"format": "onnx", "weights_hash": "of before"}}')
+    with pytest.raises(BenchError, match=r"int8\.onnx was made from other weights; make it again with: vitrail export"):
+        read_offers(runs, 1, 0)

@@ -5,10 +5,10 @@ estimate wherever it appears.
 """
 
 from vitrail.bench.energy.choose import open_meter
-from vitrail.bench.energy.measure import attach_trace, measure_energy
 from vitrail.bench.energy.meter import ESTIMATED, SOURCES, Mark, Meter, unix_now
 from vitrail.bench.energy.result import Energy, EnergyWindow
 from vitrail.bench.energy.trace import PowerTrace
+from vitrail.bench.energy.windows import attach_trace, measure_energy
 
 __all__ = [
     "ESTIMATED",

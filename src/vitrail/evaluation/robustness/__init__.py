@@ -2,7 +2,7 @@
 
 from vitrail.evaluation.robustness.config import GROUPS, RobustnessConfig
 from vitrail.evaluation.robustness.corruptions import CORRUPTIONS, corrupt
-from vitrail.evaluation.robustness.curves import measure_robustness, read_robustness, write_robustness
+from vitrail.evaluation.robustness.curves import measure_robustness
 from vitrail.evaluation.robustness.perturbations import rotate, shift, zoom
 from vitrail.evaluation.robustness.summary import robustness_table
 
@@ -12,10 +12,8 @@ __all__ = [
     "RobustnessConfig",
     "corrupt",
     "measure_robustness",
-    "read_robustness",
     "robustness_table",
     "rotate",
     "shift",
-    "write_robustness",
     "zoom",
 ]

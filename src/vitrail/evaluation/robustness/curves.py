@@ -32,6 +32,7 @@ from vitrail.evaluation.robustness.perturbations import rotate, shift, zoom
 from vitrail.evaluation.statistics import bootstrap
 from vitrail.models import Backbone
 from vitrail.models.checkpoint import load_state
+from vitrail.tasks import Task
 
 Change = Callable[[Tensor, list[str]], Tensor]
 """uint8 pictures (b, 3, h, w) and their names to changed ones."""

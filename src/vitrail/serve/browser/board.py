@@ -7,12 +7,11 @@ from typing import Any
 
 from vitrail.bench import BenchResult, pareto_front
 from vitrail.bench.conditions import DRIFTED, drift_of
+from vitrail.runtimes import RUNTIMES
 from vitrail.serve.browser.assets import VERSION
 from vitrail.serve.browser.messages import Measurement
 from vitrail.serve.browser.offer import Offer
 from vitrail.serve.browser.store import Stored
-
-RUNTIMES = {"wasm": "onnxruntime-web", "webgpu": "onnxruntime-web-webgpu"}
 
 
 def bench_result(stored: Stored, offer: Offer) -> BenchResult:
@@ -32,7 +31,7 @@ def bench_result(stored: Stored, offer: Offer) -> BenchResult:
             "drift": drift,
             "warnings": _warnings(measured, drift),
         }
-    runtime = RUNTIMES[measured.backend]
+    runtime = next(name for name, known in RUNTIMES.items() if known.backend == measured.backend)
     return BenchResult(
         name=f"{runtime} {offer.variant}",
         runtime=runtime,

@@ -9,19 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from vitrail.bench import onnx_variants, open_session
-from vitrail.bench.candidates import input_shape
-from vitrail.bench.session import Images
 from vitrail.core.errors import BenchError
 from vitrail.core.files import file_hash, read_json
+from vitrail.runs.export import stale_reason
 from vitrail.runs.run import Run
+from vitrail.runtimes import Images, export_command, open_session
 
 FLOAT_TOLERANCE, INTEGER_TOLERANCE = 1e-3, 0.1
 """Largest relative error of a device's answer. The processors of devices add in another order and graphics processors
-round more; at the edge between two 8-bit codes the last bit decides, as in :mod:`vitrail.export.file`."""
-
-TOP1 = {"name": "top1", "title": "top-1", "percent": True, "higher_is_better": True}
-"""The score of evaluations that do not name theirs: they are from the time when there were classifiers alone."""
+round more; at the edge between two 8-bit codes the last bit decides."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,9 +25,9 @@ class Quality:
     """How good the answers of a file are.
 
     Attributes:
-        title: of the task's main score, with its unit, e.g. "top-1 (%)".
-        value: in that unit.
-        higher_is_better: which of two files wins.
+        title: title of the task's main score, with its unit, e.g. "top-1 (%)".
+        value: value of the score, in that unit.
+        higher_is_better: whether the higher of two values is the better one.
     """
 
     title: str
@@ -44,16 +40,16 @@ class Offer:
     """A file that devices may measure.
 
     Attributes:
-        id: from the hash of its bytes: measurements belong to contents, not to names.
-        run: where it lies.
-        run_name: to tell several runs apart; empty if there is one.
+        id: hash of its bytes: measurements belong to contents, not to names.
+        run: the run that it lies in.
+        run_name: name of the run, where there are several; else empty.
         variant: "float", "int8", ...
-        label: how plots call it.
-        path: of the file.
+        label: its name in plots.
+        path: the file.
         stamp: size and time of change, to notice when the file is replaced.
-        shape: of the input (b, c, h, w).
-        images, answer: float32 bytes of an input, and of what ONNX Runtime answers here.
-        quality: None if the run was not evaluated.
+        shape: shape of the input (b, c, h, w).
+        images, answer: float32 bytes of an input, and of ONNX Runtime's output for it on this machine.
+        quality: how good its answers are; None if the run was not evaluated.
     """
 
     id: str
@@ -85,7 +81,7 @@ def read_offers(runs: Sequence[Run], batch_size: int, seed: int) -> list[Offer]:
     """Every ONNX file of the runs.
 
     Raises:
-        BenchError: a run has no such file, one that does not run, or the same one as another run.
+        BenchError: a run has no such file, one of other weights, one that does not run, or the same one as another run.
         RunError: a run does not describe itself.
     """
     names = [run.folder.resolve().name for run in runs]
@@ -94,11 +90,11 @@ def read_offers(runs: Sequence[Run], batch_size: int, seed: int) -> list[Offer]:
         label = name if names.count(name) == 1 else str(run.folder)
         found = [
             _offer(run, label if len(runs) > 1 else "", variant, f"{label} {variant}", batch_size, seed)
-            for variant in onnx_variants(run)
+            for variant in run.variants()
             if run.onnx(variant).is_file()
         ]
         if not found:
-            raise BenchError(f"run {run.folder} has no ONNX file; make it with: vitrail export {run.folder}")
+            raise BenchError(f"run {run.folder} has no ONNX file; make it with: {export_command(run.folder, 'onnx')}")
         offers += found
     ids = [offer.id for offer in offers]
     for offer in offers:
@@ -109,7 +105,9 @@ def read_offers(runs: Sequence[Run], batch_size: int, seed: int) -> list[Offer]:
 
 def _offer(run: Run, run_name: str, variant: str, label: str, batch_size: int, seed: int) -> Offer:
     path = run.onnx(variant)
-    shape = (batch_size, *input_shape(run))
+    if stale := stale_reason(run, path):
+        raise BenchError(stale)
+    shape = (batch_size, *run.read().image_shape)
     images: Images = np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
     answer = open_session(path, "onnxruntime")(images)
     return Offer(
@@ -129,13 +127,11 @@ def _offer(run: Run, run_name: str, variant: str, label: str, batch_size: int, s
 
 def _quality(run: Run, variant: str) -> Quality | None:
     """From ``evaluation.json``: of the file itself, or of the weights that a float file was verified against."""
-    if not run.evaluation.exists():
-        return None
-    evaluation: dict[str, Any] = read_json(run.evaluation)
-    main = (evaluation.get("scores") or [TOP1])[0]
+    evaluation: dict[str, Any] = read_json(run.evaluation) if run.evaluation.exists() else {}
     reports = evaluation.get("reports", {})
     report = reports.get(f"onnx-{variant}") or (reports.get("torch-float") if variant == "float" else None)
-    if report is None or report.get(main["name"]) is None:
+    main = next(iter(evaluation.get("scores", [])), None)
+    if report is None or main is None or report.get(main["name"]) is None:
         return None
     percent = main["percent"]
     return Quality(

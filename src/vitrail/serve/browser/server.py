@@ -117,7 +117,7 @@ class _Host:
         outcome = result.failure or f"{result.latency_ms_median:.2f} ms"
         self.tell(f"{stored.label}, {offer.label}, {mode}: {outcome}")
         try:
-            append_results(offer.run.bench, [result])
+            append_results(offer.run.bench_rows, [result])
         except VitrailError as error:
             self.tell(f"The database has it, but: {error}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +13,21 @@ from executorch.extension.pybindings.portable_lib import _unsafe_reset_threadpoo
 from executorch.runtime import Runtime, Verification
 from numpy.typing import NDArray
 
-from vitrail.bench.session import Images, Session, package_version
 from vitrail.core.errors import BenchError
+from vitrail.runtimes.session import Images, Session
 
 _live: weakref.WeakSet[_Loaded] = weakref.WeakSet()
-"""What is loaded now. The pool of threads is the process's; methods point into it, and die with it when it is reset."""
+"""Programs that are loaded. A process has one pool of threads; a reset of it invalidates every loaded method."""
 
 
 def load(source: Path, *, threads: int) -> Session:
-    """A program for one image at a time.
+    """A ``.pte`` program for one image at a time.
 
     Raises:
-        BenchError: the file is not a program that this version can run, or one is loaded with other threads.
+        BenchError: another program is loaded with another number of threads.
     """
     if any(loaded.threads != threads for loaded in _live):
-        gc.collect()  # what nobody can reach any more does not count
+        gc.collect()  # programs that are no longer referenced do not count
     if others := {loaded.threads for loaded in _live} - {threads}:
         raise BenchError(
             f"threads={threads}: ExecuTorch has one pool of threads a process, and {min(others)} are in use; "
@@ -34,21 +35,17 @@ def load(source: Path, *, threads: int) -> Session:
         )
     if not _live:
         _unsafe_reset_threadpool(threads)
-    try:
-        loaded = _Loaded(source.read_bytes(), threads)
-    except RuntimeError as error:
-        raise BenchError(f"ExecuTorch cannot load {source.name}: {error}; export it again") from error
+    loaded = _Loaded(source.read_bytes(), threads)
     _live.add(loaded)
 
     def run(images: Images) -> NDArray[Any]:
-        if len(images) != 1:
-            raise BenchError(f"{source.name} takes one image at a time, not {len(images)}; set batch_size to 1")
+        # The method owns its output and overwrites it on the next call, hence the copy.
         answer: NDArray[Any] = loaded.method.execute([torch.from_numpy(images)])[0].numpy().copy()
         return answer
 
     return Session(
         runtime="executorch",
-        version=package_version("executorch"),
+        version=version("executorch"),
         threads=threads,
         run=run,
         options={"backend": "XNNPACK"},

@@ -3,7 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from vitrail.core.openvino_core import openvino_core
+from vitrail.runtimes.openvino_core import openvino_core
 
 # In a process of its own, since what is tested is whether the process lives.
 PROGRAM = """
@@ -11,7 +11,7 @@ import gc, os, signal
 from pathlib import Path
 import numpy as np, openvino as ov
 from openvino import opset13 as ops
-from vitrail.bench import open_session
+from vitrail.runtimes import open_session
 
 x = ops.parameter([2, 3], np.float32)
 ov.save_model(ov.Model([ops.relu(x)], [x]), "model.xml")

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 
 import torch
 from torch import nn
 
-from vitrail.bench.runtimes.torch_eager import numpy_call, read_model
-from vitrail.bench.session import Session
+from vitrail.runtimes.session import Session
+from vitrail.runtimes.torch_eager import numpy_call
 
 
-def load(source: Path | nn.Module, *, threads: int) -> Session:
+def load(source: nn.Module, *, threads: int) -> Session:
     """As :func:`.torch_eager.load`; specialised to the shape of the first call."""
     # It warns of a missing GPU at every compilation, also of code for the processor.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     torch.set_num_threads(threads)  # Inductor bakes the number of threads into the code that it writes
-    compiled = torch.compile(read_model(source), dynamic=False)
+    compiled = torch.compile(source.eval(), dynamic=False)
     return Session(
         runtime="torch-compile",
         version=torch.__version__,

@@ -11,14 +11,12 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from vitrail.bench.protocol import BenchConfig, measure
-from vitrail.bench.session import open_session
 from vitrail.core.errors import QuantizationError
 from vitrail.export.onnx_file import onnx_bytes
+from vitrail.export.source import Source
 from vitrail.quantization import QuantizedModel, quantize
 from vitrail.quantization.restoring import leave_in_float, rank_products
-
-RUNTIMES = ("onnxruntime", "openvino")
-"""Those that execute the codes."""
+from vitrail.runtimes import MEASURED, RUNTIMES, open_session
 
 TIMING = BenchConfig(min_runs=30, min_seconds=0.5, budget_seconds=10.0, warmup_seconds=1.0, memory=False)
 
@@ -30,9 +28,9 @@ class Fitted:
     Attributes:
         quantized: the model with as many products in float as the latency allows; its plan's notes say what was
             measured.
-        latency_ms: measured, of one image.
-        num_float: products that went back to float.
-        probes: number of products in float -> latency_ms, of all that was measured.
+        latency_ms: measured latency of one image.
+        num_float: number of products that went back to float.
+        probes: number of products in float -> latency_ms, for every model that was measured.
     """
 
     quantized: QuantizedModel
@@ -62,8 +60,8 @@ def fit_latency(
         images: normalised calibration images (n, c, h, w).
         max_latency_ms: median wall time of one image.
         runtime: "onnxruntime" or "openvino".
-        threads: that it may use.
-        latency_of: how a model is measured, in milliseconds; in the runtime by default.
+        threads: number of threads that it may use.
+        latency_of: function that measures a model, in milliseconds; by default in the runtime.
 
     Raises:
         QuantizationError: the plan is simulated only, the runtime executes no codes, or even with all products in
@@ -103,15 +101,16 @@ def _check_executable(quantized: QuantizedModel, runtime: str) -> None:
             f"{quantized.plan.simulated[0]} has codes that no runtime executes, so there is no latency to measure; "
             f"use activation_bits=8 and no mixed_activations with max_latency_ms"
         )
-    if runtime not in RUNTIMES:
-        raise QuantizationError(f"runtime '{runtime}' executes no codes of ours; choose {' or '.join(RUNTIMES)}")
+    able = [name for name in MEASURED if RUNTIMES[name].executes_integers]
+    if runtime not in able:
+        raise QuantizationError(f"runtime '{runtime}' executes no codes of ours; choose {' or '.join(able)}")
 
 
 def latency_ms(model: nn.Module, quantized: QuantizedModel, images: Tensor, *, runtime: str, threads: int) -> float:
     """Median wall time of one image in a runtime, in milliseconds."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
-        file.write_bytes(onnx_bytes(model, images, {}, quantized))
+        file.write_bytes(onnx_bytes(Source(model=model, images=images, quantized=quantized)))
         session = open_session(file, runtime, threads)
         image = images[:1].numpy()
         timings = measure({runtime: lambda: session(image)}, TIMING)[runtime]

@@ -8,19 +8,14 @@ from typing import Any
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from vitrail.bench.session import Images, Session, Shape
-from vitrail.core.errors import BenchError
+from vitrail.runtimes.session import Images, Session, Shape
 
 FREE_DIMENSIONS = {"batch": 0, "height": 2, "width": 3}
-"""How our files call what they leave free, and which axis of the images it is; other names stay free."""
+"""Name of a free dimension in our files -> axis of the images; dimensions of other names stay free."""
 
 
 def load(source: Path, *, threads: int, shape: Shape | None) -> Session:
-    """An ONNX file in a session of its own, for images of one shape if it is given.
-
-    Raises:
-        BenchError: the file is not an ONNX model that this version can run.
-    """
+    """An ONNX file in a session of its own, for images of one shape if it is given."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -30,10 +25,7 @@ def load(source: Path, *, threads: int, shape: Shape | None) -> Session:
     if shape:
         for name, axis in FREE_DIMENSIONS.items():
             options.add_free_dimension_override_by_name(name, shape[axis])
-    try:
-        session = ort.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # the C++ side raises a dozen unrelated classes
-        raise BenchError(f"ONNX Runtime cannot load {source.name}: {error}; export it again") from error
+    session = ort.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
 
     def run(images: Images) -> NDArray[Any]:

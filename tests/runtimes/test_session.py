@@ -8,9 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from vitrail.bench import open_session
-from vitrail.bench.session import USUAL_RUNTIMES
 from vitrail.core.errors import BenchError, UnknownNameError
+from vitrail.runtimes import USUAL_RUNTIMES, open_session
 
 IMAGES = np.random.default_rng(0).standard_normal((2, 3, 4, 5), dtype=np.float32)
 
@@ -97,8 +96,25 @@ def test_names_and_numbers_are_checked(tmp_path, write_onnx):
 @pytest.mark.parametrize(("runtime", "foreign"), [("onnxruntime", "torch openvino"), ("openvino", "torch onnxruntime")])
 def test_a_runtime_brings_in_no_other(runtime, foreign, onnx_file):
     code = (
-        "import sys; from vitrail.bench import open_session; open_session(sys.argv[1], sys.argv[2]); "
+        "import sys; from vitrail.runtimes import open_session; open_session(sys.argv[1], sys.argv[2]); "
         "print([m for m in sys.argv[3].split() if m in sys.modules])"
     )
     command = [sys.executable, "-c", code, str(onnx_file), runtime, foreign]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_a_predictor_takes_any_batch_whatever_the_file_takes():
+    sizes = []
+
+    def run(images):
+        sizes.append(len(images))
+        return images.mean((2, 3))
+
+    images = torch.from_numpy(IMAGES)
+    for runtime, wanted in (("onnxruntime", [2]), ("litert", [1, 1])):
+        session = Session(runtime=runtime, version="1", threads=1, run=run)
+        torch.testing.assert_close(predictor(session)(images), images.mean((2, 3)))
+        assert sizes == wanted
+        sizes.clear()
+    with pytest.raises(BenchError, match="LiteRT takes one image at a time, not 2; set batch_size to 1"):
+        session(IMAGES)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -12,13 +11,12 @@ import torch
 from export.installed import missing, where_installed
 from torch import nn
 
-from vitrail.bench import BenchConfig, Candidate, bench, open_session
-from vitrail.bench.candidates import run_candidates
-from vitrail.bench.session import USUAL_RUNTIMES
+from vitrail.bench import BenchConfig, Candidate, bench
 from vitrail.core.errors import BenchError
 from vitrail.core.types import Preprocessing
-from vitrail.export import FORMATS
+from vitrail.export import export_model
 from vitrail.runs.run import Run
+from vitrail.runtimes import open_session
 
 IMAGE = np.random.default_rng(0).standard_normal((1, 3, 4, 5), dtype=np.float32)
 ANSWER = IMAGE.mean((2, 3)) @ np.arange(9.0).reshape(3, 3)
@@ -40,7 +38,8 @@ def exported(folder: Run, format: str) -> Path:
     path = folder.exported(format)
     if not path.exists():
         about = {"preprocessing": Preprocessing(image_size=(4, 5)), "classes": ["a", "b", "c"]}
-        FORMATS[format].exporter()(MeanThenMatrix(), path, images=torch.from_numpy(IMAGE).repeat(2, 1, 1, 1), **about)
+        images = torch.from_numpy(IMAGE).repeat(2, 1, 1, 1)
+        export_model(MeanThenMatrix(), path, format=format, images=images, **about)
     return path
 
 
@@ -108,24 +107,12 @@ def test_openvino_takes_its_own_format(folder):
 def test_a_missing_extra_is_a_row_with_the_command(runtime, tmp_path, monkeypatch):
     library = {"executorch": "executorch.runtime", "litert": "ai_edge_litert.interpreter"}[runtime]
     monkeypatch.setitem(sys.modules, library, None)
-    monkeypatch.delitem(sys.modules, f"vitrail.bench.runtimes.{runtime}_cpu", raising=False)
+    monkeypatch.delitem(sys.modules, f"vitrail.runtimes.{runtime}_cpu", raising=False)
     with pytest.raises(BenchError, match=rf"install it with: pip install 'vitrail\[{runtime}\]', or leave it out"):
         open_session(tmp_path / "model.pte", runtime)
 
 
 def test_a_missing_file_is_told_with_the_format_that_makes_it(tmp_path, monkeypatch):
-    monkeypatch.setattr("vitrail.bench.session.import_runtime", lambda _: None)
+    monkeypatch.setattr("vitrail.runtimes.session.import_runtime", lambda _: None)
     with pytest.raises(BenchError, match=rf"make it with: vitrail export {tmp_path} --format executorch"):
         open_session(tmp_path / "model.pte", "executorch")
-
-
-def test_they_take_the_files_of_a_run_when_asked(tmp_path):
-    run = Run(tmp_path)
-    run.description.write_text(json.dumps({"model": {"name": "m"}, "preprocessing": {"image_size": [6, 4]}}))
-    candidates = run_candidates(run, ("executorch", "litert", "aoti"))
-    assert [(c.name, c.source.name, c.image_shape) for c in candidates] == [
-        ("executorch float", "model.pte", (3, 6, 4)),
-        ("litert float", "model.tflite", (3, 6, 4)),
-        ("aoti float", "model.aoti.pt2", (3, 6, 4)),
-    ]
-    assert not {"executorch", "litert", "aoti"} & {*USUAL_RUNTIMES}

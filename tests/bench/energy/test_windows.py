@@ -13,8 +13,8 @@ from hypothesis import given, strategies as st
 from vitrail.bench.energy import Energy, EnergyWindow, attach_trace, measure_energy
 from vitrail.bench.energy.csv_trace import CsvMeter
 from vitrail.bench.energy.estimate import CpuTimeEstimate
-from vitrail.bench.energy.measure import Work, confidence
 from vitrail.bench.energy.rapl import RaplMeter
+from vitrail.bench.energy.windows import Work, confidence
 from vitrail.core.errors import BenchError
 
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vitrail.bench.latency_budget import fit_latency, latency_ms
 from vitrail.core.errors import QuantizationError
 from vitrail.models import create_model
 from vitrail.quantization import QuantizationConfig, QuantizedModel, quantize
 from vitrail.quantization.restoring import leave_in_float, rank_products
+from vitrail.runs.latency_budget import fit_latency, latency_ms
 
 
 @pytest.fixture(scope="module")

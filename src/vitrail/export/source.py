@@ -1,0 +1,64 @@
+"""What is written into a file: a model, and the facts that the file has to tell of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from vitrail.core.errors import ExportError
+from vitrail.core.types import Preprocessing
+from vitrail.quantization import QuantizedModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A model to be exported.
+
+    Attributes:
+        model: the float model.
+        images: real normalised images (n, c, h, w), n >= 2.
+        facts: what the file tells of itself, see :func:`about`.
+        quantized: the quantised form of the model, written instead of it.
+        dynamic_size: whether height and width stay free.
+
+    Raises:
+        ExportError: fewer than two images, or not (n, c, h, w); or a quantised model that shall take any size.
+    """
+
+    model: nn.Module
+    images: Tensor
+    facts: dict[str, Any] = field(default_factory=dict)
+    quantized: QuantizedModel | None = None
+    dynamic_size: bool = False
+
+    def __post_init__(self) -> None:
+        if self.images.ndim != 4 or len(self.images) < 2:
+            raise ExportError(
+                f"verification images have shape {tuple(self.images.shape)}; "
+                f"pass at least 2 real normalised images (n, c, h, w)"
+            )
+        if self.quantized is not None and self.dynamic_size:
+            raise ExportError("a quantised model keeps the image size of its calibration; leave out dynamic_size")
+
+    @property
+    def reference(self) -> nn.Module:
+        """The model that the file must agree with."""
+        return self.model if self.quantized is None else self.quantized
+
+    @property
+    def output_name(self) -> str:
+        return getattr(self.model, "output_name", "logits")
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The facts as strings of JSON: ``vitrail.preprocessing``, ``vitrail.classes``."""
+        return {f"vitrail.{name}": json.dumps(value, ensure_ascii=False) for name, value in self.facts.items()}
+
+
+def about(preprocessing: Preprocessing, classes: Sequence[str]) -> dict[str, Any]:
+    """Facts of a file: how an image becomes its input, and the names of its outputs."""
+    return {"preprocessing": preprocessing.to_dict(), "classes": list(classes)}

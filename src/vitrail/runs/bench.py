@@ -1,0 +1,98 @@
+"""The measurement of everything that one or several runs have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from vitrail.bench import BenchConfig, BenchResult, Candidate, Clock, append_results, bench, latest_results
+from vitrail.bench.energy import attach_trace, open_meter
+from vitrail.bench.energy.csv_trace import CsvMeter
+from vitrail.core.errors import BenchError, UnknownNameError
+from vitrail.runs.export import stale_reason
+from vitrail.runs.run import Run
+from vitrail.runtimes import ModelFolder, find_runtime
+
+
+def run_candidates(run: Run, runtimes: Sequence[str]) -> list[Candidate]:
+    """The candidates of a run: runtimes times the files that each of them takes.
+
+    A file of other weights is a candidate with its failure, see :func:`~vitrail.runs.export.stale_reason`.
+    """
+    candidates = []
+    for runtime in runtimes:
+        format = find_runtime(runtime).format
+        if format is None:
+            candidates.append(Candidate(runtime=runtime, variant="float", source=model_folder(run), file=run.weights))
+            continue
+        for variant in run.variants() if format == "onnx" else ["float"]:
+            file = run.exported(format, variant)
+            failure = stale_reason(run, file)
+            candidates.append(Candidate(runtime=runtime, variant=variant, source=file, file=file, failure=failure))
+    return [replace(candidate, image_shape=run.read().image_shape) for candidate in candidates]
+
+
+def model_folder(run: Run) -> ModelFolder:
+    """A run's weights, as runtimes of PyTorch take them."""
+    return ModelFolder(run.folder, "vitrail.runs.load:open_module")
+
+
+def bench_run(
+    run: Run, config: BenchConfig | None = None, *, progress: bool = False, clock: Clock | None = None
+) -> list[BenchResult]:
+    """:func:`bench_runs` of a single run."""
+    return bench_runs([run], config, progress=progress, clock=clock)
+
+
+def bench_runs(
+    runs: Sequence[Run], config: BenchConfig | None = None, *, progress: bool = False, clock: Clock | None = None
+) -> list[BenchResult]:
+    """Measure every file of the runs in every runtime that takes it, all side by side; each run keeps its own rows.
+
+    PyTorch eager and compiled take the run itself; ONNX Runtime and OpenVINO take every ``model*.onnx``. The float and
+    the int8 file are always candidates: where one is missing, its rows say how to make it.
+
+    Raises:
+        RunError: a run is not complete.
+        UnknownNameError: two runs of the same name, or see :func:`~vitrail.bench.bench`.
+    """
+    config = config or BenchConfig()
+    names = [run.folder.resolve().name for run in runs]
+    if len(set(names)) < len(names):
+        raise UnknownNameError(f"runs {', '.join(names)} have the same name; rename a folder, or measure them apart")
+    candidates, owners = [], []
+    for run, name in zip(runs, names, strict=True):
+        for candidate in run_candidates(run, config.runtimes):
+            candidates.append(replace(candidate, run=name) if len(runs) > 1 else candidate)
+            owners += [run] * (len(config.threads) * len(config.batch_size))
+    results = bench(candidates, config, progress=progress, clock=clock)
+    for run in runs:
+        append_results(run.bench_rows, [row for row, owner in zip(results, owners, strict=True) if owner is run])
+    return results
+
+
+def attach_energy(runs: Sequence[Run], choice: str) -> list[BenchResult]:
+    """Give the newest measurement of ``runs`` the energy of an external meter's trace, by the times that it noted.
+
+    Nothing is measured again; the completed rows are added to each run's ``bench.jsonl``.
+
+    Args:
+        runs: runs that were measured together, with energy.
+        choice: ``csv:FILE`` or ``csv:FILE@START``.
+
+    Raises:
+        BenchError: no row has windows, or the trace does not fit them.
+    """
+    meter = open_meter(choice)
+    if not isinstance(meter, CsvMeter):
+        raise BenchError(
+            f"energy='{choice}' cannot be attached afterwards; only the trace of an external meter can: csv:FILE"
+        )
+    found = [(run, row) for run in runs for row in latest_results(run.bench_rows) if row.energy and row.energy.windows]
+    newest = max((str(row.environment.get("date", "")) for _, row in found), default="")
+    kept = [(run, row, row.energy) for run, row in found if row.energy and row.environment.get("date", "") == newest]
+    energies = attach_trace({str(index): energy for index, (_, _, energy) in enumerate(kept)}, meter)
+    rows = [(run, replace(row, energy=energies[str(index)])) for index, (run, row, _) in enumerate(kept)]
+    for run in runs:
+        append_results(run.bench_rows, [row for owner, row in rows if owner is run])
+    return [row for _, row in rows]

@@ -1,0 +1,16 @@
+"""PyTorch's captured graphs, run as they are: the check of files for whatever compiles these graphs further."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from vitrail.runtimes.session import Session
+from vitrail.runtimes.torch_eager import numpy_call
+
+
+def load(source: Path, *, threads: int) -> Session:
+    """A ``.pt2`` program, for any batch size."""
+    call = numpy_call(torch.export.load(source).module(), threads)
+    return Session(runtime="torch-export", version=torch.__version__, threads=threads, run=call)
