@@ -5,8 +5,7 @@ Compatible with: sail-sg/poolformer @ a075575 (Apache-2.0) and timm 1.0.31 `pool
 differ: the authors (and transformers) norm the whole map before averaging it, timm averages first. The published
 weights were trained with the authors' head.
 
-Top-1 on ImageNet-1K (paper): s12 77.2, s24 80.3, s36 81.4, m36 82.1, m48 82.5; trained with drop_path_rate
-0.1, 0.1, 0.2, 0.3, 0.4.
+The authors trained s12, s24, s36, m36 and m48 with drop_path_rate 0.1, 0.1, 0.2, 0.3 and 0.4.
 
 Shapes: b images, c channels, h and w pixels or tokens a side.
 """
