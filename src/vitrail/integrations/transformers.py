@@ -1,7 +1,7 @@
 """D-FINE and RT-DETRv2 of transformers on any variant with three strides, through the timm registration.
 
-They are Apache-2.0 and need no suppression of duplicates. What comes back is a model of transformers, to be trained by
-its rules: targets are ``class_labels`` and ``boxes`` (centre x, centre y, width, height as shares), and images are
+They are Apache-2.0 and need no non-maximum suppression. The result is a model of transformers and is trained by its
+rules: targets are ``class_labels`` and ``boxes`` (centre x, centre y, width, height as shares), and images are
 normalised as the family expects (``vitrail.create_model(variant).preprocessing``).
 """
 
@@ -24,10 +24,10 @@ def create_detector(variant: str, num_classes: int, *, kind: QueryKind = "dfine"
     """An untrained detector of transformers.
 
     Args:
-        variant: e.g. ``edgevit_xxs``; of a family that takes any multiple of 32 pixels.
-        num_classes: without a background.
+        variant: e.g. ``edgevit_xxs``; its family must take any multiple of 32 pixels.
+        num_classes: number of classes without a background.
         kind: "dfine" or "rtdetrv2", see :func:`~vitrail.layers.query_detector.make_query_detector`.
-        **fields: of transformers' ``DFineConfig`` or ``RTDetrV2Config``, e.g. ``num_queries=100``.
+        **fields: fields of transformers' ``DFineConfig`` or ``RTDetrV2Config``, e.g. ``num_queries=100``.
 
     Raises:
         MissingDependencyError: timm or transformers is not installed.

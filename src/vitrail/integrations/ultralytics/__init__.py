@@ -1,7 +1,7 @@
 """Every pyramid family as the backbone of an ultralytics YOLO: docs/yolo.md.
 
-ultralytics is licensed under AGPL-3.0, which reaches programs that are built with it, and services that run it. It is
-an optional extra, imported when these functions are called; nothing else in Vitrail knows it.
+ultralytics is licensed under AGPL-3.0, which also binds programs that are built with it and services that run it. It is
+an optional extra, imported when these functions are called; nothing else in Vitrail imports it.
 """
 
 from vitrail.integrations.ultralytics.backbone import VitrailBackbone

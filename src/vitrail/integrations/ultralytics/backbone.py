@@ -1,4 +1,4 @@
-"""The module that a YOLO model file names. It stands alone because checkpoints of ultralytics pickle its path."""
+"""The module that a YOLO model file names. It has its own file because checkpoints of ultralytics pickle its path."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ LEVELS = 3
 class VitrailBackbone(nn.Module):
     """A variant by its name, from images in [0, 1] to its last three strides.
 
-    YOLO feeds images that are not normalised, so that this happens here, as the family's weights expect it. Where a
-    family needs larger multiples than YOLO's 32, or one size, images are padded with zeros below and to the right, and
-    the maps are cut back.
+    YOLO's images are not normalised; this module normalises them as the family's weights expect. Where a family needs
+    larger multiples than YOLO's 32, or one size, images are padded with zeros below and to the right, and the maps are
+    cropped.
 
     Args:
         variant: e.g. ``edgevit_xxs``.
-        image_size: what the backbone is built for; matters to families whose tables or windows depend on it.
-        weights: as :func:`vitrail.create_model` takes them, e.g. ``pretrained``.
+        image_size: size that the backbone is built for, where its tables or windows depend on it.
+        weights: weights for :func:`vitrail.create_model`, e.g. ``pretrained``.
 
     Attributes:
-        strides, channels: of the maps, the finest first.
+        strides, channels: strides and channels of the maps, finest first.
 
     Raises:
         ConfigError: the variant has fewer than three strides.
@@ -69,8 +69,8 @@ class VitrailBackbone(nn.Module):
 
 
 class KeptBatchNorm2d(nn.BatchNorm2d):
-    """ultralytics changes ``eps`` and ``momentum`` of every module whose type is BatchNorm2d itself; with another
-    ``eps`` weights of a backbone no longer compute what they were trained to."""
+    """A BatchNorm2d of another type: ultralytics changes ``eps`` and ``momentum`` of every module whose type is
+    BatchNorm2d itself, and with another ``eps`` a trained backbone has other outputs."""
 
 
 def last_levels(backbone: Backbone) -> list[int]:

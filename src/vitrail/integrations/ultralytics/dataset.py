@@ -14,14 +14,14 @@ from vitrail.data import BoxSet, DataConfig, image_size_of, load_boxes
 
 
 def write_dataset(config: DataConfig, folder: Path) -> Path:
-    """Copy images, and write their boxes in YOLO's form.
+    """Copy images, and write their boxes in YOLO's format.
 
-    Crowds are left out: YOLO's form does not know them. The images have their orientation (EXIF) applied by both
+    Crowds are left out, since YOLO's format has none. The images have their orientation (EXIF) applied by both
     programs.
 
     Args:
-        config: COCO JSON or YOLO text, with what to do about wrong annotations.
-        folder: new or empty.
+        config: COCO JSON or YOLO text, and the treatment of wrong annotations.
+        folder: new or empty folder.
 
     Returns:
         the ``data.yaml`` to train with.

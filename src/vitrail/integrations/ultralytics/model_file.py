@@ -1,6 +1,6 @@
 """YOLO model files: the ones that come with Vitrail, and new ones for any pyramid variant.
 
-The neck and the head are those of YOLOv5 v6.0 (three scales, C3 blocks), in the words of ultralytics' model files.
+The neck and the head are those of YOLOv5 v6.0 (three scales, C3 blocks), in the format of ultralytics' model files.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ def model_file_text(variant: str, scale: str = "n", image_size: int | None = Non
     """The text of a YOLO model file.
 
     Args:
-        variant: of a pyramid family.
+        variant: name of a variant of a pyramid family.
         scale: size of neck and head: n, s, m, l or x.
-        image_size: what the backbone is built for, where that matters (ReMViT: one size; MaxViT: its windows).
+        image_size: size that the backbone is built for, where it matters (ReMViT: one size; MaxViT: its windows).
 
     Raises:
         ConfigError: the scale does not exist, or the variant has fewer than three strides.
@@ -92,7 +92,7 @@ def find_model_file(name: str) -> Path:
     """The model file of that name (``yolov5n-edgevit_xxs``), or that path.
 
     Raises:
-        UnknownNameError: neither exists; the message has the names that do.
+        UnknownNameError: neither exists; the message lists the names that do.
     """
     for path in (Path(name), FOLDER / name, FOLDER / f"{name}.yaml"):
         if path.is_file():
