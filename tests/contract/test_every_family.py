@@ -137,6 +137,29 @@ def test_chosen_levels_are_the_right_ones(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_fusing_for_inference_changes_no_output(family: str) -> None:
+    model = lively_model(family).double()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor in (module.running_mean, module.bias):
+                nn.init.normal_(tensor)
+            for tensor in (module.running_var, module.weight):
+                nn.init.uniform_(tensor, 0.5, 2)
+        for name, parameter in module.named_parameters(recurse=False):
+            if "layer_scale" in name:
+                nn.init.normal_(parameter)
+    x = images(model).double()
+    with torch.no_grad():
+        expected = model(x)
+        fused = model.fuse_for_inference()(x)
+        again = model.fuse_for_inference()(x)
+    torch.testing.assert_close(fused, expected, rtol=1e-7, atol=1e-9)
+    assert torch.equal(fused, again)
+    norms = [name for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)]
+    assert norms in ([], ["norm"])  # the one before pooling belongs to the features
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_onnx_runtime_and_openvino_agree_at_any_batch_size(family: str, tmp_path: Path) -> None:
     model = lively_model(family)
     path = tmp_path / "model.onnx"

@@ -1,4 +1,4 @@
-"""Convolutions of mobile networks: padding, shortcuts, costs."""
+"""Convolutions of mobile networks: padding, folding of norms, costs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,17 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vitrail.layers import ConvNormAct, InvertedResidual, MBConv, SqueezeExcite
 from vitrail.layers.conv import Conv2dSame
+
+
+def _lively(module: nn.Module) -> nn.Module:
+    """BatchNorms with statistics that matter."""
+    for norm in module.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            nn.init.normal_(norm.running_mean)
+            nn.init.uniform_(norm.running_var, 0.5, 2)
+            nn.init.uniform_(norm.weight, 0.5, 2)
+            nn.init.normal_(norm.bias)
+    return module.double().eval()
 
 
 @pytest.mark.parametrize(("size", "first"), [(6, [0, 1, 2]), (7, [0, 1])])
@@ -24,6 +35,26 @@ def test_same_padding_at_stride_1_is_symmetric() -> None:
     conv, x = Conv2dSame(2, 3, 3), torch.randn(1, 2, 5, 8)
     expected = nn.functional.conv2d(x, conv.weight, conv.bias, padding=1)
     torch.testing.assert_close(conv(x), expected)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        ConvNormAct(4, 6, 3, 2),
+        ConvNormAct(4, 6, 3, 2, tf_padding=True, bias=True, eps=1e-3),
+        MBConv(4, 8, 2),
+        MBConv(8, 8),
+    ],
+)
+def test_folding_the_norms_keeps_the_output(layer: nn.Module) -> None:
+    layer = _lively(layer)
+    x = torch.randn(2, 8 if isinstance(layer, MBConv) and not layer.shortcut else 4, 9, 8).double()
+    with torch.no_grad():
+        expected = layer(x)
+        for _ in range(2):  # the second time there is nothing left to fold
+            layer.fuse()
+            torch.testing.assert_close(layer(x), expected, rtol=1e-9, atol=1e-9)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in layer.modules())
 
 
 def test_the_shortcut_averages_only_pixels_that_exist() -> None:

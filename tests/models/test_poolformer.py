@@ -69,3 +69,20 @@ def test_initialisation_is_the_authors() -> None:
     assert block.mlp.fc1.weight.std().item() == pytest.approx(0.02, rel=0.05)
     assert not block.mlp.fc2.bias.any()
     assert create_model("poolformer_s36").config.layer_scale_init == 1e-6
+
+
+def test_scales_fold_into_weights() -> None:
+    model = create_model("poolformer_nano", num_classes=4).double().eval()
+    for stage in model.stages:
+        for block in stage.blocks:
+            nn.init.normal_(block.layer_scale1)
+            nn.init.normal_(block.layer_scale2)
+    x = torch.randn(1, 3, 48, 48).double()
+    with torch.no_grad():
+        expected = model(x)
+        for stage in model.stages:
+            for block in stage.blocks:
+                block.fuse()
+                block.fuse()
+        torch.testing.assert_close(model(x), expected, rtol=1e-9, atol=1e-9)
+    assert not any("layer_scale" in name for name, _ in model.named_parameters())

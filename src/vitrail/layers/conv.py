@@ -1,10 +1,18 @@
-"""Convolutions of mobile networks: with norm and activation, inverted residuals, squeeze-and-excitation."""
+"""Convolutions of mobile networks: with norm and activation, inverted residuals, squeeze-and-excitation.
+
+Every layer with a BatchNorm beside a convolution has ``fuse()``, which folds the norm into the weights for inference. A
+second call changes nothing.
+"""
 
 from __future__ import annotations
 
+import itertools
+
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torchvision.ops import StochasticDepth
 
 
@@ -64,11 +72,46 @@ class ConvNormAct(nn.Module):
             self.conv: nn.Conv2d = Conv2dSame(in_dim, dim, kernel_size, stride, groups=groups, bias=bias)
         else:
             self.conv = nn.Conv2d(in_dim, dim, kernel_size, stride, kernel_size // 2, groups=groups, bias=bias)
-        self.norm = nn.BatchNorm2d(dim, eps=eps, momentum=momentum)
+        self.norm: nn.Module = nn.BatchNorm2d(dim, eps=eps, momentum=momentum)
         self.act = nn.Identity() if act is None else act()
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
         return self.act(self.norm(self.conv(x)))
+
+    def fuse(self) -> None:
+        """Fold the norm's running statistics into the convolution."""
+        if isinstance(self.norm, nn.BatchNorm2d):
+            fold_norm_after(self.conv, self.norm)
+            self.norm = nn.Identity()
+
+
+def fuse_sequence(sequence: nn.Sequential) -> None:
+    """Fold every BatchNorm of a sequence into the convolution right before it."""
+    for (_, conv), (name, norm) in itertools.pairwise(list(sequence.named_children())):
+        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            fold_norm_after(conv, norm)
+            setattr(sequence, name, nn.Identity())
+
+
+def fold_norm_after(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+    """Fold a BatchNorm's running statistics into the convolution before it."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    conv.weight, conv.bias = fuse_conv_bn_weights(
+        conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+    )
+
+
+@torch.no_grad()
+def fold_norm_before(norm: nn.BatchNorm2d, conv: nn.Conv2d) -> None:
+    """Fold a BatchNorm into the convolution *after* it, which must not pad: zeros would have been normed too."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    assert conv.padding == (0, 0)
+    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    offset = conv.weight.sum((2, 3)) @ (norm.bias - norm.running_mean * scale)
+    conv.weight = nn.Parameter(conv.weight * scale.view(1, -1, 1, 1))
+    conv.bias = nn.Parameter(offset if conv.bias is None else conv.bias + offset)
 
 
 class SqueezeExcite(nn.Module):
@@ -140,7 +183,7 @@ class MBConv(nn.Module):
             self.shortcut.add_module("pool", nn.AvgPool2d(stride, ceil_mode=True, count_include_pad=False))
         if in_dim != dim:
             self.shortcut.add_module("proj", nn.Conv2d(in_dim, dim, 1))
-        self.pre_norm = nn.BatchNorm2d(in_dim, eps=eps, momentum=momentum)
+        self.pre_norm: nn.Module = nn.BatchNorm2d(in_dim, eps=eps, momentum=momentum)
         self.expand = ConvNormAct(in_dim, hidden, act=act, eps=eps, momentum=momentum)
         self.depthwise = ConvNormAct(
             hidden, hidden, 3, stride, groups=hidden, act=act, eps=eps, momentum=momentum, tf_padding=True
@@ -152,3 +195,11 @@ class MBConv(nn.Module):
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
         out = self.project(self.se(self.depthwise(self.expand(self.pre_norm(x)))))
         return self.shortcut(x) + self.drop_path(out)
+
+    def fuse(self) -> None:
+        """Fold all norms into the convolutions."""
+        self.expand.fuse()
+        self.depthwise.fuse()
+        if isinstance(self.pre_norm, nn.BatchNorm2d):
+            fold_norm_before(self.pre_norm, self.expand.conv)
+            self.pre_norm = nn.Identity()

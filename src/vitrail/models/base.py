@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from vitrail.core.errors import ConfigError, ImageSizeError
 from vitrail.core.types import FeatureInfo, ImageSize, Preprocessing
+from vitrail.layers.conv import fuse_sequence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +147,19 @@ class Backbone(nn.Module, ABC):
         if self.grad_checkpointing and self.training:
             return checkpoint(block, *args, use_reentrant=False)
         return block(*args)
+
+    def fuse_for_inference(self) -> Backbone:
+        """Fold BatchNorms and scales into the weights beside them, in place; outputs stay the same to rounding.
+
+        The model is then in evaluation mode and can no longer be trained; its state dict has other names.
+        """
+        self.eval()
+        for module in list(self.modules()):
+            if isinstance(module, nn.Sequential):
+                fuse_sequence(module)
+            elif callable(fuse := getattr(module, "fuse", None)):
+                fuse()
+        return self
 
     def no_weight_decay(self) -> set[str]:
         """Names of parameters with two or more dimensions that are not decayed; vectors never are."""

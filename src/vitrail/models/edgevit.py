@@ -21,6 +21,7 @@ from torchvision.ops import StochasticDepth
 from vitrail.core.errors import ConfigError
 from vitrail.core.types import FeatureInfo
 from vitrail.layers import ConvMlp, GlobalSparseAttention, LayerNorm2d, LocalAggregation, Mlp
+from vitrail.layers.conv import fold_norm_before
 from vitrail.models.base import Backbone, BackboneConfig, drop_path_rates, make_classifier
 from vitrail.models.checkpoint import Key
 from vitrail.models.family import Family
@@ -58,9 +59,9 @@ class LocalBlock(nn.Module):
     def __init__(self, dim: int, mlp_ratio: float, drop_path: float) -> None:
         super().__init__()
         self.pos_embed = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
-        self.norm1 = nn.BatchNorm2d(dim)
+        self.norm1: nn.Module = nn.BatchNorm2d(dim)
         self.token_mixer = LocalAggregation(dim)
-        self.norm2 = nn.BatchNorm2d(dim)
+        self.norm2: nn.Module = nn.BatchNorm2d(dim)
         self.mlp = ConvMlp(dim, int(dim * mlp_ratio))
         self.drop_path = StochasticDepth(drop_path, "row")
 
@@ -68,6 +69,13 @@ class LocalBlock(nn.Module):
         x = x + self.pos_embed(x)
         x = x + self.drop_path(self.token_mixer(self.norm1(x)))
         return x + self.drop_path(self.mlp(self.norm2(x)))
+
+    def fuse(self) -> None:
+        """Fold the norms into the pointwise convolutions after them."""
+        if isinstance(self.norm1, nn.BatchNorm2d) and isinstance(self.norm2, nn.BatchNorm2d):
+            fold_norm_before(self.norm1, self.token_mixer.conv1)
+            fold_norm_before(self.norm2, self.mlp.fc1)
+            self.norm1, self.norm2 = nn.Identity(), nn.Identity()
 
 
 class GlobalBlock(nn.Module):

@@ -24,7 +24,7 @@ from torchvision.ops import StochasticDepth
 
 from vitrail.core.errors import ConfigError
 from vitrail.core.types import FeatureInfo, Preprocessing
-from vitrail.layers import ConvMlp, MixerOptions, make_token_mixer
+from vitrail.layers import ConvMlp, MixerOptions, PoolingMixer, make_token_mixer
 from vitrail.models.base import Backbone, BackboneConfig, drop_path_rates, make_classifier
 from vitrail.models.checkpoint import Key
 from vitrail.models.family import Family
@@ -93,15 +93,32 @@ class Block(nn.Module):
         super().__init__()
         self.norm1 = nn.GroupNorm(1, dim)
         self.token_mixer = token_mixer
-        self.layer_scale1 = nn.Parameter(torch.full((dim,), config.layer_scale_init))
+        self.layer_scale1: nn.Parameter | None = nn.Parameter(torch.full((dim,), config.layer_scale_init))
         self.norm2 = nn.GroupNorm(1, dim)
         self.mlp = ConvMlp(dim, int(dim * config.mlp_ratio))
-        self.layer_scale2 = nn.Parameter(torch.full((dim,), config.layer_scale_init))
+        self.layer_scale2: nn.Parameter | None = nn.Parameter(torch.full((dim,), config.layer_scale_init))
         self.drop_path = StochasticDepth(drop_path, "row")
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        x = x + self.drop_path(self.layer_scale1.view(-1, 1, 1) * self.token_mixer(self.norm1(x)))
-        return x + self.drop_path(self.layer_scale2.view(-1, 1, 1) * self.mlp(self.norm2(x)))
+        x = x + self.drop_path(_scaled(self.token_mixer(self.norm1(x)), self.layer_scale1))
+        return x + self.drop_path(_scaled(self.mlp(self.norm2(x)), self.layer_scale2))
+
+    @torch.no_grad()
+    def fuse(self) -> None:
+        """Fold the scales into the weights before them; pooling works channel by channel, so that they pass it."""
+        if self.layer_scale2 is not None:
+            self.mlp.fc2.weight.mul_(self.layer_scale2.view(-1, 1, 1, 1))
+            if self.mlp.fc2.bias is not None:
+                self.mlp.fc2.bias.mul_(self.layer_scale2)
+            self.layer_scale2 = None
+        if self.layer_scale1 is not None and isinstance(getattr(self.token_mixer, "mixer", None), PoolingMixer):
+            self.norm1.weight.mul_(self.layer_scale1)
+            self.norm1.bias.mul_(self.layer_scale1)
+            self.layer_scale1 = None
+
+
+def _scaled(x: Float[Tensor, "b c h w"], scale: Tensor | None) -> Float[Tensor, "b c h w"]:
+    return x if scale is None else scale.view(-1, 1, 1) * x
 
 
 class Stage(nn.Module):
