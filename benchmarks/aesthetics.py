@@ -19,7 +19,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vitrail.core.types import Preprocessing
 from vitrail.data import DataConfig, ScoreSet, eval_loader, load_scores
 from vitrail.runs.load import load_task
 from vitrail.runs.run import Run
@@ -67,7 +66,7 @@ def predicted(run: Run, samples: ScoreSet) -> Values:
     """The mean scores that a run gives."""
     task = load_task(run)
     assert isinstance(task, AestheticsTask)
-    preprocessing = Preprocessing.from_dict(run.read()["preprocessing"])
+    preprocessing = run.read().preprocessing
     with torch.inference_mode():
         parts = [
             task.mean_scores(task(preprocessing.normalize(batch.images)))

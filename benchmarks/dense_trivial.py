@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 from torchvision.models.detection.roi_heads import project_masks_on_boxes
 
-from vitrail.core.types import Preprocessing
 from vitrail.data import eval_loader
 from vitrail.runs.data import load_run_data
 from vitrail.runs.load import load_task
@@ -87,7 +86,7 @@ def main() -> None:
     for folder in parser.parse_args().runs:
         run = Run.open(folder)
         task, data = load_task(run), load_run_data(run)
-        preprocessing = Preprocessing.from_dict(run.read()["preprocessing"])
+        preprocessing = run.read().preprocessing
         known, held_out = (
             [batch.targets for batch in eval_loader(samples, preprocessing, batch_size=64, num_workers=0)]
             for samples in (data.train, data.held_out)

@@ -17,7 +17,6 @@ from vitrail.compare.execute import entry_run
 from vitrail.compare.tables import columns, rows
 from vitrail.core.errors import ConfigError, RunError
 from vitrail.core.files import read_json, write_json
-from vitrail.core.types import Preprocessing
 from vitrail.evaluation import evaluate_task
 from vitrail.runs.data import load_run_data
 from vitrail.runs.load import load_task
@@ -76,7 +75,7 @@ def test_segmentation_is_compared_by_its_own_score(dense_values: dict[str, Any],
     assert quantized.computed_by == "simulated"
     for seed in plan.seeds:
         run = entry_run(folder, plan.entries[0], seed)
-        preprocessing = Preprocessing.from_dict(run.read()["preprocessing"])
+        preprocessing = run.read().preprocessing
         report = evaluate_task(load_task(run), load_run_data(run).held_out, preprocessing)
         assert small.scores[seed] == pytest.approx(report["miou"])
     assert quantized.scores != small.scores

@@ -22,7 +22,6 @@ from vitrail.compare.outcome import read_outcome
 from vitrail.compare.page import figure_data
 from vitrail.compare.tables import columns, csv_table, rows
 from vitrail.core.errors import ConfigError, RunError
-from vitrail.core.types import Preprocessing
 from vitrail.data import eval_loader
 from vitrail.evaluation import mcnemar_exact
 from vitrail.figures.comparison import comparison_figure
@@ -66,7 +65,7 @@ def comparison(finished: tuple[ComparePlan, Path]) -> Comparison:
 
 
 def normalised(run: Run) -> tuple[torch.Tensor, np.ndarray]:
-    preprocessing = Preprocessing.from_dict(run.read()["preprocessing"])
+    preprocessing = run.read().preprocessing
     (batch,) = eval_loader(load_run_data(run).held_out, preprocessing, batch_size=64)
     return preprocessing.normalize(batch.images), batch.targets.numpy()
 

@@ -23,10 +23,10 @@ from vitrail.runs.run import Run
 def runs(full_run, tmp_path) -> list[Run]:
     """One run as it is; one that is more accurate and slower, with energies, one of them an estimate."""
     other = Run(tmp_path / "other")
-    other.update(**read_json(full_run.description) | {"model": {"name": "<b>large</b>"}})
+    other.update(**read_json(full_run.description) | {"model": {"name": "<b>large</b>", "fields": {}}})
     write_json(other.evaluation, {"reports": {"onnx-float": report(0.95, 1.0), "onnx-int8": report(0.6, 0.9)}})
     append_results(
-        other.bench,
+        other.bench_rows,
         [
             row("onnxruntime float", 40.0, file="model.onnx", energy=Energy(source="rapl", energy_mj=80.0)),
             row("onnxruntime int8", 20.0, file="model.int8.onnx", energy=Energy(source="estimated", energy_mj=30.0)),

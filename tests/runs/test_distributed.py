@@ -39,7 +39,7 @@ def test_two_processes_train_one_model(config: TrainConfig, tmp_path: Path) -> N
     result = subprocess.run(command, capture_output=True, text=True, timeout=170, env=environment, check=False)
     assert (result.returncode, result.stdout) == (0, ""), result.stderr
     run = Run(tmp_path / "run")
-    assert run.read()["status"] == "trained"
+    assert run.read().status == "trained"
     assert load_file(run.weights)
     with run.metrics.open(newline="") as file:
         found = list(csv.DictReader(file))

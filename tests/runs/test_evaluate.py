@@ -15,7 +15,7 @@ from torch import nn
 
 from vitrail.bench import Session
 from vitrail.core.errors import BenchError
-from vitrail.core.files import file_hash
+from vitrail.core.files import file_hash, write_json
 from vitrail.core.types import Preprocessing
 from vitrail.data import DataConfig, DataSplits, load_data
 from vitrail.report import write_report
@@ -26,8 +26,8 @@ from vitrail.tasks import ClassificationTask
 from vitrail.training import TrainConfig
 
 
-def test_samples_take_classes_in_turn():
-    assert in_turn(torch.tensor([0, 0, 0, 2, 1, 2]), 5) == [0, 4, 3, 1, 5]
+def test_samples_take_classes_round_robin():
+    assert round_robin(torch.tensor([0, 0, 0, 2, 1, 2]), 5) == [0, 4, 3, 1, 5]
 
 
 def test_pictures_are_small_jpegs_in_the_right_colours():
@@ -64,6 +64,7 @@ class MeanColour(nn.Module):
         return images.mean((2, 3)) @ self.weight
 
     agreement = ClassificationTask.agreement
+    scores, per_image = ClassificationTask.scores, True
 
 
 def write_onnx(path: Path, weight: np.ndarray) -> None:
@@ -94,8 +95,9 @@ def run(tmp_path, splits, monkeypatch) -> Run:
         training=TrainConfig().to_dict(),
         status="trained",
     )
+    run.weights.write_bytes(b"weights")
     model = MeanColour()
-    monkeypatch.setattr(artefacts, "load_task", lambda _run: model)
+    monkeypatch.setattr(evaluate, "load_task", lambda _run: model)
     write_onnx(run.onnx("float"), model.weight.numpy())
     write_onnx(run.onnx("int8"), -model.weight.numpy())  # upside down, so that it agrees nowhere
     return run
@@ -133,7 +135,7 @@ def test_files_for_one_image_at_a_time_are_evaluated_as_themselves(run, splits, 
     run.exported("executorch").write_bytes(b"program")
     run.exported("litert").write_bytes(b"cannot be run here")
     weight = -MeanColour().weight.numpy()
-    really_open = artefacts.open_session
+    really_open = evaluate.open_session
 
     def open_session(source, runtime, threads):
         if runtime != "executorch":
@@ -149,10 +151,20 @@ def test_files_for_one_image_at_a_time_are_evaluated_as_themselves(run, splits, 
         if runtime == "litert":
             raise BenchError("runtime litert cannot be used here")
 
-    monkeypatch.setattr(artefacts, "open_session", open_session)
-    monkeypatch.setattr(artefacts, "import_runtime", import_runtime)
+    monkeypatch.setattr(evaluate, "open_session", open_session)
+    monkeypatch.setattr(evaluate, "import_runtime", import_runtime)
     reports = evaluate_run(run, data=splits, batch_size=16)["reports"]
     assert list(reports) == ["torch-float", "onnx-float", "onnx-int8", "executorch-float"]
     assert reports["executorch-float"]["num_images"] == 30
     assert reports["executorch-float"]["agreement"] == 0.0
     assert reports["executorch-float"]["file_hash"] == file_hash(run.exported("executorch"))
+
+
+def test_a_file_of_other_weights_is_named_and_left_out(run, splits):
+    """As an exported file that lay in the folder before the model was trained anew."""
+    write_json(run.onnx("int8").with_name("model.int8.onnx.json"), {"record": {"weights_hash": "0123456789abcdef"}})
+    values = evaluate_run(run, data=splits, batch_size=16)
+    assert list(values["reports"]) == ["torch-float", "onnx-float"]
+    assert values["stale"].keys() == {"onnx-int8"}
+    assert "made from other weights; make it again with: vitrail export" in values["stale"]["onnx-int8"]
+    assert values["stale"]["onnx-int8"] in write_report(run).read_text(encoding="utf-8")

@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from vitrail.core.files import read_json
 from vitrail.models import edgevit
 from vitrail.runs.run import Run
 from vitrail.runs.train import train
@@ -49,7 +50,7 @@ def test_a_killed_run_ends_as_if_nothing_had_happened(
     whole: Run, killed: Path, config: TrainConfig, moment: str
 ) -> None:
     run = Run(killed / moment)
-    assert run.read()["status"] == "training"
+    assert run.read().status == "training"
     assert not run.weights.exists()
     train(config, run=run, resume=True, progress=False)
     expected, found = load_file(whole.weights), load_file(run.weights)
@@ -57,7 +58,7 @@ def test_a_killed_run_ends_as_if_nothing_had_happened(
     assert all(torch.equal(expected[name], found[name]) for name in expected)
     assert rows(whole) == rows(run)  # as text: not a digit differs, no epoch is there twice, none is missing
     timing = ("seconds",)
-    first, second = whole.read()["trained"], run.read()["trained"]
+    first, second = (read_json(one.description)["trained"] for one in (whole, run))
     assert {k: v for k, v in first.items() if k not in timing} == {k: v for k, v in second.items() if k not in timing}
     names = {path.name for path in run.folder.rglob("*") if path.parent.name != "tensorboard"}
     assert not [name for name in names if name.startswith(".")]  # nothing half-written is left

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from vitrail.core.errors import CheckpointError, ConfigError, RunError, UnknownNameError
+from vitrail.runs.description import Description
 from vitrail.runs.load import build_task, load_task
 from vitrail.runs.run import Run
 from vitrail.tasks import ClassificationTask
@@ -26,12 +27,12 @@ def description(**changes: Any) -> dict[str, Any]:
 def run(tmp_path: Path) -> Run:
     run = Run(tmp_path)
     run.update(**description())
-    save_file(build_task(description()).state_dict(), run.weights)
+    save_file(build_task(Description.read(description())).state_dict(), run.weights)
     return run
 
 
 def test_task_is_created_as_described() -> None:
-    task = build_task(description())
+    task = build_task(Description.read(description()))
     assert isinstance(task, ClassificationTask)
     assert task.classes == ("cat", "dog")
     assert task.label_smoothing == 0.2
@@ -51,18 +52,18 @@ def test_weights_come_back_and_the_task_is_ready_to_use(run: Run) -> None:
 @pytest.mark.parametrize("value", [None, 3])
 def test_an_incomplete_description_is_an_error_that_names_the_entry(key: str, value: object) -> None:
     with pytest.raises(RunError, match=f"'{key}' is {'missing' if value is None else 'a int'}"):
-        build_task(description(**{key: value}))
+        build_task(Description.read(description(**{key: value})))
 
 
 def test_descriptions_that_cannot_be_built() -> None:
     with pytest.raises(RunError, match=r"'model\.fields' is missing"):
-        build_task(description(model={"name": "vit_tiny_patch16"}))
+        build_task(Description.read(description(model={"name": "vit_tiny_patch16"})))
     with pytest.raises(RunError, match="unknown task 'juggling'; known: classification"):
-        build_task(description(task="juggling"))
+        build_task(Description.read(description(task="juggling")))
     with pytest.raises(UnknownNameError, match="vit_tiny_patch16"):
-        build_task(description(model={"name": "vit_tinny_patch16", "fields": {}}))
+        build_task(Description.read(description(model={"name": "vit_tinny_patch16", "fields": {}})))
     with pytest.raises(ConfigError, match="2 outputs for 3 classes"):
-        build_task(description(classes=["a", "b", "c"]))
+        build_task(Description.read(description(classes=["a", "b", "c"])))
 
 
 def test_incomplete_folders(tmp_path: Path, run: Run) -> None:

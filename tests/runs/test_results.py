@@ -9,7 +9,7 @@ from report.pretend import report, row
 
 from vitrail.bench import append_results
 from vitrail.core.errors import RunError
-from vitrail.core.files import write_json
+from vitrail.core.files import read_json, write_json
 from vitrail.runs.results import own_accuracy, read_file_results
 from vitrail.runs.run import Run
 
@@ -30,17 +30,17 @@ REPORTS["litert-float"] = report(0.87, 0.99)
         ("onnxruntime w4a8", None),  # never the float model's
     ],
 )
-def test_every_file_has_its_own_accuracy(name, top1):
-    accuracy, note = own_accuracy(row(name, 3.0), REPORTS)
+def test_every_file_has_its_own_accuracy(bare_run, name, top1):
+    accuracy, note = own_accuracy(bare_run, row(name, 3.0), REPORTS)
     assert accuracy == top1
     assert bool(note) == (top1 is None)
 
 
-def test_the_accuracy_of_a_file_that_was_there_before_does_not_count():
+def test_the_accuracy_of_a_file_that_was_there_before_does_not_count(bare_run):
     reports = {"onnx-int8": report(0.5, 0.6) | {"file_hash": "aaaa"}}
-    assert own_accuracy(row("openvino int8", 3.0, file_hash="aaaa"), reports)[0] == 0.5
-    assert own_accuracy(row("openvino int8", 3.0), reports)[0] == 0.5  # an old row that does not tell
-    accuracy, note = own_accuracy(row("openvino int8", 3.0, file_hash="bbbb"), reports)
+    assert own_accuracy(bare_run, row("openvino int8", 3.0, file_hash="aaaa"), reports)[0] == 0.5
+    assert own_accuracy(bare_run, row("openvino int8", 3.0), reports)[0] == 0.5  # an old row that does not tell
+    accuracy, note = own_accuracy(bare_run, row("openvino int8", 3.0, file_hash="bbbb"), reports)
     assert accuracy is None
     assert "of another file" in note
 
@@ -82,10 +82,9 @@ def test_a_run_without_an_evaluation_has_entries_without_accuracy(full_run):
 
 def test_other_tasks_are_judged_by_their_own_score(full_run, tmp_path):
     other = Run(tmp_path / "streets")
-    other.update(**full_run.read())
-    score = {"name": "miou", "title": "mean IoU", "higher_is_better": True, "percent": True}
-    write_json(other.evaluation, {"scores": [score], "reports": {"onnx-int8": {"miou": 0.61}}})
-    append_results(other.bench, [row("onnxruntime int8", 9.0)])
+    other.update(**read_json(full_run.description) | {"task": "segmentation"})
+    write_json(other.evaluation, {"reports": {"onnx-int8": {"miou": 0.61}}})
+    append_results(other.bench_rows, [row("onnxruntime int8", 9.0)])
     (entry,) = read_file_results([other])
     assert (entry.accuracy, entry.quality, entry.score.title) == (0.61, 61.0, "mean IoU")
     with pytest.raises(RunError, match=r"judged by different scores \(top-1, mean IoU\)"):

@@ -16,16 +16,18 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vitrail.core.errors import ConfigError, DataError, ImageSizeError, RunError, TrainingError, VitrailError
+from vitrail.core.files import read_json
 from vitrail.data import DataConfig
-from vitrail.runs.folder import typed_command
+from vitrail.runs.folder import training_files, typed_command
 from vitrail.runs.load import load_task
 from vitrail.runs.run import Run
 from vitrail.runs.train import train
+from vitrail.runtimes import FORMATS
 from vitrail.tasks import ClassificationTask
 from vitrail.training import TrainConfig
 from vitrail.training.fit import resolve_precision
 from vitrail.training.module import TrainingModule
-from vitrail.training.recorder import best_checkpoint, last_checkpoint, read_checkpoint, recorded_rows
+from vitrail.training.recorder import read_checkpoint, recorded_rows
 
 
 @pytest.fixture(scope="module")
@@ -65,14 +67,14 @@ class Interruption:
 
 
 def test_a_run_describes_itself(trained: Run, config: TrainConfig) -> None:
-    values = trained.read()
-    assert values["status"] == "trained"
-    assert values["classes"] == ["green", "red"]
-    assert values["model"]["name"] == "edgevit_test"
-    assert values["preprocessing"]["image_size"] == [16, 16]
-    assert (values["data"]["num_train"], values["data"]["num_val"]) == (24, 8)
-    assert TrainConfig.from_dict(values["training"]) == config
-    assert {"python", "torch", "lightning", "vitrail"} <= values["versions"].keys()
+    description = trained.read()
+    assert description.status == "trained"
+    assert description.classes == ("green", "red")
+    assert description.model.name == "edgevit_test"
+    assert description.image_shape == (3, 16, 16)
+    assert (description.data.num_train, description.data.num_val) == (24, 8)
+    assert description.training == config
+    assert {"python", "torch", "lightning", "vitrail"} <= description.versions.keys()
     assert sorted(path.name for path in trained.folder.iterdir()) == [
         "checkpoints",
         "metrics.csv",
@@ -119,7 +121,7 @@ def test_the_working_directory_stays_clean(
 
 
 def test_the_saved_weights_are_the_averaged_ones(trained: Run, config: TrainConfig, tmp_path: Path) -> None:
-    checkpoint = read_checkpoint(best_checkpoint(trained))
+    checkpoint = read_checkpoint(training_files(trained).best)
     saved = load_file(trained.weights)
     raw = checkpoint["current_model_state"]
     assert any(not torch.equal(saved[name.removeprefix("task.")], value) for name, value in raw.items())
@@ -145,7 +147,7 @@ def test_the_saved_weights_are_the_averaged_ones(trained: Run, config: TrainConf
 
 def test_without_averaging_the_last_weights_are_kept(config: TrainConfig, tmp_path: Path) -> None:
     run = train(replace(config, ema_decay=0.0, keep="last", epochs=2), run=tmp_path / "run", progress=False)
-    checkpoint = read_checkpoint(last_checkpoint(run))
+    checkpoint = read_checkpoint(training_files(run).last)
     assert "current_model_state" not in checkpoint
     saved = load_file(run.weights)
     assert all(
@@ -155,15 +157,14 @@ def test_without_averaging_the_last_weights_are_kept(config: TrainConfig, tmp_pa
 
 def test_metrics_belong_to_the_saved_weights(trained: Run, config: TrainConfig) -> None:
     """The best row's figures are those of model.safetensors, computed once more from the outside."""
-    from vitrail.core.types import Preprocessing
     from vitrail.data import eval_loader, load_data
 
     task = load_task(trained)
-    preprocessing = Preprocessing.from_dict(trained.read()["preprocessing"])
+    preprocessing = trained.read().preprocessing
     batch = next(iter(eval_loader(load_data(config.data).val, preprocessing, batch_size=8)))
     with torch.no_grad():
         output = task(preprocessing.normalize(batch.images))
-    kept = trained.read()["trained"]
+    kept = read_json(trained.description)["trained"]
     assert float(task.loss(output, batch.targets)) == pytest.approx(kept["val_loss"], rel=1e-5)
     assert float((output.argmax(1) == batch.targets).float().mean()) == pytest.approx(kept["val_top1"])
     best = max(rows(trained), key=lambda row: (row["val_top1"], -row["val_loss"]))
@@ -193,7 +194,7 @@ def test_ctrl_c_leaves_a_resumable_run(
         train(config, run=run, progress=False)
     assert "\n" not in str(caught.value)
     assert signal.getsignal(signal.SIGINT) is handler
-    assert run.read()["status"] == "training"
+    assert run.read().status == "training"
     assert not run.weights.exists()
     with pytest.raises(RunError, match="was interrupted; pass --resume"):
         train(config, run=run, progress=False)
@@ -244,21 +245,38 @@ def test_a_finished_run_is_not_overwritten_by_accident(
 def test_overwrite_deletes_the_run_and_nothing_else(config: TrainConfig, tmp_path: Path) -> None:
     short = replace(config, epochs=1)
     run = train(short, run=tmp_path / "run", progress=False)
-    (run.folder / "notes.txt").write_text("mine")
-    for stale in (run.evaluation, run.bench_rows, run.onnx("int8"), run.report_page):
+    every = [run.onnx("int8"), run.onnx("w4a8"), *(run.exported(format) for format in FORMATS)]
+    records = [path.with_name(path.name + ".json") for path in every]
+    every += [*records, run.exported("openvino").with_suffix(".bin"), run.onnx("float").with_name("model.onnx.data")]
+    every += [run.evaluation, run.predictions, run.scores, run.robustness, run.quantization, run.partial_quantization]
+    every += [run.bench_rows, run.report_page, run.figures / "confusion.png", run.explanation / "arrays.npz"]
+    every += [
+        run.folder / ".model-half.safetensors",
+        run.quantized / "w4" / "run.json",
+        run.quantized / "w4" / "model.onnx",
+    ]
+    for stale in every:
+        stale.parent.mkdir(parents=True, exist_ok=True)
         stale.write_text("of the old weights")
+    kept = [run.folder / "notes.txt", run.figures / "drawing.svg", run.checkpoints / "mine.txt", run.folder / "my.onnx"]
+    for path in kept:
+        path.write_text("mine")
     run.update(stages={"Train": 1})
     train(replace(short, seed=1), run=run, overwrite=True, progress=False)
     assert sorted(path.name for path in run.folder.iterdir()) == [
         "checkpoints",
+        "figures",
         "metrics.csv",
         "model.safetensors",
+        "my.onnx",
         "notes.txt",
         "run.json",
         "tensorboard",
     ]
-    assert run.read()["seed"] == 1
-    assert "stages" not in run.read()
+    assert not [path for path in every if path.exists()]
+    assert all(path.read_text() == "mine" for path in kept)
+    assert run.read().seed == 1
+    assert run.read().stages == {}
 
 
 def test_a_bad_configuration_does_not_destroy_the_run_it_would_overwrite(trained: Run, config: TrainConfig) -> None:
@@ -318,7 +336,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(
     run = Run(tmp_path / "run")
     with pytest.raises(TrainingError, match=r"nan at step 5 \(epoch 2\); lower learning_rate=0\.02"):
         train(config, run=run, progress=False)
-    checkpoint = read_checkpoint(last_checkpoint(run))
+    checkpoint = read_checkpoint(training_files(run).last)
     assert [row["epoch"] for row in recorded_rows(checkpoint)] == [1]
     assert all(torch.isfinite(value).all() for value in checkpoint["state_dict"].values())
 
@@ -345,7 +363,7 @@ def test_a_damaged_checkpoint_is_named(config: TrainConfig, tmp_path: Path, monk
     Interruption(monkeypatch, epoch=1, act=lambda: os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises(TrainingError):
         train(config, run=run, progress=False)
-    last_checkpoint(run).write_bytes(b"damaged")
+    training_files(run).last.write_bytes(b"damaged")
     with pytest.raises(VitrailError, match=r"cannot read .*last.ckpt.*--overwrite"):
         train(config, run=run, resume=True, progress=False)
 

@@ -19,13 +19,14 @@ from vitrail.core.types import Batch, Preprocessing
 from vitrail.data import DataConfig
 from vitrail.models import discriminator, maxvit_gan
 from vitrail.models.maxvit_gan import GeneratorConfig
+from vitrail.runs.folder import training_files
 from vitrail.runs.load import load_task
 from vitrail.runs.train import train
 from vitrail.tasks import GenerationTask, generation
 from vitrail.tasks.generation import GenerationAnswers, GenerationOptions
 from vitrail.training import TrainConfig
 from vitrail.training.adversarial import AdversarialModule
-from vitrail.training.recorder import best_checkpoint, last_checkpoint, read_checkpoint
+from vitrail.training.recorder import read_checkpoint
 
 TINY = GeneratorConfig(
     embed_dims=(8, 8), depths=(1, 1), latent_dim=4, memory_tokens=2, memory_dim=8, head_dim=8, mlp_ratio=1.0
@@ -88,7 +89,7 @@ def test_the_model_is_the_averaged_generator_alone(config: TrainConfig, tmp_path
     run = train(config, run=tmp_path / "run", progress=False)
     saved = load_file(run.weights)
     assert all(name.startswith("backbone.") for name in saved)
-    checkpoint = read_checkpoint(last_checkpoint(run))
+    checkpoint = read_checkpoint(training_files(run).last)
     assert any(name.startswith("discriminator.") for name in checkpoint["state_dict"])
     assert not any("extractor" in name for name in checkpoint["state_dict"])
     name = "task.backbone.first.weight"
@@ -96,8 +97,8 @@ def test_the_model_is_the_averaged_generator_alone(config: TrainConfig, tmp_path
     assert torch.equal(checkpoint["state_dict"][name], saved["backbone.first.weight"])
     task = load_task(run)
     assert isinstance(task, GenerationTask)
-    assert run.read()["model"]["num_params"] == sum(p.numel() for p in task.backbone.parameters())
-    assert run.read()["input_shape"] == [6, 1, 1]
+    assert run.read().model.num_params == sum(p.numel() for p in task.backbone.parameters())
+    assert run.read().input_shape == (6, 1, 1)
     assert run.metrics.read_text().splitlines()[0].count("val_frechet") == 1
 
 
@@ -170,7 +171,7 @@ def test_a_loss_that_is_no_number_names_its_step_and_keeps_the_last_epoch(
 def best_checkpoint_of(folder: Path) -> Path:
     from vitrail.runs.run import Run
 
-    return best_checkpoint(Run(folder))
+    return training_files(Run(folder)).best
 
 
 @pytest.mark.slow

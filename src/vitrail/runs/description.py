@@ -167,16 +167,16 @@ class Description(BaseModel):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The entries that the task noted of its data.
+        """The classes, and the entries that the task noted of its data.
 
         Raises:
             RunError: this version does not know the task, or an entry of the task is missing.
         """
-        noted = self.model_extra or {}
-        for name in self.kind.facts:
-            if not isinstance(noted.get(name), list | tuple):
+        noted = {"classes": self.classes} | (self.model_extra or {})
+        for name in ("classes", *self.kind.facts):
+            if name not in self.model_fields_set or not isinstance(noted.get(name), list | tuple):
                 raise RunError(f"run.json is incomplete: '{name}' is missing; train the run again, or restore the file")
-        return {name: noted[name] for name in self.kind.facts}
+        return {name: noted[name] for name in ("classes", *self.kind.facts)}
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

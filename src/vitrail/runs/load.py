@@ -38,7 +38,7 @@ def build_task(description: Description) -> Task:
         UnknownNameError, ConfigError, ImageSizeError: the model cannot be built as described.
     """
     kind, model = description.kind, description.model
-    spec = make_spec({"classes": description.classes} | description.facts, description.training)
+    spec = make_spec(description.facts, description.training)
     return create_task(kind.name, model.name, model.fields, spec)
 
 
