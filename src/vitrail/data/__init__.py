@@ -1,4 +1,5 @@
-"""Images: found, checked, decoded, split, augmented, batched."""
+"""Images, from a path to batches: ``formats`` reads files and gives records, ``check`` finds what is unsound,
+``sets`` are what training and evaluation iterate, ``pixels`` decodes and changes images, ``loading`` joins them."""
 
 from vitrail.data.data_config import DataConfig
 from vitrail.data.formats.coco_shapes import require_pycocotools
