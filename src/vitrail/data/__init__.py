@@ -1,4 +1,5 @@
-"""Images: found, checked, decoded, split, augmented, batched."""
+"""Images, from a path to batches: ``formats`` reads files and gives records, ``check`` finds what is unsound,
+``sets`` are what training and evaluation iterate, ``pixels`` decodes and changes images, ``loading`` joins them."""
 
 from vitrail.data.data_config import DataConfig
 from vitrail.data.formats.coco_shapes import require_pycocotools
@@ -15,11 +16,10 @@ from vitrail.data.pixels.letterbox import Letterbox
 from vitrail.data.pixels.view import View
 from vitrail.data.records import IGNORE, LabelledImage, Record
 from vitrail.data.sets.box_set import BoxSet, InstanceSet
-from vitrail.data.sets.image_set import ImageSet
+from vitrail.data.sets.image_set import ImageSet, PictureSet
 from vitrail.data.sets.keypoint_set import KeypointSet
 from vitrail.data.sets.mask_set import MaskSet
 from vitrail.data.sets.mirror import has_mirror, mirror_order
-from vitrail.data.sets.picture_set import PictureSet
 from vitrail.data.sets.samples import Samples, draw_order
 from vitrail.data.sets.score_set import ScoreSet
 from vitrail.data.sets.splits import DataSplits

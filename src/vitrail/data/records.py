@@ -50,7 +50,6 @@ class LabelledImage(Record):
     label: int
 
     def fingerprint_line(self, digest: str) -> str:
-        """See :meth:`Record.fingerprint_line`."""
         return f"{self.name}\0{self.label}\0{digest}\n"
 
 
@@ -71,7 +70,6 @@ class BoxedImage(Record):
     shapes: tuple[Any, ...] | None = None
 
     def fingerprint_line(self, digest: str) -> str:
-        """See :meth:`Record.fingerprint_line`."""
         objects = f"Objects(boxes={self.boxes!r}, labels={self.labels!r}, crowd={self.crowd!r})"
         return f"{self.name}\0{digest}\0{objects}\n" + ("" if self.shapes is None else repr(self.shapes))
 
@@ -91,7 +89,6 @@ class MaskedImage(Record):
     mask_digest: str = ""
 
     def fingerprint_line(self, digest: str) -> str:
-        """See :meth:`Record.fingerprint_line`."""
         return f"{self.name}\0{digest}\0{self.mask_digest}\n"
 
 
@@ -112,7 +109,6 @@ class PosedObject(Record):
     area: float
 
     def fingerprint_line(self, digest: str) -> str:
-        """See :meth:`Record.fingerprint_line`."""
         instance = f"Instance(box={self.box!r}, keypoints={self.keypoints!r}, area={self.area!r})"
         return f"{self.name}\0{digest}\0{instance}\n"
 
@@ -130,5 +126,4 @@ class ScoredImage(Record):
     votes: tuple[float, ...] = ()
 
     def fingerprint_line(self, digest: str) -> str:
-        """See :meth:`Record.fingerprint_line`."""
         return f"{self.name}\0{digest}\0Opinion(score={self.score!r}, votes={self.votes!r})\n"

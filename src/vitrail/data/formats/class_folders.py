@@ -12,7 +12,6 @@ from vitrail.data.records import LabelledImage
 
 REMEDY = "give a folder with one folder of images for each class, or 'sample' for the built-in data"
 
-
 Listing = tuple[tuple[str, ...], list[LabelledImage]]
 """Names of the classes, and images in the order of their names."""
 

@@ -30,48 +30,44 @@ IDS = ("id", "image_id", "category_id")
 REMEDY = "give annotations/train.json (COCO) beside train/, the same for val and test"
 
 
-@dataclass
+Categories = dict[Any, dict[str, Any]]
+"""Entries of the JSON by id, ascending."""
+
+
+@dataclass(frozen=True)
+class CocoObject:
+    """One object of an image.
+
+    Attributes:
+        values: annotation as in the JSON.
+        box: where the object is, inside the image.
+        where: name of the annotation in messages.
+    """
+
+    values: dict[str, Any]
+    box: Box
+    where: str
+
+
+@dataclass(frozen=True)
 class CocoImage:
-    """One image and its objects.
+    """One image and its objects; those that are wrong are left out.
 
     Attributes:
         name: path in the data folder.
         part: "train", "val" or "test".
         size: (height, width) as the JSON says.
-        objects: annotations as in the JSON; those of a wrong kind are left out.
-        boxes: for each object, (left, top, right, bottom) in pixels, inside the image.
-        where: for each object, how a message calls it.
     """
 
     name: str
     path: Path
     part: str
     size: ImageSize
-    objects: list[dict[str, Any]] = field(default_factory=list)
-    boxes: list[Box] = field(default_factory=list)
-    where: list[str] = field(default_factory=list)
+    objects: list[CocoObject] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class CocoFiles:
-    """All parts together.
-
-    Attributes:
-        images: in the order of the files.
-        categories: entries of the JSON, by id, ascending.
-    """
-
-    images: list[CocoImage]
-    categories: dict[int, dict[str, Any]]
-
-
-def has_coco(root: Path, kind: str) -> bool:
-    """The folder has annotations of that kind in JSON."""
-    return bool(annotation_files(root, kind))
-
-
-def read_coco(root: Path, kind: str, problems: Problems) -> CocoFiles:
-    """Read and check every part.
+def read_coco(root: Path, kind: str, problems: Problems) -> tuple[list[CocoImage], Categories]:
+    """Read and check every part: images in the order of the files, and the categories of all.
 
     Args:
         root: the data folder.
@@ -85,7 +81,7 @@ def read_coco(root: Path, kind: str, problems: Problems) -> CocoFiles:
     if not files:
         raise DataError(f"{root} has no annotations; {REMEDY}")
     images: list[CocoImage] = []
-    categories: dict[int, dict[str, Any]] = {}
+    categories: Categories = {}
     for file, part in files:
         values = read_lists(root, file, problems)
         known = {entry["id"]: entry for entry in values["categories"] if "id" in entry and "name" in entry}
@@ -95,7 +91,7 @@ def read_coco(root: Path, kind: str, problems: Problems) -> CocoFiles:
                     f"{file} calls category {identifier} '{entry['name']}', another part calls it otherwise"
                 )
         images += _read_part(root, file, part, values, known, problems)
-    return CocoFiles(images=images, categories=dict(sorted(categories.items())))
+    return images, dict(sorted(categories.items()))
 
 
 def read_lists(root: Path, file: Path, problems: Problems) -> dict[str, list[dict[str, Any]]]:
@@ -135,7 +131,7 @@ def annotation_files(root: Path, kind: str) -> list[tuple[Path, str]]:
 
 
 def _read_part(
-    root: Path, file: Path, part: str, values: dict[str, Any], categories: dict[int, Any], problems: Problems
+    root: Path, file: Path, part: str, values: dict[str, Any], categories: Categories, problems: Problems
 ) -> list[CocoImage]:
     title = file.relative_to(root).as_posix()
     folder = image_folder(root, file, part)
@@ -165,9 +161,7 @@ def _read_part(
         elif annotation.get("category_id") not in categories:
             problems.add(where, f"there is no category {annotation.get('category_id')}")
         elif (box := checked_box(annotation.get("bbox"), target.size, where, problems)) is not None:
-            target.objects.append(annotation)
-            target.boxes.append(box)
-            target.where.append(where)
+            target.objects.append(CocoObject(annotation, box, where))
     return list(images.values())
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
+from vitrail.core.types import ImageSize
 from vitrail.data.check.problems import Problems
-from vitrail.data.formats.coco import read_coco
+from vitrail.data.formats.coco import CocoObject, read_coco
 from vitrail.data.formats.coco_shapes import problem_of_mask
 from vitrail.data.records import BoxedImage
 
@@ -22,32 +22,29 @@ def read_coco_boxes(root: Path, problems: Problems, *, masks: bool) -> tuple[tup
     Raises:
         DataError: no annotations, or files that are no COCO JSON.
     """
-    files = read_coco(root, "instances", problems)
-    index = {identifier: number for number, identifier in enumerate(files.categories)}
+    images, categories = read_coco(root, "instances", problems)
+    index = {identifier: number for number, identifier in enumerate(categories)}
     records = []
-    for image in files.images:
-        kept = [
-            (box, index[one["category_id"]], bool(one.get("iscrowd", 0)), one.get("segmentation"))
-            for box, one, where in zip(image.boxes, image.objects, image.where, strict=True)
-            if not masks or _has_mask(one, image.size, where, problems)
-        ]
-        boxes, labels, crowd, shapes = zip(*kept, strict=True) if kept else ((), (), (), ())
+    for image in images:
+        objects = [one for one in image.objects if not masks or _has_mask(one, image.size, problems)]
+        crowd = tuple(bool(one.values.get("iscrowd", 0)) for one in objects)
+        shapes = tuple(None if c else one.values.get("segmentation") for one, c in zip(objects, crowd, strict=True))
         records.append(
             BoxedImage(
                 name=image.name,
                 source=image.path,
                 part=image.part,
-                boxes=boxes,
-                labels=labels,
+                boxes=tuple(one.box for one in objects),
+                labels=tuple(index[one.values["category_id"]] for one in objects),
                 crowd=crowd,
-                shapes=tuple(None if c else s for s, c in zip(shapes, crowd, strict=True)) if masks else None,
+                shapes=shapes if masks else None,
             )
         )
-    return tuple(str(entry["name"]) for entry in files.categories.values()), records
+    return tuple(str(entry["name"]) for entry in categories.values()), records
 
 
-def _has_mask(annotation: dict[str, Any], size: tuple[int, int], where: str, problems: Problems) -> bool:
-    reason = None if annotation.get("iscrowd") else problem_of_mask(annotation.get("segmentation"), size)
+def _has_mask(one: CocoObject, size: ImageSize, problems: Problems) -> bool:
+    reason = None if one.values.get("iscrowd") else problem_of_mask(one.values.get("segmentation"), size)
     if reason is not None:
-        problems.add(where, reason)
+        problems.add(one.where, reason)
     return reason is None

@@ -8,7 +8,7 @@ from typing import Any
 
 from vitrail.core.errors import DataError
 from vitrail.data.check.problems import Problems
-from vitrail.data.formats.coco import SLACK, CocoImage, is_numbers
+from vitrail.data.formats.coco import SLACK, CocoImage, CocoObject, is_numbers
 from vitrail.data.records import PosedObject
 
 
@@ -24,8 +24,8 @@ def posed_objects(images: Sequence[CocoImage], count: int, problems: Problems) -
     for image in images:
         if image.name in problems.names:
             continue
-        for number in range(len(image.objects)):
-            record = _posed(image, number, count, problems)
+        for one in image.objects:
+            record = _posed(image, one, count, problems)
             if record is None or not any(point[2] for point in record.keypoints):
                 unlabelled += record is not None
             else:
@@ -54,33 +54,31 @@ def read_skeleton(
     return names, tuple((int(a), int(b)) for a, b in pairs if 0 <= a < len(names) and 0 <= b < len(names))
 
 
-def _posed(image: CocoImage, number: int, count: int, problems: Problems) -> PosedObject | None:
-    annotation, where, box = image.objects[number], image.where[number], image.boxes[number]
-    area = (box[2] - box[0]) * (box[3] - box[1])
-    if isinstance(given := annotation.get("area"), int | float) and given > 0:
-        area = float(given)
-    points = _points(image, annotation, where, count, problems)
+def _posed(image: CocoImage, one: CocoObject, count: int, problems: Problems) -> PosedObject | None:
+    points = _points(image, one, count, problems)
     if points is None:
         return None
+    area, box = one.values.get("area"), one.box
+    sides = (box[2] - box[0]) * (box[3] - box[1])
     return PosedObject(
-        name=f"{image.name}#{annotation.get('id')}",
+        name=f"{image.name}#{one.values.get('id')}",
         source=image.path,
         part=image.part,
         image=image.name,
         box=box,
         keypoints=points,
-        area=area,
+        area=float(area) if isinstance(area, int | float) and area > 0 else sides,
     )
 
 
 def _points(
-    image: CocoImage, annotation: dict[str, Any], where: str, count: int, problems: Problems
+    image: CocoImage, one: CocoObject, count: int, problems: Problems
 ) -> tuple[tuple[float, float, float], ...] | None:
-    values = annotation.get("keypoints")
-    if annotation.get("iscrowd") and not values:
+    values = one.values.get("keypoints")
+    if one.values.get("iscrowd") and not values:
         return ((0.0, 0.0, 0.0),) * count
     if not is_numbers(values, 3 * count):
-        problems.add(where, f"its keypoints are not {count} triples of numbers x, y, visibility")
+        problems.add(one.where, f"its keypoints are not {count} triples of numbers x, y, visibility")
         return None
     assert values is not None
     points = tuple((float(x), float(y), float(v > 0)) for x, y, v in zip(*[iter(values)] * 3, strict=True))
@@ -88,7 +86,7 @@ def _points(
     for index, (x, y, labelled) in enumerate(points):
         if labelled and not (-SLACK <= x <= columns + SLACK and -SLACK <= y <= rows + SLACK):
             problems.add(
-                where, f"keypoint {index + 1} at {x:g}, {y:g} lies outside of the image of {columns}x{rows} pixels"
+                one.where, f"keypoint {index + 1} at {x:g}, {y:g} lies outside of the image of {columns}x{rows} pixels"
             )
             return None
     return points

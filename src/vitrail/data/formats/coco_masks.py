@@ -44,10 +44,10 @@ def read_coco_masks(root: Path, kind: str, problems: Problems) -> tuple[dict[int
         categories, masked = _panoptic(root, problems)
     else:
         require_pycocotools()
-        files = read_coco(root, kind, problems)
-        categories = {identifier: str(entry["name"]) for identifier, entry in files.categories.items()}
+        images, entries = read_coco(root, kind, problems)
+        categories = {identifier: str(entry["name"]) for identifier, entry in entries.items()}
         numbers = {identifier: value for value, identifier in enumerate(categories)}
-        masked = [_drawn(image, numbers, problems) for image in files.images]
+        masked = [_drawn(image, numbers, problems) for image in images]
     if len(categories) > IGNORE:
         raise DataError(f"{root} has {len(categories)} categories; masks of 8 bits can have {IGNORE}")
     return dict(enumerate(categories.values())), masked
@@ -55,13 +55,14 @@ def read_coco_masks(root: Path, kind: str, problems: Problems) -> tuple[dict[int
 
 def _drawn(image: CocoImage, numbers: dict[int, int], problems: Problems) -> MaskedImage:
     shapes = []
-    for one, where in zip(image.objects, image.where, strict=True):
-        if one.get("iscrowd") and not one.get("segmentation"):
+    for one in image.objects:
+        shape = one.values.get("segmentation")
+        if one.values.get("iscrowd") and not shape:
             continue
-        if (reason := problem_of_mask(one.get("segmentation"), image.size)) is not None:
-            problems.add(where, reason)
+        if (reason := problem_of_mask(shape, image.size)) is not None:
+            problems.add(one.where, reason)
         else:
-            shapes.append((numbers[one["category_id"]], one["segmentation"]))
+            shapes.append((numbers[one.values["category_id"]], shape))
     read = partial(draw_shapes, shapes, image.size)
     return MaskedImage(name=image.name, source=image.path, part=image.part, mask_name=image.name, read_mask=read)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vitrail.core.errors import DataError
 from vitrail.data.formats.layout import PART_NAMES, leads_inside
-from vitrail.data.formats.table import find_listed, read_rows
+from vitrail.data.formats.tables import find_listed, read_lines, read_rows
 from vitrail.data.records import LabelledImage
 
 NAME_FILES = ("classes.txt", "synset_words.txt")
@@ -81,11 +81,7 @@ def _class_names(root: Path) -> list[str] | None:
     for file in NAME_FILES:
         path = root / file
         if path.is_file():
-            try:
-                text = path.read_text(encoding="utf-8-sig")
-            except (OSError, UnicodeDecodeError) as error:
-                raise DataError(f"{path} cannot be read ({error}); save it as UTF-8, one class name a line") from error
-            return [_without_wnid(line.strip()) for line in text.splitlines() if line.strip()]
+            return [_without_wnid(line) for line in read_lines(path, "one class name a line")]
     return None
 
 

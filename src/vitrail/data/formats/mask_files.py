@@ -18,6 +18,7 @@ from PIL import Image
 from vitrail.core.errors import DataError
 from vitrail.data.check.problems import Problems
 from vitrail.data.formats.layout import PART_NAMES, image_files, is_visible_folder
+from vitrail.data.formats.tables import read_lines
 from vitrail.data.records import IGNORE, MaskedImage
 
 MASK_FOLDERS = ("masks", "labels")
@@ -82,10 +83,7 @@ def read_class_names(root: Path, values: AbstractSet[int]) -> dict[int, str]:
     file = root / "classes.txt"
     if not file.is_file():
         return {value: str(value) for value in sorted(values - {IGNORE})}
-    try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file} cannot be read ({error}); save it as UTF-8, one 'VALUE NAME' a line") from error
+    lines = read_lines(file, "one 'VALUE NAME' a line")
     numbered = all(line.split()[0].isdigit() and len(line.split()) > 1 for line in lines)
     pairs = [
         (int(line.split()[0]), line.split(maxsplit=1)[1]) if numbered else (i, line) for i, line in enumerate(lines)

@@ -14,13 +14,13 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vitrail.core.errors import DataError
 from vitrail.data.check.problems import Problems
 from vitrail.data.formats.layout import PART_NAMES, leads_inside
-from vitrail.data.formats.table import find_listed, read_rows
+from vitrail.data.formats.tables import find_listed, read_rows
 from vitrail.data.records import ScoredImage
 
 SCORE = re.compile(r"(?:mean_)?score(?:_(\d+)_to_(\d+))?")
@@ -129,29 +129,25 @@ def _locate(root: Path, image: str) -> str:
 def _read_ava(file: Path, problems: Problems) -> Scored:
     """A line an image: number, id, counts of the scores 1 to 10, two tags, challenge."""
     scale = tuple(float(level) for level in AVA_LEVELS)
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file} cannot be read ({error}); save it as plain text") from error
     records = []
-    for where, words in _ava_lines(file):
+    for number, words in enumerate(map(str.split, lines), start=1):
+        if not words:
+            continue
         try:
             if len(words) < 2 + len(AVA_LEVELS):
                 raise ValueError(f"{len(words)} numbers; number, image id and ten counts are needed")
             votes = _votes({f"votes_{level}": words[1 + level] for level in AVA_LEVELS}, AVA_LEVELS)
             name = _locate(file.parent, f"{words[1]}.jpg")
         except ValueError as error:
-            problems.add(where, str(error))
+            problems.add(f"{file.name} line {number}", str(error))
             continue
         records.append(ScoredImage(name=name, source=file.parent / name, score=_mean(votes, scale), votes=votes))
     _drop_repeated(records, file, problems)
     return scale, records
-
-
-def _ava_lines(file: Path) -> Iterator[tuple[str, list[str]]]:
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file} cannot be read ({error}); save it as plain text") from error
-    for number, line in enumerate(text.splitlines(), start=1):
-        if line.strip():
-            yield f"{file.name} line {number}", line.split()
 
 
 def _drop_repeated(records: Sequence[ScoredImage], table: Path, problems: Problems) -> None:

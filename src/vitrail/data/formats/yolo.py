@@ -17,6 +17,7 @@ from vitrail.core.types import ImageSize
 from vitrail.data.check.problems import Problems
 from vitrail.data.formats.coco import checked_box
 from vitrail.data.formats.layout import PART_NAMES, image_files
+from vitrail.data.formats.tables import read_lines
 from vitrail.data.pixels.decode import image_size_of
 from vitrail.data.records import Box, BoxedImage
 
@@ -67,11 +68,10 @@ def _class_names(root: Path) -> tuple[str, ...]:
     for file in (root / "data.yaml", root / "dataset.yaml", root / "classes.txt"):
         if not file.is_file():
             continue
+        if file.suffix == ".txt":
+            return tuple(read_lines(file, "one class name a line"))
         try:
-            text = file.read_text(encoding="utf-8-sig")
-            if file.suffix == ".txt":
-                return tuple(line.strip() for line in text.splitlines() if line.strip())
-            names = (yaml.safe_load(text) or {}).get("names")
+            names = (yaml.safe_load(file.read_text(encoding="utf-8-sig")) or {}).get("names")
         except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError) as error:
             raise DataError(f"{file} cannot be read ({str(error).splitlines()[0]}); it needs 'names'") from error
         if isinstance(names, dict):

@@ -7,7 +7,7 @@ from typing import TypeVar
 from vitrail.core.errors import DataError
 from vitrail.data.check.problems import Problems
 from vitrail.data.data_config import DataConfig
-from vitrail.data.formats.coco import has_coco, read_coco
+from vitrail.data.formats.coco import annotation_files, read_coco
 from vitrail.data.formats.coco_boxes import read_coco_boxes
 from vitrail.data.formats.coco_keypoints import posed_objects, read_skeleton
 from vitrail.data.formats.coco_shapes import require_pycocotools
@@ -47,7 +47,7 @@ def load_instances(config: DataConfig, *, progress: bool = False) -> DataSplits[
 def _load(kind: type[AnyBoxes], config: DataConfig, *, masks: bool, progress: bool) -> DataSplits[AnyBoxes]:
     root = data_folder(config.path, REMEDY)
     problems = Problems(config)
-    if has_coco(root, "instances"):
+    if annotation_files(root, "instances"):
         classes, records = read_coco_boxes(root, problems, masks=masks)
     elif masks:
         raise DataError(f"{root} has no masks of objects; give COCO JSON (annotations/train.json beside train/)")
@@ -69,11 +69,11 @@ def load_keypoints(config: DataConfig, *, progress: bool = False) -> DataSplits[
     """
     root = data_folder(config.path, "give COCO JSON with keypoints beside train/ and val/")
     problems = Problems(config)
-    files = read_coco(root, "keypoints", problems)
-    names, skeleton = read_skeleton(root, list(files.categories.values()))
-    digests = problems.check_images(root, [image.name for image in files.images], progress=progress)
-    records, unlabelled = posed_objects(files.images, len(names), problems)
-    problems.settle(len(files.images))
+    images, categories = read_coco(root, "keypoints", problems)
+    names, skeleton = read_skeleton(root, list(categories.values()))
+    digests = problems.check_images(root, [image.name for image in images], progress=progress)
+    records, unlabelled = posed_objects(images, len(names), problems)
+    problems.settle(len(images))
     if not records:
         raise DataError(f"{root} has no objects with labelled keypoints")
     samples = KeypointSet(

@@ -1,4 +1,4 @@
-"""Batches. What a training epoch consists of depends on (seed, epoch) alone: not on workers, history, or a restart."""
+"""Batches. A training epoch depends on (seed, epoch) alone: not on workers, earlier epochs, or a restart."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -16,10 +17,10 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from vitrail.core.errors import DataError
 from vitrail.core.types import Batch, Preprocessing
 from vitrail.data.pixels.augment import AugmentConfig
-from vitrail.data.sets.samples import Mix, Samples
+from vitrail.data.sets.samples import Mix, Samples, Transform
 
 Key = tuple[int, int]
-"""(epoch, index): what a sampler hands to workers, so that they need no other word of the epoch."""
+"""(epoch, index): what a sampler gives to workers, so that they know the epoch."""
 
 
 class EpochSampler(DistributedSampler[Key]):
@@ -53,11 +54,11 @@ class TrainLoader(DataLoader[Any]):
         self.sampler.set_epoch(epoch)
 
 
+@dataclass(frozen=True, eq=False)
 class _Augmented(Dataset[tuple[Tensor, Any, Key]]):
-    def __init__(self, images: Samples, preprocessing: Preprocessing, augment: AugmentConfig, seed: int) -> None:
-        self.images = images
-        self.seed = seed
-        self.transform = images.train_transform(preprocessing, augment)
+    images: Samples
+    transform: Transform
+    seed: int
 
     def __len__(self) -> int:
         return len(self.images)
@@ -69,10 +70,10 @@ class _Augmented(Dataset[tuple[Tensor, Any, Key]]):
             return *self.transform(image, target), key
 
 
+@dataclass(frozen=True, eq=False)
 class _Fitted(Dataset[tuple[Tensor, Any]]):
-    def __init__(self, images: Samples, preprocessing: Preprocessing) -> None:
-        self.images = images
-        self.preprocessing = preprocessing
+    images: Samples
+    preprocessing: Preprocessing
 
     def __len__(self) -> int:
         return len(self.images)
@@ -81,11 +82,11 @@ class _Fitted(Dataset[tuple[Tensor, Any]]):
         return self.images.fitted(index, self.preprocessing)
 
 
+@dataclass(frozen=True)
 class _TrainCollate:
-    def __init__(self, collate: Callable[[list[Any]], Any], mix: Mix | None, seed: int) -> None:
-        self.collate = collate
-        self.mix = mix
-        self.seed = seed
+    collate: Callable[[list[Any]], Any]
+    mix: Mix | None
+    seed: int
 
     def __call__(self, samples: list[tuple[Tensor, Any, Key]]) -> Batch:
         batch = _collate(self.collate, [(image, target) for image, target, _ in samples])
@@ -128,7 +129,7 @@ def train_loader(
         )
     sampler = EpochSampler(len(images), seed)
     return TrainLoader(
-        _Augmented(images, preprocessing, augment, seed),
+        _Augmented(images, images.train_transform(preprocessing, augment), seed),
         batch_size=batch_size,
         sampler=sampler,
         num_workers=num_workers,
@@ -182,14 +183,14 @@ def _world() -> tuple[int, int]:
 
 
 def _mixed_seed(seed: int, epoch: int, what: int | str) -> int:
-    """Seeds that differ in any part give unrelated streams, unlike sums of them."""
+    """A seed from three parts: a change of any part gives an unrelated stream, unlike a sum of the parts."""
     digest = hashlib.blake2b(f"{seed}/{epoch}/{what}".encode(), digest_size=4).digest()
     return int.from_bytes(digest, "little")
 
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """torchvision draws from the global CPU generator; lend it a seed and give it back untouched."""
+    """Seed the global CPU generator, from which torchvision draws, and restore its state afterwards."""
     state = torch.default_generator.get_state()
     torch.default_generator.manual_seed(seed)
     try:

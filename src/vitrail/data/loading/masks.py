@@ -45,16 +45,16 @@ def load_masks(config: DataConfig, *, progress: bool = False) -> DataSplits[Mask
         raise DataError(f"{root} has no images with masks; {REMEDY}")
     digests = problems.check_images(root, [record.name for record in records], progress=progress)
     with ThreadPoolExecutor() as pool:
-        seen = dict(zip((record.name for record in records), pool.map(_see, records), strict=True))
+        contents = dict(zip((record.name for record in records), pool.map(_inspect, records), strict=True))
     if names is None:
-        occurring = set().union(*(mask.values for mask in seen.values() if isinstance(mask, _Seen)))
+        occurring = set().union(*(mask.values for mask in contents.values() if isinstance(mask, _Contents)))
         names = read_class_names(root, occurring)
     classes, table = _number(root, names, config.ignore_classes)
-    _check_values(records, seen, names, problems)
+    _check_values(records, contents, names, problems)
     good = [
         replace(record, mask_digest=mask.digest)
         for record in problems.usable(records)
-        if isinstance(mask := seen[record.name], _Seen)
+        if isinstance(mask := contents[record.name], _Contents)
     ]
     samples = MaskSet(records=good, table=table, max_pixels=config.max_pixels)
     mark = fingerprint(repr([names, classes]), good, digests)
@@ -62,12 +62,12 @@ def load_masks(config: DataConfig, *, progress: bool = False) -> DataSplits[Mask
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _Contents:
     values: frozenset[int]
     digest: str
 
 
-def _see(record: MaskedImage) -> _Seen | str:
+def _inspect(record: MaskedImage) -> _Contents | str:
     """What is in a mask, or what is wrong with it."""
     try:
         mask = record.read_mask()
@@ -79,14 +79,14 @@ def _see(record: MaskedImage) -> _Seen | str:
             f"{record.mask_name} is {mask.shape[1]}x{mask.shape[0]} pixels, but the image is {size[1]}x{size[0]}; "
             f"masks have the size of their images"
         )
-    return _Seen(frozenset(np.unique(mask).tolist()), hashlib.sha256(mask.tobytes()).hexdigest())
+    return _Contents(frozenset(np.unique(mask).tolist()), hashlib.sha256(mask.tobytes()).hexdigest())
 
 
 def _check_values(
-    records: Sequence[MaskedImage], seen: dict[str, _Seen | str], names: dict[int, str], problems: Problems
+    records: Sequence[MaskedImage], contents: dict[str, _Contents | str], names: dict[int, str], problems: Problems
 ) -> None:
     for record in records:
-        mask = seen[record.name]
+        mask = contents[record.name]
         if isinstance(mask, str):
             problems.add(record.name, mask)
         elif unknown := sorted(mask.values - names.keys() - {IGNORE}):

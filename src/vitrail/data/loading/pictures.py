@@ -13,8 +13,7 @@ from vitrail.data.formats.class_folders import read_class_folders
 from vitrail.data.formats.layout import PART_NAMES, data_folder, find_images
 from vitrail.data.loading.images import load_data
 from vitrail.data.records import LabelledImage, Record
-from vitrail.data.sets.image_set import ImageSet
-from vitrail.data.sets.picture_set import PictureSet
+from vitrail.data.sets.image_set import ImageSet, PictureSet
 from vitrail.data.sets.splits import DataSplits, as_splits
 
 REMEDY = "give a folder of images, or 'sample'"

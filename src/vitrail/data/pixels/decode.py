@@ -22,7 +22,7 @@ from vitrail.core.errors import DataError
 from vitrail.core.types import ImageSize
 
 MAX_PIXELS = 100_000_000
-"""More than any phone's usual picture; a file that claims more is taken for a decompression bomb."""
+"""More than a phone's camera gives; a file with more is taken for a decompression bomb."""
 
 IMAGE_SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .webp .avif .bmp .gif .tif .tiff .ppm .pgm .pbm .pnm".split()  # noqa: SIM905 (a table)
@@ -100,7 +100,7 @@ def _decode(data: bytes, name: str, max_pixels: int) -> Tensor:
                 assert isinstance(pixels, Tensor)
                 return pixels
             except RuntimeError:
-                pass  # libjpeg through Pillow is more forgiving, and says better what is wrong
+                pass  # libjpeg through Pillow accepts more files, and says better what is wrong
         image.load()
         return pixels_of(image)
 

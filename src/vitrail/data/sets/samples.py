@@ -6,7 +6,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, Self
 
 from torch import Tensor
@@ -98,12 +98,8 @@ class Samples(Dataset[tuple[Tensor, Any]], ABC):
         return self.subset(draw_order(self.names, seed)[:count])
 
 
-def image_alone(change: Callable[[Tensor], Tensor]) -> Transform:
-    """A change that leaves targets as they are."""
-    return partial(_change_image, change)
-
-
-def _change_image(change: Callable[[Tensor], Tensor], image: Tensor, target: Any) -> tuple[Tensor, Any]:
+def image_alone(change: Callable[[Tensor], Tensor], image: Tensor, target: Any) -> tuple[Tensor, Any]:
+    """A change that leaves the target as it is."""
     return change(image), target
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 import torch
@@ -47,7 +48,8 @@ class ScoreSet(Samples):
 
     def train_transform(self, preprocessing: Preprocessing, augment: AugmentConfig) -> Transform:
         """Random crops and mirror images; other colours would deserve another score."""
-        return image_alone(v2.Compose([*crop_and_mirror(preprocessing, augment, mirrored_alike=self.mirrored_alike)]))
+        steps = crop_and_mirror(preprocessing, augment, mirrored_alike=self.mirrored_alike)
+        return partial(image_alone, v2.Compose([*steps]))
 
     def collate(self, targets: list[Target]) -> Target:
         """``score`` (b,), ``distribution`` (b, bins)."""

@@ -142,13 +142,8 @@ def as_splits(
 
 
 def fingerprint(head: str, records: Iterable[Record], digests: Mapping[str, str]) -> str:
-    """SHA-256 over what all samples have in common and each sample's line, in the order of their names.
-
-    Args:
-        head: what all samples have in common, such as the names of the classes.
-        records: the usable samples.
-        digests: name of each sample -> SHA-256 of its image file.
-    """
+    """SHA-256 over what all samples have in common (``head``) and a line for each, in the order of their names;
+    ``digests`` are the SHA-256 of the image files by the samples' names."""
     total = hashlib.sha256(head.encode())
     for record in sorted(records, key=lambda one: one.name):
         total.update(record.fingerprint_line(digests[record.name]).encode("utf-8", "surrogateescape"))

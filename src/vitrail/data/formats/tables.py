@@ -1,4 +1,4 @@
-"""What all CSV tables of images share."""
+"""Reading of CSV tables and lists, whatever they say about images."""
 
 from __future__ import annotations
 
@@ -30,3 +30,16 @@ def read_rows(table: Path, remedy: str) -> list[dict[str, str]]:
 def find_listed(root: Path, image: str) -> Path | None:
     """The file that a table beside it, or beside its folder ``images/``, calls ``image``."""
     return next((path for folder in (root / "images", root) if image and (path := folder / image).is_file()), None)
+
+
+def read_lines(file: Path, form: str) -> list[str]:
+    """The lines of a text file that are not empty, without the spaces around them.
+
+    Raises:
+        DataError: unreadable; the message ends with ``form``, such as "one class name a line".
+    """
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file} cannot be read ({error}); save it as UTF-8, {form}") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
