@@ -52,8 +52,8 @@ def capture_attention(model: nn.Module) -> Iterator[list[AttentionMap]]:
     recorder = _Recorder(model)
     with ExitStack() as stack:
         for name, module in model.named_modules():
-            stack.enter_context(_removed(module.register_forward_pre_hook(recorder.entering(name))))
-            stack.enter_context(_removed(module.register_forward_hook(recorder.leaving, always_call=True)))
+            stack.callback(module.register_forward_pre_hook(recorder.entering(name)).remove)
+            stack.callback(module.register_forward_hook(recorder.leaving, always_call=True).remove)
         stack.enter_context(recorder)
         yield recorder.maps
 
@@ -74,14 +74,6 @@ def attention_probabilities(
     elif attn_mask is not None:
         logits = logits + attn_mask
     return logits.softmax(-1)
-
-
-@contextmanager
-def _removed(handle: Any) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 class _Recorder(TorchFunctionMode):
@@ -131,8 +123,8 @@ class _Recorder(TorchFunctionMode):
         grouped = _grouped(probabilities.detach(), batch, module)
         shape = (grouped.shape[1], grouped.shape[3], grouped.shape[4])
         own = places = None
-        if hasattr(module, "own_probabilities"):
-            own = module.own_probabilities(x)[:, None].detach()
+        if (unmixed := getattr(module, "own_probabilities", None)) is not None:
+            own = unmixed(x)[:, None].detach()
         if self._image_size is not None:
             called = [(module, x) for _, module, x in self._calls]
             places = find_places(called, shape, self._image_size, self._prefixes)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,7 +21,6 @@ from vitrail.models import Backbone
 from vitrail.tasks.answers import Answers
 from vitrail.tasks.base import Score, Task
 from vitrail.tasks.kind import TaskKind
-from vitrail.tasks.spec import TaskSpec
 
 if TYPE_CHECKING:
     from torchmetrics import Metric
@@ -119,12 +118,6 @@ class AestheticsTask(Task):
         nn.init.zeros_(self.head.bias)
         self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32), persistent=False)
 
-    @classmethod
-    def create(cls, backbone: Backbone, spec: TaskSpec, options: AestheticsOptions) -> Self:
-        """From ``scale``."""
-        scale = [float(score) for score in spec.facts["scale"]]
-        return cls(backbone, scale, options)
-
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (b, c, h, w) to the share of votes for each score (b, bins)."""
         return self.head(self.dropout(self.backbone(images))).softmax(1)
@@ -189,6 +182,9 @@ class AestheticsAnswers(Answers[AestheticsTask, Rating]):
 
 AESTHETICS = TaskKind(
     task=AestheticsTask,
+    build=lambda backbone, spec, options: AestheticsTask(
+        backbone, [float(one) for one in spec.facts["scale"]], options
+    ),
     answers=AestheticsAnswers,
     load_data=load_scores,
     options=AestheticsOptions,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,6 @@ from vitrail.tasks.heads.queries import NUM_LEVELS, QueryDetector
 from vitrail.tasks.heads.retinanet import ANCHOR_SCALE, RetinaNet
 from vitrail.tasks.heads.two_stage import MASK_OUT, RegionDetector
 from vitrail.tasks.kind import TaskKind
-from vitrail.tasks.spec import TaskSpec
 
 if TYPE_CHECKING:
     from torchmetrics import Metric
@@ -146,11 +145,6 @@ class DetectionTask(Task):
             num_proposals=self.options.proposals,
             anchor_scale=self.options.anchor_scale,
         )
-
-    @classmethod
-    def create(cls, backbone: Backbone, spec: TaskSpec, options: DetectionOptions) -> Self:
-        """From ``classes``."""
-        return cls(backbone, spec.classes, options)
 
     def _levels(self, images: Tensor) -> list[Tensor]:
         maps = self.pyramid(self.backbone, images)[self.first :]
@@ -287,7 +281,14 @@ class DetectionAnswers(Answers[DetectionTask, tuple[DetectedObject, ...]]):
 
     def draw(self, image: Tensor, answer: tuple[DetectedObject, ...]) -> Tensor:
         """Boxes and labels; objects less probable than one half are left out."""
-        return draw_boxes(image, [one for one in answer if one.probability >= 0.5], len(self.task.classes))
+        boxes = [(one.box, one.index) for one in answer if one.probability >= 0.5]
+        return draw_boxes(image, boxes, self.task.classes)
 
 
-DETECTION = TaskKind(task=DetectionTask, answers=DetectionAnswers, load_data=load_boxes, options=DetectionOptions)
+DETECTION = TaskKind(
+    task=DetectionTask,
+    build=lambda backbone, spec, options: DetectionTask(backbone, spec.classes, options),
+    answers=DetectionAnswers,
+    load_data=load_boxes,
+    options=DetectionOptions,
+)

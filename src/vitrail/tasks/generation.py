@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -129,11 +129,6 @@ class GenerationTask(AdversarialTask):
             )
         self.num_labels = generator.num_classes
         self.input_shape = (generator.config.num_inputs, 1, 1)
-
-    @classmethod
-    def create(cls, backbone: Backbone, spec: TaskSpec, options: GenerationOptions) -> Self:
-        """From ``classes``."""
-        return cls(backbone, spec.classes, options)  # type: ignore[arg-type]  # of make_backbone
 
     def make_discriminator(self) -> nn.Module:
         """StyleGAN2's residual discriminator."""
@@ -276,6 +271,7 @@ def _page(pictures: Tensor, columns: int) -> Tensor:
 
 GENERATION = TaskKind(
     task=GenerationTask,
+    build=lambda backbone, spec, options: GenerationTask(backbone, spec.classes, options),
     answers=GenerationAnswers,
     load_data=partial(load_pictures, labelled=None, crops=False),
     options=GenerationOptions,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,6 @@ from vitrail.tasks.base import Score, Task
 from vitrail.tasks.heads.masking import Cell, CorruptedPatches, DroppedPatches, Hidden, PaintedCells, draw_hidden
 from vitrail.tasks.heads.patches import Colours, PatchTarget, Pixels, cut, join
 from vitrail.tasks.kind import TaskKind
-from vitrail.tasks.spec import TaskSpec
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
@@ -126,11 +125,6 @@ class PretrainingTask(Task):
         if decoder % 32:
             raise ConfigError(f"decoder_width={decoder} is not a multiple of 32, the width of its heads")
         return DroppedPatches(backbone, self.grid, decoder, self.options.decoder_depth), decoder
-
-    @classmethod
-    def create(cls, backbone: Backbone, spec: TaskSpec, options: PretrainingOptions) -> Self:
-        """From the options alone."""
-        return cls(backbone, options)
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (b, c, h, w) to predictions of all patches and, last, whether each was hidden:
@@ -250,6 +244,7 @@ def _cell(wanted: int, stride: int, size: ImageSize) -> int:
 
 PRETRAINING = TaskKind(
     task=PretrainingTask,
+    build=lambda backbone, _, options: PretrainingTask(backbone, options),
     answers=PretrainingAnswers,
     load_data=partial(load_pictures, labelled=False, crops=True),
     options=PretrainingOptions,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -20,7 +20,6 @@ from vitrail.tasks.drawing import draw_masks
 from vitrail.tasks.heads.pyramid import Pyramid
 from vitrail.tasks.heads.semantic import HEADS, AuxiliaryHead, resize_to
 from vitrail.tasks.kind import TaskKind
-from vitrail.tasks.spec import TaskSpec
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
@@ -100,11 +99,6 @@ class SegmentationTask(Task):
         channels, count, width = self.pyramid.channels, len(self.classes), self.options.width
         self.head = HEADS[self.options.head](channels, count, width)
         self.auxiliary = AuxiliaryHead(channels[-2], count, width) if self.options.auxiliary else None
-
-    @classmethod
-    def create(cls, backbone: Backbone, spec: TaskSpec, options: SegmentationOptions) -> Self:
-        """From ``classes`` and ``label_smoothing``."""
-        return cls(backbone, spec.classes, options, label_smoothing=spec.label_smoothing)
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (b, c, h, w) to logits (b, num_classes, h, w)."""
@@ -226,5 +220,11 @@ def _starts(length: int, window: int) -> list[int]:
 
 
 SEGMENTATION = TaskKind(
-    task=SegmentationTask, answers=SegmentationAnswers, load_data=load_masks, options=SegmentationOptions
+    task=SegmentationTask,
+    build=lambda backbone, spec, options: SegmentationTask(
+        backbone, spec.classes, options, label_smoothing=spec.label_smoothing
+    ),
+    answers=SegmentationAnswers,
+    load_data=load_masks,
+    options=SegmentationOptions,
 )
