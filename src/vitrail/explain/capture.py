@@ -32,7 +32,7 @@ class AttentionMap:
         path: name of the module that made it, as in ``model.named_modules()``.
         probabilities: (b, groups, heads, queries, keys); the groups of an image (windows, rows, ...) are one axis.
         own: the same before the logits of earlier blocks were mixed in, where residual attention has that.
-        places: where queries and keys are in the image, or None where that cannot be told.
+        places: centres of queries and keys in the image, or None where they are unknown.
     """
 
     path: str

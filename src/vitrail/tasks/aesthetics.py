@@ -1,4 +1,4 @@
-"""How much do people like an image?
+"""Aesthetics: the distribution of the scores that people give an image.
 
 Source: Tu et al., MaxViT, ECCV 2022, arXiv:2204.01697, appendix A.3; the loss is that of Talebi and Milanfar, "NIMA:
 Neural Image Assessment", IEEE TIP 2018, arXiv:1709.05424.
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torchmetrics import Metric
 
 LEAST = 1e-12
-"""Below it the root's slope is not followed: at 0 it is infinite, and one perfect answer would end the training."""
+"""Lower bound under the root: the root's gradient at 0 is infinite, and one perfect answer would end the training."""
 
 AVA_SCALE = (1.0, 10.0)
 AVA_THRESHOLD = 5.0
@@ -53,11 +53,11 @@ class AestheticsOptions:
 
 @dataclass(frozen=True)
 class Rating:
-    """What people would say of an image.
+    """The predicted scores of an image.
 
     Attributes:
         score: the mean.
-        deviation: of single votes from it; of a model that was trained on means alone, only how unsure it is.
+        deviation: standard deviation of single votes; after training on means alone, the model's uncertainty.
         distribution: share of the votes for each score of the scale; empty where it is not known.
     """
 
@@ -84,7 +84,7 @@ class AestheticsTask(Task):
     """A distribution over scores from pooled features.
 
     Args:
-        backbone: with ``num_classes == 0``.
+        backbone: any with ``num_classes == 0``.
         scale: the scores that a vote can have, ascending.
         options: loss and regularisation.
 

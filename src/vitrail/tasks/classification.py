@@ -1,4 +1,4 @@
-"""Which class is the image of?"""
+"""Classification: one class an image."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ClassScore:
-    """One class that an image may be of.
+    """A class with its probability for an image.
 
     Attributes:
         label: the class's name.
@@ -40,7 +40,7 @@ class ClassificationTask(Task):
     """One class an image; the head is the backbone's own classifier.
 
     Args:
-        backbone: with ``num_classes == len(classes)``.
+        backbone: any with ``num_classes == len(classes)``.
         classes: names, in the order of the labels.
         label_smoothing: share of the target that is spread over all classes, in training mode only, so that a
             validation loss is the plain cross-entropy.

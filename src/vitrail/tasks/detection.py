@@ -1,4 +1,4 @@
-"""Where are which objects?"""
+"""Detection: boxes and classes of objects."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class DetectionTask(Task):
         one_stage = self.options.head == "retinanet"
         self.row_parts = () if one_stage else (4, len(self.classes), *((MASK_OUT**2,) if self.masks else ()))
         self.queries = self.options.head in get_args(QueryKind)
-        # the finest of four levels has most anchors, and least use where every place is judged
+        # the finest of four levels has the most anchors, and helps least where every place is classified
         every_place = self.queries or one_stage
         self.first = max(len(self.pyramid.strides) - NUM_LEVELS, 0) if every_place else 0
         self.fpn = None if self.queries else FeaturePyramidNetwork(self.pyramid.channels[self.first :], width)

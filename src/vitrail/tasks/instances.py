@@ -1,4 +1,4 @@
-"""Where are which objects, and which pixels are theirs?"""
+"""Instance segmentation: boxes, classes and masks of objects."""
 
 from __future__ import annotations
 

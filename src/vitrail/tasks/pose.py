@@ -1,4 +1,4 @@
-"""Where are the keypoints of an object?"""
+"""Pose: the keypoints of one object."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class PoseTask(Task):
 
     Args:
         backbone: any; its last level is taken.
-        classes: names of the keypoints; "left" and "right" in them are found again in the mirror.
+        classes: names of the keypoints; in a mirror image "left" and "right" in them change places.
         options: head and decoding.
         skeleton: pairs of keypoints that pictures join.
     """

@@ -1,4 +1,4 @@
-"""Of which class is every pixel?"""
+"""Semantic segmentation: one class a pixel."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from torchmetrics import MetricCollection
 
 OVERLAP = 1 / 3
-"""Share of a window that it has in common with the next one."""
+"""Share of a window that overlaps with the next one."""
 
 SLIDE_ABOVE = 1.5
-"""Images that would be shrunk by more than this are looked at through windows, where ``inference`` is "auto"."""
+"""Factor of shrinking above which ``inference="auto"`` moves a window over the image."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ class SegmentationTask(Task):
         backbone: any, see :class:`~vitrail.tasks.heads.pyramid.Pyramid`.
         classes: names, in the order of the labels.
         options: head and inference.
-        label_smoothing: as for classification.
+        label_smoothing: share of a label that is spread over all classes in training.
     """
 
     name = "segmentation"
@@ -150,7 +150,7 @@ class SegmentationAnswers(Answers[SegmentationTask, Segmentation]):
     def predict(
         self, images: Sequence[Tensor], preprocessing: Preprocessing, top_k: int | None = None
     ) -> list[Segmentation]:
-        """Every image at its own size, shrunk into the model's or through windows."""
+        """Classes of pixels at each image's own size, from the shrunk image or from windows."""
         return [self._describe(self._label(image, preprocessing), top_k) for image in images]
 
     @torch.inference_mode()
