@@ -123,8 +123,8 @@ class _Recorder(TorchFunctionMode):
         grouped = _grouped(probabilities.detach(), batch, module)
         shape = (grouped.shape[1], grouped.shape[3], grouped.shape[4])
         own = places = None
-        if (unmixed := getattr(module, "own_probabilities", None)) is not None:
-            own = unmixed(x)[:, None].detach()
+        if own_probabilities := getattr(module, "own_probabilities", None):
+            own = own_probabilities(x)[:, None].detach()
         if self._image_size is not None:
             called = [(module, x) for _, module, x in self._calls]
             places = find_places(called, shape, self._image_size, self._prefixes)
