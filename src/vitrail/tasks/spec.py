@@ -13,7 +13,7 @@ class TaskSpec:
 
     Attributes:
         classes: names, in the order of the labels; empty where there are none.
-        facts: what else the task noted of its data, see :meth:`vitrail.tasks.Task.describe_data`.
+        facts: what else the task noted of its data, see :meth:`vitrail.tasks.TaskKind.describe_data`.
         options: what only this task can be told, as it was given.
         label_smoothing: share of a label that is spread over all classes in training.
     """
@@ -27,7 +27,7 @@ class TaskSpec:
     def of(
         cls, described: Mapping[str, Any], options: Mapping[str, Any] | None = None, label_smoothing: float = 0.0
     ) -> Self:
-        """From the entries of :meth:`vitrail.tasks.Task.describe_data`."""
+        """From the entries of :meth:`vitrail.tasks.TaskKind.describe_data`."""
         facts = {name: value for name, value in described.items() if name != "classes"}
         return cls(
             classes=tuple(str(name) for name in described["classes"]),
