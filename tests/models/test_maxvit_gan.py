@@ -1,4 +1,4 @@
-"""MaxViT-GAN and its opponent: sizes, the order of the parts, and the mathematics of their losses."""
+"""MaxViT-GAN and its discriminator: sizes, the order of the parts, and the mathematics of their losses."""
 
 from __future__ import annotations
 
@@ -114,12 +114,12 @@ def test_pixels() -> None:
     assert as_pixels(torch.tensor([-2.0, -1.0, 0.0, 1.0, 2.0])).tolist() == [0, 0, 128, 255, 255]
 
 
-def test_the_opponent_halves_until_four_pixels_are_left() -> None:
-    opponent = Discriminator(32, multiplier=1 / 32)
+def test_the_discriminator_halves_until_four_pixels_are_left() -> None:
+    discriminator = Discriminator(32, multiplier=1 / 32)
     sides: list[int] = []
-    for block in opponent.blocks:
+    for block in discriminator.blocks:
         block.register_forward_hook(lambda _, __, out: sides.append(out.shape[-1]))
-    assert opponent(torch.randn(3, 3, 32, 32), torch.zeros(3, dtype=torch.int64)).shape == (3,)
+    assert discriminator(torch.randn(3, 3, 32, 32), torch.zeros(3, dtype=torch.int64)).shape == (3,)
     assert sides == [16, 8, 4]
     assert [width_at(side, 1.0) for side in (4, 32, 64, 128, 256)] == [512, 512, 256, 128, 64]
     for side in (4, 24):
@@ -137,14 +137,14 @@ def test_blurring_by_hand() -> None:
 
 
 def test_the_class_enters_the_score_by_projection() -> None:
-    opponent = Discriminator(8, num_classes=2, multiplier=1 / 32)
+    discriminator = Discriminator(8, num_classes=2, multiplier=1 / 32)
     pictures = torch.randn(2, 3, 8, 8)
-    first, second = (opponent(pictures, torch.tensor([label] * 2)) for label in (0, 1))
+    first, second = (discriminator(pictures, torch.tensor([label] * 2)) for label in (0, 1))
     features: list[Tensor] = []
-    opponent.out.register_forward_pre_hook(lambda _, given: features.append(given[0]))
-    opponent(pictures, torch.tensor([0, 0]))
-    assert opponent.classes is not None
-    difference = opponent.classes.weight[1] - opponent.classes.weight[0]
+    discriminator.out.register_forward_pre_hook(lambda _, given: features.append(given[0]))
+    discriminator(pictures, torch.tensor([0, 0]))
+    assert discriminator.classes is not None
+    difference = discriminator.classes.weight[1] - discriminator.classes.weight[0]
     torch.testing.assert_close(second - first, features[0] @ difference)
 
 
@@ -174,8 +174,8 @@ def test_r1_of_a_toy_whose_slope_is_known() -> None:
     torch.testing.assert_close(toy.w.grad, (8 * toy.w * pictures.square()).sum(0).detach() / 5)
 
 
-def test_r1_of_the_opponent_is_that_of_small_steps() -> None:
-    opponent = Discriminator(8, multiplier=1 / 64).double()
+def test_r1_of_the_discriminator_is_that_of_small_steps() -> None:
+    discriminator = Discriminator(8, multiplier=1 / 64).double()
     pictures = torch.randn(2, 3, 8, 8, dtype=torch.float64)
     labels = torch.zeros(2, dtype=torch.int64)
     step = 1e-6
@@ -185,8 +185,8 @@ def test_r1_of_the_opponent_is_that_of_small_steps() -> None:
             moved = torch.zeros(pictures[0].numel(), dtype=torch.float64)
             moved[place] = step
             moved = moved.view_as(pictures[0])
-            difference = opponent(pictures + moved, labels) - opponent(pictures - moved, labels)
+            difference = discriminator(pictures + moved, labels) - discriminator(pictures - moved, labels)
             slopes.flatten(1)[:, place] = difference / (2 * step)
     wanted = slopes.square().sum((1, 2, 3)).mean()
-    torch.testing.assert_close(gradient_penalty(opponent, pictures, labels), wanted, rtol=1e-4, atol=1e-8)
+    torch.testing.assert_close(gradient_penalty(discriminator, pictures, labels), wanted, rtol=1e-4, atol=1e-8)
     assert not pictures.requires_grad

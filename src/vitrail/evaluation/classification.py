@@ -1,4 +1,4 @@
-"""How often a classifier is right, on which classes, and whether its confidence can be believed."""
+"""Accuracy of a classifier, overall and by class, and calibration of its confidence."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def evaluate(
     Args:
         predictor: a task, a model, or any function from normalised float32 images (b, 3, h, w) to logits
             (b, len(classes)). A module is run in evaluation mode, on its own device, and left as it was.
-        images: with labels that index ``classes``.
+        images: images whose labels index ``classes``.
         preprocessing: what the predictor expects.
         classes: names, in the order of the labels.
         batch_size: images at once.

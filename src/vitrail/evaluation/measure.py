@@ -1,4 +1,4 @@
-"""A task's own figures of merit, of its model and of what was made from it, on the same images."""
+"""A task's own scores, for its model and for files made from it, on the same images."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def measure(
     All of them see a batch before the next is decoded, so that outputs need not be kept.
 
     Args:
-        task: whose loss and metrics are computed; in evaluation mode.
+        task: a task in evaluation mode; its loss and metrics are computed.
         predictors: name -> function; the others are compared with the first.
-        samples: with the task's targets.
+        samples: images with the task's targets.
         preprocessing: what the functions expect.
         batch_size: images at once.
         num_workers: processes that decode; 0 decodes here.

@@ -1,4 +1,4 @@
-"""Answers to images that nobody has labelled."""
+"""Answers to images without labels."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def predict_images(
 
 
 def _write_sheet(answers: Answers[Any, Any], ranked: list[Prediction], folder: Path, max_pixels: int) -> None:
-    """Decoded once more: nobody knows beforehand which of a million images will be the best."""
+    """Images are decoded once more, because the best of a million are known only at the end."""
 
     def drawn(chosen: list[Prediction]) -> list[Tensor]:
         images = [(decode_image(one.path, max_pixels), one.answer) for one in chosen]

@@ -1,4 +1,4 @@
-"""What a trained model looks at, and what its features are like."""
+"""Attention and features of a trained model."""
 
 from vitrail.explain.attribution import (
     attention_rollout,

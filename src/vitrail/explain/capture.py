@@ -32,7 +32,7 @@ class AttentionMap:
         path: name of the module that made it, as in ``model.named_modules()``.
         probabilities: (b, groups, heads, queries, keys); the groups of an image (windows, rows, ...) are one axis.
         own: the same before the logits of earlier blocks were mixed in, where residual attention has that.
-        places: where queries and keys are in the image, or None where that cannot be told.
+        places: centres of queries and keys in the image, or None where they are unknown.
     """
 
     path: str
@@ -52,8 +52,8 @@ def capture_attention(model: nn.Module) -> Iterator[list[AttentionMap]]:
     recorder = _Recorder(model)
     with ExitStack() as stack:
         for name, module in model.named_modules():
-            stack.enter_context(_removed(module.register_forward_pre_hook(recorder.entering(name))))
-            stack.enter_context(_removed(module.register_forward_hook(recorder.leaving, always_call=True)))
+            stack.callback(module.register_forward_pre_hook(recorder.entering(name)).remove)
+            stack.callback(module.register_forward_hook(recorder.leaving, always_call=True).remove)
         stack.enter_context(recorder)
         yield recorder.maps
 
@@ -74,14 +74,6 @@ def attention_probabilities(
     elif attn_mask is not None:
         logits = logits + attn_mask
     return logits.softmax(-1)
-
-
-@contextmanager
-def _removed(handle: Any) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 class _Recorder(TorchFunctionMode):

@@ -1,4 +1,4 @@
-"""Everything that can be seen of one model on some images, as arrays."""
+"""Attention, features and filters of one model on some images, as arrays."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from vitrail.models import Backbone
 from vitrail.tasks import Task
 
 MOST_FIELDS = 4
-"""Receptive fields are shown of so many levels, evenly spread."""
+"""Largest number of levels whose receptive fields are computed, evenly spread."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +111,7 @@ def explain_images(
     try:
         device = next(backbone.parameters()).device
         batches = [preprocessing.normalize(part.to(device)) for part in images.split(batch_size)]
-        parts = [_look(backbone, batch) for batch in batches]
+        parts = [_one_pass(backbone, batch) for batch in batches]
         skipped = {name: reason for name, reason in parts[0].items() if isinstance(reason, str)}
         values: dict[str, Any] = {
             name: torch.cat([part[name] for part in parts])
@@ -130,8 +130,8 @@ def explain_images(
 
 
 @torch.no_grad()
-def _look(backbone: Backbone, images: Tensor) -> dict[str, Any]:
-    """What one pass shows, an image a row; a sentence where something is missing."""
+def _one_pass(backbone: Backbone, images: Tensor) -> dict[str, Any]:
+    """Arrays of one forward pass, an image a row; a sentence where something is missing."""
     with capture_attention(backbone) as maps:
         levels = backbone.forward_intermediates(images, intermediates_only=True)
     tokens = [level.flatten(2).transpose(1, 2) for level in levels]
@@ -170,11 +170,11 @@ def _attention(maps: Sequence[AttentionMap]) -> dict[str, Any]:
 
 
 def attended(probabilities: Tensor, places: Places) -> Tensor:
-    """What the class token takes from every place, or the mean token where there is no class token.
+    """The attention of the class token to every place, or that of the mean token where there is no class token.
 
     Args:
         probabilities: (b, groups, heads, queries, keys).
-        places: of queries and keys; keys without a place are left out.
+        places: centres of queries and keys; keys without a place are left out.
 
     Returns:
         (b, rows, columns), with a sum of 1 an image.

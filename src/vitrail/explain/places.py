@@ -29,7 +29,7 @@ def find_places(
     image_size: ImageSize,
     prefixes: Sequence[int],
 ) -> Places | None:
-    """The places of an attention call, or None where they cannot be told.
+    """The places of an attention call, or None where they are unknown.
 
     Args:
         modules: the modules that are being called and their first arguments, the outermost first.

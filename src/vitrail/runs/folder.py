@@ -80,10 +80,10 @@ def clear(run: Run) -> None:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
-    for folder in dict.fromkeys(path.parent for path in artefacts):
-        if folder != run.folder:
-            with suppress(OSError):  # it holds files of somebody else
-                folder.rmdir()
+    folders = {folder for path in artefacts for folder in path.parents if folder.is_relative_to(run.folder)}
+    for folder in sorted(folders - {run.folder}, reverse=True):  # inner ones first
+        with suppress(OSError):  # it holds files of somebody else
+            folder.rmdir()
 
 
 def remove_leftovers(run: Run) -> None:

@@ -1,4 +1,4 @@
-"""How much do people like an image?
+"""Aesthetics: the distribution of the scores that people give an image.
 
 Source: Tu et al., MaxViT, ECCV 2022, arXiv:2204.01697, appendix A.3; the loss is that of Talebi and Milanfar, "NIMA:
 Neural Image Assessment", IEEE TIP 2018, arXiv:1709.05424.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,13 +21,12 @@ from vitrail.models import Backbone
 from vitrail.tasks.answers import Answers
 from vitrail.tasks.base import Score, Task
 from vitrail.tasks.kind import TaskKind
-from vitrail.tasks.spec import TaskSpec
 
 if TYPE_CHECKING:
     from torchmetrics import Metric
 
 LEAST = 1e-12
-"""Below it the root's slope is not followed: at 0 it is infinite, and one perfect answer would end the training."""
+"""Lower bound under the root: the root's gradient at 0 is infinite, and one perfect answer would end the training."""
 
 AVA_SCALE = (1.0, 10.0)
 AVA_THRESHOLD = 5.0
@@ -56,11 +55,11 @@ class AestheticsOptions:
 
 @dataclass(frozen=True)
 class Rating:
-    """What people would say of an image.
+    """The predicted scores of an image.
 
     Attributes:
         score: the mean.
-        deviation: of single votes from it; of a model that was trained on means alone, only how unsure it is.
+        deviation: standard deviation of single votes; after training on means alone, the model's uncertainty.
         distribution: share of the votes for each score of the scale; empty where it is not known.
     """
 
@@ -87,7 +86,7 @@ class AestheticsTask(Task):
     """A distribution over scores from pooled features.
 
     Args:
-        backbone: with ``num_classes == 0``.
+        backbone: any with ``num_classes == 0``.
         scale: the scores that a vote can have, ascending.
         options: loss and regularisation.
 
@@ -120,12 +119,6 @@ class AestheticsTask(Task):
         nn.init.trunc_normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
         self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32), persistent=False)
-
-    @classmethod
-    def create(cls, backbone: Backbone, spec: TaskSpec, options: AestheticsOptions) -> Self:
-        """From ``scale``."""
-        scale = [float(score) for score in spec.facts["scale"]]
-        return cls(backbone, scale, options)
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (b, c, h, w) to the share of votes for each score (b, bins)."""
@@ -191,6 +184,9 @@ class AestheticsAnswers(Answers[AestheticsTask, Rating]):
 
 AESTHETICS = TaskKind(
     task=AestheticsTask,
+    build=lambda backbone, spec, options: AestheticsTask(
+        backbone, [float(one) for one in spec.facts["scale"]], options
+    ),
     answers=AestheticsAnswers,
     load_data=load_scores,
     options=AestheticsOptions,

@@ -5,12 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
 from vitrail.models import Backbone
-from vitrail.tasks.spec import TaskSpec
 
 if TYPE_CHECKING:
     from torchmetrics import Metric, MetricCollection  # takes seconds to import, and most commands need no metrics
@@ -71,20 +70,6 @@ class Task(nn.Module, ABC):
         super().__init__()
         self.backbone = backbone
         self.classes = tuple(classes)
-
-    @classmethod
-    @abstractmethod
-    def create(cls, backbone: Backbone, spec: TaskSpec, options: Any) -> Self:
-        """The task around its backbone.
-
-        Args:
-            backbone: a model with as many outputs as :attr:`TaskKind.num_outputs <vitrail.tasks.TaskKind>` says.
-            spec: classes and facts.
-            options: the task's own, checked.
-
-        Raises:
-            ConfigError: the options do not fit, or the backbone's ``feature_info`` lacks what the task needs.
-        """
 
     @abstractmethod
     def forward(self, images: Tensor) -> Tensor:

@@ -1,10 +1,10 @@
-"""Which class is the image of?"""
+"""Classification: one class an image."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -15,8 +15,7 @@ from vitrail.data import load_data
 from vitrail.models import Backbone
 from vitrail.tasks.answers import Answers
 from vitrail.tasks.base import Score, Task
-from vitrail.tasks.kind import NoOptions, TaskKind
-from vitrail.tasks.spec import TaskSpec
+from vitrail.tasks.kind import TaskKind
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ClassScore:
-    """One class that an image may be of.
+    """A class with its probability for an image.
 
     Attributes:
         label: the class's name.
@@ -41,7 +40,7 @@ class ClassificationTask(Task):
     """One class an image; the head is the backbone's own classifier.
 
     Args:
-        backbone: with ``num_classes == len(classes)``.
+        backbone: any with ``num_classes == len(classes)``.
         classes: names, in the order of the labels.
         label_smoothing: share of the target that is spread over all classes, in training mode only, so that a
             validation loss is the plain cross-entropy.
@@ -66,11 +65,6 @@ class ClassificationTask(Task):
         if not 0 <= label_smoothing < 1:
             raise ConfigError(f"label_smoothing={label_smoothing} is outside [0, 1); 0.1 is usual")
         self.label_smoothing = label_smoothing
-
-    @classmethod
-    def create(cls, backbone: Backbone, spec: TaskSpec, options: NoOptions) -> Self:
-        """From ``classes`` and ``label_smoothing``."""
-        return cls(backbone, spec.classes, label_smoothing=spec.label_smoothing)
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (b, c, h, w) to logits (b, num_classes)."""
@@ -129,6 +123,7 @@ class ClassificationAnswers(Answers[ClassificationTask, tuple[ClassScore, ...]])
 
 CLASSIFICATION = TaskKind(
     task=ClassificationTask,
+    build=lambda backbone, spec, _: ClassificationTask(backbone, spec.classes, label_smoothing=spec.label_smoothing),
     answers=ClassificationAnswers,
     load_data=load_data,
     num_outputs=lambda spec: len(spec.classes),

@@ -25,7 +25,7 @@ TASKS: dict[str, TaskKind] = {
 }
 
 DEFAULT_TASK = CLASSIFICATION.name
-"""The task of whoever names none, and of files from before there were others."""
+"""The task where none is named, as in files from before there were others."""
 
 
 def find_task(name: str) -> TaskKind:

@@ -1,10 +1,10 @@
-"""Where are which objects?"""
+"""Detection: boxes and classes of objects."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,6 @@ from vitrail.tasks.heads.queries import NUM_LEVELS, QueryDetector
 from vitrail.tasks.heads.retinanet import ANCHOR_SCALE, RetinaNet
 from vitrail.tasks.heads.two_stage import MASK_OUT, RegionDetector
 from vitrail.tasks.kind import TaskKind
-from vitrail.tasks.spec import TaskSpec
 
 if TYPE_CHECKING:
     from torchmetrics import Metric
@@ -110,7 +109,7 @@ class DetectionTask(Task):
         one_stage = self.options.head == "retinanet"
         self.row_parts = () if one_stage else (4, len(self.classes), *((MASK_OUT**2,) if self.masks else ()))
         self.queries = self.options.head in get_args(QueryKind)
-        # the finest of four levels has most anchors, and least use where every place is judged
+        # the finest of four levels has the most anchors, and helps least where every place is classified
         every_place = self.queries or one_stage
         self.first = max(len(self.pyramid.strides) - NUM_LEVELS, 0) if every_place else 0
         self.fpn = None if self.queries else FeaturePyramidNetwork(self.pyramid.channels[self.first :], width)
@@ -146,11 +145,6 @@ class DetectionTask(Task):
             num_proposals=self.options.proposals,
             anchor_scale=self.options.anchor_scale,
         )
-
-    @classmethod
-    def create(cls, backbone: Backbone, spec: TaskSpec, options: DetectionOptions) -> Self:
-        """From ``classes``."""
-        return cls(backbone, spec.classes, options)
 
     def _levels(self, images: Tensor) -> list[Tensor]:
         maps = self.pyramid(self.backbone, images)[self.first :]
@@ -287,7 +281,14 @@ class DetectionAnswers(Answers[DetectionTask, tuple[DetectedObject, ...]]):
 
     def draw(self, image: Tensor, answer: tuple[DetectedObject, ...]) -> Tensor:
         """Boxes and labels; objects less probable than one half are left out."""
-        return draw_boxes(image, [one for one in answer if one.probability >= 0.5], len(self.task.classes))
+        boxes = [(one.box, one.index) for one in answer if one.probability >= 0.5]
+        return draw_boxes(image, boxes, self.task.classes)
 
 
-DETECTION = TaskKind(task=DetectionTask, answers=DetectionAnswers, load_data=load_boxes, options=DetectionOptions)
+DETECTION = TaskKind(
+    task=DetectionTask,
+    build=lambda backbone, spec, options: DetectionTask(backbone, spec.classes, options),
+    answers=DetectionAnswers,
+    load_data=load_boxes,
+    options=DetectionOptions,
+)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -12,17 +11,6 @@ from torchvision.utils import draw_bounding_boxes, draw_keypoints, draw_segmenta
 
 GOLDEN = 0.618034
 """Hues this far apart never come close to one another, however many there are."""
-
-
-class LabelledBox(Protocol):
-    """An object with a class and a place: left, top, right, bottom in pixels."""
-
-    @property
-    def label(self) -> str: ...
-    @property
-    def index(self) -> int: ...
-    @property
-    def box(self) -> tuple[float, float, float, float]: ...
 
 
 def class_colours(count: int) -> Tensor:
@@ -39,16 +27,16 @@ def draw_masks(image: Tensor, masks: Sequence[tuple[Tensor, int]], count: int) -
     return image
 
 
-def draw_boxes(image: Tensor, objects: Sequence[LabelledBox], count: int) -> Tensor:
-    """uint8 (3, h, w) with frames and labels in the colours of the classes, of ``count``."""
-    if not objects:
+def draw_boxes(image: Tensor, boxes: Sequence[tuple[Sequence[float], int]], classes: Sequence[str]) -> Tensor:
+    """uint8 (3, h, w) with frames (left, top, right, bottom), each labelled and coloured by the number of its class."""
+    if not boxes:
         return image
-    colours = _colours(count)
+    colours = _colours(len(classes))
     return draw_bounding_boxes(
         image,
-        torch.tensor([one.box for one in objects]),
-        [one.label for one in objects],
-        colors=[colours[one.index] for one in objects],
+        torch.tensor([box for box, _ in boxes]),
+        [classes[index] for _, index in boxes],
+        colors=[colours[index] for _, index in boxes],
         width=max(round(max(image.shape[-2:]) / 200), 1),
         label_colors="white",
         fill_labels=True,

@@ -1,4 +1,4 @@
-"""Pictures that look as if they were of the data.
+"""Generation: new pictures like those of the data.
 
 Source: MaxViT-GAN (Tu et al., MaxViT, ECCV 2022, arXiv:2204.01697, sections 4.4 and A.4); see
 :mod:`vitrail.models.maxvit_gan` for what is published of it.
@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -87,7 +87,7 @@ def make_generator(name: str, **fields: Any) -> Backbone:
 
 
 def _num_labels(spec: TaskSpec) -> int:
-    """Classes that the generator is told."""
+    """Number of classes that the generator takes."""
     return len(spec.classes) if GENERATION.read_options(spec.options).conditional else 0
 
 
@@ -98,8 +98,8 @@ class GenerationTask(AdversarialTask):
     so that validations and exported files can be compared.
 
     Args:
-        generator: with as many classes as it shall be told.
-        classes: of the data.
+        generator: any, with the number of classes that it takes.
+        classes: names of the data's classes.
         options: loss and measurement.
 
     Raises:
@@ -117,7 +117,7 @@ class GenerationTask(AdversarialTask):
     takes_images = False
     comparable = False
     output_name = "pictures"
-    backbone: MaxViTGenerator  # type: ignore[assignment]  # it looks at nothing, and yet is what files are made of
+    backbone: MaxViTGenerator  # type: ignore[assignment]  # it takes no images, and files are made from it
 
     def __init__(
         self,
@@ -135,11 +135,6 @@ class GenerationTask(AdversarialTask):
             )
         self.num_labels = generator.num_classes
         self.input_shape = (generator.config.num_inputs, 1, 1)
-
-    @classmethod
-    def create(cls, backbone: Backbone, spec: TaskSpec, options: GenerationOptions) -> Self:
-        """From ``classes``."""
-        return cls(backbone, spec.classes, options, spec.open_backbone)  # type: ignore[arg-type]  # of make_backbone
 
     def make_discriminator(self) -> nn.Module:
         """StyleGAN2's residual discriminator."""
@@ -182,8 +177,8 @@ class GenerationTask(AdversarialTask):
         return torch.randn(self.backbone.config.latent_dim, generator=torch.Generator().manual_seed(seed))
 
     def loss(self, output: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
-        """How far the mean made picture is from the mean real one, squared. Nothing is trained by it: it lets a
-        generator that draws everything in one colour be seen beside the scores."""
+        """Squared distance of the mean made picture from the mean real one. No training uses it; it shows a generator
+        that draws everything in one colour."""
         real = targets["image"].to(output.device).float() / 127.5 - 1
         return F.mse_loss(output.float().mean(0), real.mean(0))
 
@@ -195,7 +190,7 @@ class GenerationTask(AdversarialTask):
 
 
 class GenerationAnswers(Answers[GenerationTask, Tensor]):
-    """Made pictures (3, h, w), uint8, of which a table has nothing to say."""
+    """Made pictures (3, h, w), uint8. They have no rows in a table."""
 
     columns = {}
 
@@ -282,6 +277,7 @@ def _page(pictures: Tensor, columns: int) -> Tensor:
 
 GENERATION = TaskKind(
     task=GenerationTask,
+    build=lambda backbone, spec, options: GenerationTask(backbone, spec.classes, options, spec.open_backbone),
     answers=GenerationAnswers,
     load_data=partial(load_pictures, labelled=None, crops=False),
     options=GenerationOptions,

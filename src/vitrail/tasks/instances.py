@@ -1,4 +1,4 @@
-"""Where are which objects, and which pixels are theirs?"""
+"""Instance segmentation: boxes, classes and masks of objects."""
 
 from __future__ import annotations
 
@@ -121,4 +121,10 @@ def run_lengths(mask: Tensor) -> list[int]:
     return [stop - start for start, stop in pairwise(bounds)]
 
 
-INSTANCES = TaskKind(task=InstanceTask, answers=InstanceAnswers, load_data=load_instances, options=InstanceOptions)
+INSTANCES = TaskKind(
+    task=InstanceTask,
+    build=lambda backbone, spec, options: InstanceTask(backbone, spec.classes, options),
+    answers=InstanceAnswers,
+    load_data=load_instances,
+    options=InstanceOptions,
+)

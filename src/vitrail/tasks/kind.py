@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Protocol
+from typing import Any
 
 from vitrail.core.config import typed
 from vitrail.core.errors import ConfigError
-from vitrail.data import DataConfig, DataSplits
+from vitrail.data import DataSplits
 from vitrail.models import Backbone, create_model
 from vitrail.tasks.answers import Answers
 from vitrail.tasks.base import Score, Task
@@ -20,20 +20,15 @@ class NoOptions:
     """A task without options of its own."""
 
 
-class LoadData(Protocol):
-    """Finds, checks and splits data in one format; raises DataError for missing or unusable data."""
-
-    def __call__(self, config: DataConfig, *, progress: bool = False) -> DataSplits[Any]: ...
-
-
 @dataclass(frozen=True, kw_only=True)
 class TaskKind:
-    """What is learnt, what people get, and the data of one task.
+    r"""What is learnt, what people get, and the data of one task.
 
     Attributes:
         task: the module that is trained.
+        build: what makes it of a backbone with :attr:`num_outputs` outputs, a spec, and the checked options.
         answers: the class of its answers.
-        load_data: reader of its data.
+        load_data: reader of its data: (config, \*, progress) to checked and split samples, or a DataError.
         options: frozen keyword-only dataclass of what only this task can be told (``--option.NAME`` in training).
         notes: name -> what ``run.json`` keeps of the data beside the classes, a list of plain values.
         num_outputs: outputs of the backbone's own classifier; 0 where the task brings a head of its own.
@@ -41,8 +36,9 @@ class TaskKind:
     """
 
     task: type[Task]
+    build: Callable[[Any, TaskSpec, Any], Task]
     answers: type[Answers[Any, Any]]
-    load_data: LoadData
+    load_data: Callable[..., DataSplits[Any]]
     options: type[Any] = NoOptions
     notes: Mapping[str, Callable[[DataSplits[Any]], list[Any]]] = field(default_factory=dict)
     num_outputs: Callable[[TaskSpec], int] = lambda _: 0
@@ -82,5 +78,9 @@ class TaskKind:
             raise ConfigError(error.complaint, **named) from error
 
     def create(self, backbone: Backbone, spec: TaskSpec) -> Task:
-        """The task around its backbone, see :meth:`Task.create <vitrail.tasks.Task.create>`."""
-        return self.task.create(backbone, spec, self.read_options(spec.options))
+        """The task around its backbone, freshly initialised.
+
+        Raises:
+            ConfigError: the options do not fit, or the backbone's ``feature_info`` lacks what the task needs.
+        """
+        return self.build(backbone, spec, self.read_options(spec.options))

@@ -1,12 +1,12 @@
-"""Where are the keypoints of an object?"""
+"""Pose: the keypoints of one object."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,6 @@ from vitrail.tasks.base import Score, Task
 from vitrail.tasks.drawing import draw_skeleton
 from vitrail.tasks.heads.pyramid import choose_levels
 from vitrail.tasks.kind import TaskKind
-from vitrail.tasks.spec import TaskSpec
 
 if TYPE_CHECKING:
     from torchmetrics import Metric
@@ -78,7 +77,7 @@ class PoseTask(Task):
 
     Args:
         backbone: any; its last level is taken.
-        classes: names of the keypoints; "left" and "right" in them are found again in the mirror.
+        classes: names of the keypoints; in a mirror image "left" and "right" in them change places.
         options: head and decoding.
         skeleton: pairs of keypoints that pictures join.
     """
@@ -119,12 +118,6 @@ class PoseTask(Task):
             *(_enlarge(before, after) for before, after in pairwise(channels)),
             nn.Conv2d(channels[-1], len(self.classes), 1),
         )
-
-    @classmethod
-    def create(cls, backbone: Backbone, spec: TaskSpec, options: PoseOptions) -> Self:
-        """From ``classes`` and ``skeleton``."""
-        pairs = [(int(a), int(b)) for a, b in spec.facts["skeleton"]]
-        return cls(backbone, spec.classes, options, skeleton=pairs)
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (b, c, h, w) to heat maps (b, keypoints, rows, columns)."""
@@ -226,11 +219,7 @@ class PoseAnswers(Answers[PoseTask, tuple[Keypoint, ...]]):
 
     def to_dict(self, answer: tuple[Keypoint, ...]) -> dict[str, Any]:
         """``keypoints``: label, index, x, y, score."""
-        return {
-            "keypoints": [
-                {"label": one.label, "index": one.index, "x": one.x, "y": one.y, "score": one.score} for one in answer
-            ]
-        }
+        return {"keypoints": [asdict(one) for one in answer]}
 
     def truth(self, target: dict[str, Tensor]) -> tuple[Keypoint, ...]:
         """The labelled keypoints."""
@@ -280,6 +269,9 @@ def _peak_offset(maps: Tensor, y: Tensor, x: Tensor) -> Tensor:
 
 POSE = TaskKind(
     task=PoseTask,
+    build=lambda backbone, spec, options: PoseTask(
+        backbone, spec.classes, options, skeleton=[(int(a), int(b)) for a, b in spec.facts["skeleton"]]
+    ),
     answers=PoseAnswers,
     load_data=load_keypoints,
     options=PoseOptions,

@@ -1,11 +1,11 @@
-"""What stood where nothing is seen? Masked prediction teaches a backbone without labels."""
+"""Masked prediction: hidden patches are predicted from the others, which teaches a backbone without labels."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,13 +19,12 @@ from vitrail.tasks.base import Score, Task
 from vitrail.tasks.heads.masking import Cell, CorruptedPatches, DroppedPatches, Hidden, PaintedCells, draw_hidden
 from vitrail.tasks.heads.patches import Colours, PatchTarget, Pixels, cut, join
 from vitrail.tasks.kind import TaskKind
-from vitrail.tasks.spec import TaskSpec
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
 
 FEWEST_CELLS = 4
-"""A side of the grid that images are painted on has at least so many, where the stride can be divided."""
+"""Least number of cells a side of the painted grid, where the stride can be divided."""
 
 RATIOS = {"mpp": 0.5, "mae": 0.75}
 GREY = 128
@@ -72,11 +71,11 @@ class PretrainingOptions:
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """What the model made of the hidden parts of an image.
+    """An image with its hidden patches predicted.
 
     Attributes:
         loss: mean over the hidden patches.
-        picture: what was seen, what was predicted in it, and the image, side by side: (3, h, 3 w), uint8.
+        picture: the visible patches, the prediction and the image, side by side: (3, h, 3 w), uint8.
     """
 
     loss: float
@@ -84,10 +83,10 @@ class Reconstruction:
 
 
 class PretrainingTask(Task):
-    """Hidden patches are predicted from the others; what is kept afterwards is the backbone.
+    """Hidden patches are predicted from the others; later tasks use the backbone alone.
 
-    In training other patches are hidden for every image and epoch; in evaluation always the same, so that the loss of
-    two models can be compared and an exported file repeats it.
+    In training, different patches are hidden for every image and epoch. In evaluation they are always the same, so that
+    the losses of two models compare and an exported file repeats them.
     """
 
     name = "pretraining"
@@ -125,11 +124,6 @@ class PretrainingTask(Task):
             raise ConfigError(f"decoder_width={decoder} is not a multiple of 32, the width of its heads")
         return DroppedPatches(backbone, self.grid, decoder, self.options.decoder_depth), decoder
 
-    @classmethod
-    def create(cls, backbone: Backbone, spec: TaskSpec, options: PretrainingOptions) -> Self:
-        """From the options alone."""
-        return cls(backbone, options)
-
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (b, c, h, w) to predictions of all patches and, last, whether each was hidden:
         (b, n, num_outputs + 1)."""
@@ -160,7 +154,7 @@ class PretrainingTask(Task):
         return parts.permute(0, 1, 3, 2, 4, 5).flatten(1, 4)
 
     def loss(self, output: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
-        """Mean over the hidden patches; the others count for nothing."""
+        """Mean over the hidden patches."""
         flags = output[..., -1].float()
         return (self.patch_target.losses(output[..., :-1], targets["image"]) * flags).sum() / flags.sum()
 
@@ -219,7 +213,7 @@ class PretrainingAnswers(Answers[PretrainingTask, Reconstruction]):
         return {"loss": answer.loss}
 
     def draw(self, image: Tensor, answer: Reconstruction) -> Tensor:
-        """What was seen, what was predicted, and the image."""
+        """The visible patches, the prediction, and the image."""
         return answer.picture
 
 
@@ -248,6 +242,7 @@ def _cell(wanted: int, stride: int, size: ImageSize) -> int:
 
 PRETRAINING = TaskKind(
     task=PretrainingTask,
+    build=lambda backbone, _, options: PretrainingTask(backbone, options),
     answers=PretrainingAnswers,
     load_data=partial(load_pictures, labelled=False, crops=True),
     options=PretrainingOptions,

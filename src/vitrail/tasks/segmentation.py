@@ -1,10 +1,10 @@
-"""Of which class is every pixel?"""
+"""Semantic segmentation: one class a pixel."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -20,16 +20,15 @@ from vitrail.tasks.drawing import draw_masks
 from vitrail.tasks.heads.pyramid import Pyramid
 from vitrail.tasks.heads.semantic import HEADS, AuxiliaryHead, resize_to
 from vitrail.tasks.kind import TaskKind
-from vitrail.tasks.spec import TaskSpec
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
 
 OVERLAP = 1 / 3
-"""Share of a window that it has in common with the next one."""
+"""Share of a window that overlaps with the next one."""
 
 SLIDE_ABOVE = 1.5
-"""Images that would be shrunk by more than this are looked at through windows, where ``inference`` is "auto"."""
+"""Factor of shrinking above which ``inference="auto"`` moves a window over the image."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +74,7 @@ class SegmentationTask(Task):
         backbone: any, see :class:`~vitrail.tasks.heads.pyramid.Pyramid`.
         classes: names, in the order of the labels.
         options: head and inference.
-        label_smoothing: as for classification.
+        label_smoothing: share of a label that is spread over all classes in training.
     """
 
     name = "segmentation"
@@ -102,11 +101,6 @@ class SegmentationTask(Task):
         channels, count, width = self.pyramid.channels, len(self.classes), self.options.width
         self.head = HEADS[self.options.head](channels, count, width)
         self.auxiliary = AuxiliaryHead(channels[-2], count, width) if self.options.auxiliary else None
-
-    @classmethod
-    def create(cls, backbone: Backbone, spec: TaskSpec, options: SegmentationOptions) -> Self:
-        """From ``classes`` and ``label_smoothing``."""
-        return cls(backbone, spec.classes, options, label_smoothing=spec.label_smoothing)
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (b, c, h, w) to logits (b, num_classes, h, w)."""
@@ -158,7 +152,7 @@ class SegmentationAnswers(Answers[SegmentationTask, Segmentation]):
     def predict(
         self, images: Sequence[Tensor], preprocessing: Preprocessing, top_k: int | None = None
     ) -> list[Segmentation]:
-        """Every image at its own size, shrunk into the model's or through windows."""
+        """Classes of pixels at each image's own size, from the shrunk image or from windows."""
         return [self._describe(self._label(image, preprocessing), top_k) for image in images]
 
     @torch.inference_mode()
@@ -228,5 +222,11 @@ def _starts(length: int, window: int) -> list[int]:
 
 
 SEGMENTATION = TaskKind(
-    task=SegmentationTask, answers=SegmentationAnswers, load_data=load_masks, options=SegmentationOptions
+    task=SegmentationTask,
+    build=lambda backbone, spec, options: SegmentationTask(
+        backbone, spec.classes, options, label_smoothing=spec.label_smoothing
+    ),
+    answers=SegmentationAnswers,
+    load_data=load_masks,
+    options=SegmentationOptions,
 )

@@ -19,7 +19,7 @@ class TaskSpec:
 
     Attributes:
         classes: names, in the order of the labels; empty where there are none.
-        facts: what else the task noted of its data, see :meth:`vitrail.tasks.Task.describe_data`.
+        facts: what else the task noted of its data, see :meth:`vitrail.tasks.TaskKind.describe_data`.
         options: what only this task can be told, as it was given.
         label_smoothing: share of a label that is spread over all classes in training.
         open_backbone: opens the backbone of a run folder, for tasks that measure with another model's features; None
@@ -40,7 +40,7 @@ class TaskSpec:
         label_smoothing: float = 0.0,
         open_backbone: OpenBackbone | None = None,
     ) -> Self:
-        """From the entries of :meth:`vitrail.tasks.Task.describe_data`."""
+        """From the entries of :meth:`vitrail.tasks.TaskKind.describe_data`."""
         facts = {name: value for name, value in described.items() if name != "classes"}
         return cls(
             classes=tuple(str(name) for name in described["classes"]),

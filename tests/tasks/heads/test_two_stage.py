@@ -81,13 +81,13 @@ def test_proposals_are_likely_different_and_inside() -> None:
     first = model.rpn.head(maps)[0]
     scores = torch.cat([one.permute(0, 2, 3, 1).flatten(1) for one in first], 1)
     anchor = model.anchors[scores[0].argmax()]
-    assert box_iou(boxes[:1, 0], anchor.clamp(0, 64)[None]) > 0.8, "the likeliest comes first, hardly moved"
+    assert box_iou(boxes[:1, 0], anchor.clamp(0, 64)[None]) > 0.8, "the most probable comes first, hardly moved"
 
 
 def test_too_few_proposals_are_filled_up() -> None:
     model = detector(num_proposals=2000).eval()
     with torch.no_grad():
-        assert model(levels()).shape == (2, 1000, 6), "the 1000 likeliest anchors"
+        assert model(levels()).shape == (2, 1000, 6), "the 1000 most probable anchors"
 
 
 def test_probabilities_of_a_cascade_are_means_over_its_stages() -> None:

@@ -1,4 +1,4 @@
-"""What is hidden from a backbone, and how it sees the rest.
+"""Hidden cells of an image, and three ways to encode the rest.
 
 Source: Dosovitskiy et al., ViT, appendix B.1.2 (corrupted embeddings); He et al., MAE, CVPR 2022 (dropped patches); Xie
 et al., "SimMIM: A Simple Framework for Masked Image Modeling", CVPR 2022, arXiv:2111.09886 (painted images).
@@ -20,7 +20,7 @@ from vitrail.layers import Attention, Mlp, SinCosPosEmbed2d
 from vitrail.models import Backbone, TokenBackbone
 
 HEAD_DIM = 32
-"""Of the decoder's attention heads."""
+"""Width of the decoder's attention heads."""
 
 
 class Cell(IntEnum):
@@ -38,7 +38,7 @@ class Hidden:
 
     Attributes:
         cells: values of :class:`Cell` (b, n).
-        others: for each cell, another one of the same image (b, n).
+        others: index of another cell of the same image for each cell (b, n).
         seen: indices of the seen cells (b, k), ascending; k is the same for every image.
     """
 
@@ -63,8 +63,8 @@ def draw_hidden(
         batch, count: images, and cells of each.
         ratio: share of the cells that is hidden.
         masked, other: shares of the hidden that become the mask, and another cell; the rest is kept as it is.
-        device: of the result.
-        generator: to draw from; PyTorch's global one by default.
+        device: the result's device.
+        generator: source of random numbers; PyTorch's global one by default.
     """
     hidden = min(max(round(count * ratio), 1), count - 1)
     line = torch.full((count,), int(Cell.SEEN), device=device)
@@ -80,7 +80,7 @@ def draw_hidden(
 
 
 class CorruptedPatches(nn.Module):
-    """Patch embeddings are replaced before they get their positions; the backbone sees as many tokens as ever."""
+    """Patch embeddings are replaced before positions are added; the number of tokens stays."""
 
     def __init__(self, backbone: TokenBackbone) -> None:
         super().__init__()
@@ -97,12 +97,12 @@ class CorruptedPatches(nn.Module):
 
 
 class DroppedPatches(nn.Module):
-    """The backbone sees only what is not hidden; a light decoder gets its tokens, and a mask for all others.
+    """The backbone encodes the visible patches alone; a light decoder gets their tokens and a mask for all others.
 
     Args:
-        backbone: whose blocks take subsets of the tokens.
+        backbone: one whose blocks take subsets of the tokens.
         grid: (rows, columns) of patches.
-        width: of the decoder; a multiple of 32.
+        width: the decoder's width, a multiple of 32.
         depth: blocks of the decoder.
     """
 

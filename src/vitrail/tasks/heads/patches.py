@@ -1,4 +1,4 @@
-"""What hidden patches are to be predicted as: colours in 3 bits, or pixels.
+"""Targets of masked prediction: colours in 3 bits, or pixels.
 
 Source: Dosovitskiy et al., ViT, appendix B.1.2; He et al., "Masked Autoencoders Are Scalable Vision Learners", CVPR
 2022, arXiv:2111.06377 (normalised pixels).
@@ -62,7 +62,7 @@ class PatchTarget(ABC):
 
     @abstractmethod
     def pixels(self, output: Tensor, images: Tensor) -> Tensor:
-        """Predictions as patches (b, n, 3, size, size), uint8; to be looked at."""
+        """Predictions as patches (b, n, 3, size, size), uint8, for pictures."""
 
 
 class Colours(PatchTarget):
@@ -125,7 +125,7 @@ class Pixels(PatchTarget):
         return (output.float() - self.values(images)).square().mean(2)
 
     def pixels(self, output: Tensor, images: Tensor) -> Tensor:
-        """As predicted; a normalised patch gets the true mean and deviation back, which nobody predicted."""
+        """As predicted; a normalised patch gets the true mean and deviation back, which are not predicted."""
         if self.normalize:
             mean, deviation = self._moments(self._flat(images))
             output = output * deviation + mean

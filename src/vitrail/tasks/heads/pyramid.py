@@ -1,4 +1,4 @@
-"""What dense tasks need of a backbone: maps of growing stride, from families with stages and plain ones alike."""
+"""Maps of growing stride for dense tasks, from families with stages and from plain ones."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class Pyramid(nn.Module):
     convolutions to s/4 and s/2 and reduced by pooling to 2s.
 
     Attributes:
-        strides: of the maps, ascending.
-        channels: of the maps.
+        strides: stride of each map, ascending.
+        channels: channels of each map.
 
     Raises:
         ConfigError: the backbone offers no maps.
@@ -87,10 +87,10 @@ class Pyramid(nn.Module):
 
 
 class FeaturePyramidNetwork(nn.Module):
-    """Every map hears the coarser ones (FPN, Lin et al., CVPR 2017, arXiv:1612.03144).
+    """Coarser maps are added to finer ones (FPN, Lin et al., CVPR 2017, arXiv:1612.03144).
 
     Args:
-        channels: of the maps, finest first.
+        channels: channels of each map, finest first.
         width: channels of every output.
     """
 

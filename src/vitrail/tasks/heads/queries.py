@@ -21,7 +21,7 @@ from vitrail.tasks.heads.retinanet import Targets
 from vitrail.tasks.heads.selection import stable_topk
 
 NUM_LEVELS = 3
-"""The coarsest maps, as both papers take."""
+"""Number of maps, the coarsest ones, as in both papers."""
 
 
 class _Maps(list[Tensor]):
@@ -41,7 +41,7 @@ class QueryDetector(nn.Module):
 
     Args:
         kind: "dfine" or "rtdetrv2".
-        channels: of the maps, finest first.
+        channels: channels of each map, finest first.
         shapes: (rows, columns) of the maps.
         size: (height, width) of the images.
         num_classes: without a background.
@@ -95,8 +95,8 @@ class QueryDetector(nn.Module):
     def forward(self, levels: list[Tensor]) -> Tensor:
         """Levels (b, channels_i, h_i, w_i) to (b, num_queries, 4 + classes), boxes as shares of the frame and logits.
 
-        The detector's own pass reads the batch size as a plain number, which would freeze it into files, and breaks
-        ties as the runtime pleases; here its parts are called one after another.
+        The detector's own pass reads the batch size as a plain number, which would fix it in files, and its choice
+        between equal scores depends on the runtime. Here its parts are called one after another.
         """
         model = self.detector.model
         maps = model.encoder(self._projected(levels)).last_hidden_state
@@ -137,7 +137,7 @@ class QueryDetector(nn.Module):
 
 
 def _label(target: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A target as transformers wants it, without crowds."""
+    """A target in the form that transformers takes, without crowds."""
     kept = ~target["iscrowd"]
     return {"class_labels": target["labels"][kept], "boxes": box_convert(target["boxes"][kept], "xyxy", "cxcywh")}
 

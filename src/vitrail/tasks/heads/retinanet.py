@@ -1,4 +1,4 @@
-"""One-stage detection: every anchor of every level is judged at once."""
+"""One-stage detection: every anchor of every level is classified at once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SCALES = tuple(2 ** (i / 3) for i in range(3))
 RATIOS = (0.5, 1.0, 2.0)
 """Heights over widths."""
 FOREGROUND, BACKGROUND = 0.5, 0.4
-"""Overlap with an object from which an anchor stands for it, and below which it stands for nothing."""
+"""Overlap with an object from which an anchor is matched with it, and below which it is background."""
 LARGEST_GROWTH = math.log(1000 / 16)
 
 Targets = list[dict[str, Tensor]]
@@ -65,7 +65,7 @@ class RetinaNet(nn.Module):
         return torch.cat([centres - halves, centres + halves, raw["cls_logits"].float()], dim=-1)
 
     def loss(self, output: Tensor, targets: Targets) -> Tensor:
-        """See :func:`focal_loss`; the anchors decide what stands for what."""
+        """See :func:`focal_loss`; anchors are matched with objects."""
         corners = self.corners().to(output.device)  # files are judged on the CPU, whatever the model is on
         return focal_loss(output, [match(corners, target) for target in targets], targets)
 
@@ -96,12 +96,12 @@ def make_anchors(size: ImageSize, shapes: Sequence[ImageSize], anchor_scale: flo
 
 
 def focal_loss(output: Tensor, matches: Sequence[Tensor], targets: Targets) -> Tensor:
-    """Focal loss of all clear boxes plus generalised IoU loss of those that stand for an object, a mean over the
-    images, each divided by its number of such boxes.
+    """Focal loss of all clear boxes plus generalised IoU loss of those that are matched with an object, a mean over
+    the images, each divided by its number of such boxes.
 
     Args:
         output: (b, n, 4 + classes), shares of the frame and logits.
-        matches: for each image, (n,) from :func:`match`.
+        matches: result (n,) of :func:`match` for each image.
         targets: ``boxes`` in shares of the frame, ``labels``.
     """
     losses = []
@@ -120,8 +120,8 @@ def focal_loss(output: Tensor, matches: Sequence[Tensor], targets: Targets) -> T
 
 @torch.no_grad()
 def match(boxes: Tensor, target: dict[str, Tensor]) -> Tensor:
-    """For each box (n, 4), corners as shares of the frame: the object it stands for, -1 for nothing, -2 where that is
-    unclear."""
+    """The object that each box (n, 4), corners as shares of the frame, is matched with: (n,), -1 for background, -2
+    where that is unclear."""
     matched = torch.full((len(boxes),), -1, device=boxes.device)
     if len(target["boxes"]) == 0:
         return matched

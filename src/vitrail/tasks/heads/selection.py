@@ -1,4 +1,4 @@
-"""The likeliest places, the same ones in every runtime."""
+"""Top-k and suppression of duplicates with the same result in every runtime."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 LIMIT = 16.0
-"""Logits beyond it are as good as certain."""
+"""Logits are clamped to this range; beyond it a probability is 0 or 1 to six digits."""
 FINEST = 4096
 """Steps in a logit; runtimes differ by less than one, far above the rounding of a float."""
 KEY_BITS = 30

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from vitrail.tasks.heads.pyramid import FeaturePyramidNetwork, conv_norm_act
 
 POOL_SIZES = (1, 2, 3, 6)
-"""Of pyramid pooling, as in PSPNet and UPerNet."""
+"""Cells a side of pyramid pooling, as in PSPNet and UPerNet."""
 
 
 def resize_to(x: Tensor, reference: Tensor) -> Tensor:
@@ -26,7 +26,7 @@ class SemanticFPN(nn.Module):
     classified.
 
     Args:
-        channels: of the maps, finest first.
+        channels: channels of each map, finest first.
         num_classes: outputs a pixel.
         width: channels inside.
     """
@@ -53,7 +53,7 @@ class SemanticFPN(nn.Module):
 
 
 class PyramidPooling(nn.Module):
-    """What the whole picture and its parts have on average, beside every place (PSPNet, arXiv:1612.01105)."""
+    """Averages of the whole image and of its parts, appended to every place (PSPNet, arXiv:1612.01105)."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class UPerNet(nn.Module):
     arXiv:1807.10221), which ViTAEv2 is published with.
 
     Args:
-        channels: of the maps, finest first.
+        channels: channels of each map, finest first.
         num_classes: outputs a pixel.
         width: channels inside.
     """

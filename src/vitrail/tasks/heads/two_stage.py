@@ -32,9 +32,9 @@ DUPLICATE = 0.7
 """Overlap above which the less likely of two proposals is dropped."""
 BOX_SIDE, MASK_SIDE, MASK_OUT = 7, 14, 28
 SAMPLED = 256
-"""Proposals an image that a stage learns from, a quarter of them objects where there are so many."""
+"""Proposals an image that a stage is trained on, at most a quarter of them objects."""
 CANONICAL_SIDE, CANONICAL_LEVEL = 224, 4
-"""FPN, equation 1: a box of 224 pixels is looked at in the level of stride 2^4."""
+"""FPN, equation 1: a box of 224 pixels is pooled from the level of stride 2^4."""
 
 STAGES = {
     1: ((0.5, (10.0, 10.0, 5.0, 5.0), 1.0),),
@@ -61,14 +61,14 @@ class BoxPredictor(nn.Module):
 
 
 class RegionDetector(nn.Module):
-    """Proposals, then one or three rounds of looking closer at each, then perhaps a mask for each.
+    """Proposals, then one or three stages that classify and refine each, then perhaps a mask for each.
 
     Args:
         width: channels of the levels.
         num_classes: without a background.
         size: (height, width) of the images.
         shapes: (rows, columns) of every level, the finest first; those from ``strides`` on serve the proposals alone.
-        strides: of the levels that proposals are looked at in.
+        strides: strides of the levels that proposals are pooled from.
         num_stages: 1 (Faster R-CNN), or 3 (Cascade R-CNN).
         masks: predict a mask for each proposal (Mask R-CNN, He et al., ICCV 2017, arXiv:1703.06870).
         num_proposals: rows of the output.
@@ -116,7 +116,7 @@ class RegionDetector(nn.Module):
         boxes = self._propose(levels)
         total = torch.zeros((), device=boxes.device)
         for stage in self.stages:
-            logits, offsets = self._look(stage, levels, boxes)
+            logits, offsets = self._classify(stage, levels, boxes)
             total = total + logits.softmax(-1)
             boxes = self._refine(stage, offsets, boxes)
         probabilities = (total / len(self.stages))[..., 1:]
@@ -133,8 +133,8 @@ class RegionDetector(nn.Module):
         offsets = offsets.reshape(batch, -1, 4).gather(1, chosen)
         anchors = self.anchors.expand(batch, -1, 4).gather(1, chosen)
         boxes = self._refine(self.rpn, offsets, anchors)
-        twice = overlaps(boxes).triu(1).amax(1) > DUPLICATE
-        kept = nms_order(twice, self.num_proposals)
+        duplicate = overlaps(boxes).triu(1).amax(1) > DUPLICATE
+        kept = nms_order(duplicate, self.num_proposals)
         return boxes.gather(1, kept.unsqueeze(-1).expand(-1, -1, 4))
 
     def _refine(self, part: RegionProposalNetwork | RoIHeads, offsets: Tensor, boxes: Tensor) -> Tensor:
@@ -142,11 +142,11 @@ class RegionDetector(nn.Module):
         moved = part.box_coder.decode_single(offsets.float().reshape(-1, 4), boxes.reshape(-1, 4)).reshape(boxes.shape)
         return torch.minimum(moved.clamp(min=0), self.frame)
 
-    def _look(self, stage: RoIHeads, levels: list[Tensor], boxes: Tensor) -> tuple[Tensor, Tensor]:
+    def _classify(self, stage: RoIHeads, levels: list[Tensor], boxes: Tensor) -> tuple[Tensor, Tensor]:
         """Boxes (b, n, 4) to logits (b, n, 1 + classes) and offsets (b, n, 4)."""
         batch, count = boxes.shape[:2]
         pooled = self._pool(levels, rows_of(boxes), BOX_SIDE)
-        logits, offsets = _judge(stage, pooled)
+        logits, offsets = stage.box_predictor(stage.box_head(pooled))
         return logits.float().reshape(batch, count, -1), offsets.reshape(batch, count, 4)
 
     def _masks(self, levels: list[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
@@ -186,7 +186,7 @@ class RegionDetector(nn.Module):
         return pooled
 
     def training_loss(self, levels: list[Tensor], targets: Targets) -> Tensor:
-        """Of the proposals, of every stage, and of the masks. Crowds are left out."""
+        """The losses of the proposals, of every stage and of the masks. Crowds are left out."""
         known = [self._in_pixels(target) for target in targets]
         images = _images(len(targets), self.size, levels[0])
         found, losses = self.rpn(images, {str(i): level.float() for i, level in enumerate(levels)}, known)
@@ -195,7 +195,7 @@ class RegionDetector(nn.Module):
         for stage, weight in zip(stages, self.loss_weights, strict=True):
             found, matched, labels, offsets = stage.select_training_samples(found, known)
             rows = torch.cat([_numbered(boxes, i) for i, boxes in enumerate(found)])
-            logits, moves = _judge(stage, self._pool(levels, rows, BOX_SIDE))
+            logits, moves = stage.box_predictor(stage.box_head(self._pool(levels, rows, BOX_SIDE)))
             every = moves.float().repeat(1, self.num_classes + 1)  # torchvision expects one offset a class
             total = total + weight * sum(fastrcnn_loss(logits.float(), every, labels, offsets))
             seen, counts = found, [len(boxes) for boxes in found]
@@ -253,11 +253,6 @@ def _stage(width: int, num_classes: int, overlap: float, weights: tuple[float, .
     head, predictor = TwoMLPHead(width * BOX_SIDE**2, hidden), BoxPredictor(hidden, num_classes)
     # thresholds of its own inference, which is not used
     return RoIHeads(None, head, predictor, overlap, overlap, SAMPLED, 0.25, weights, 0.0, 1.0, 1)
-
-
-def _judge(stage: RoIHeads, pooled: Tensor) -> tuple[Tensor, Tensor]:
-    logits, offsets = stage.box_predictor(stage.box_head(pooled))
-    return logits, offsets
 
 
 def _images(batch: int, size: ImageSize, like: Tensor) -> ImageList:

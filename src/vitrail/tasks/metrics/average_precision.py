@@ -1,4 +1,4 @@
-"""COCO's average precision, fed with raw outputs; apart because torchmetrics takes seconds to import."""
+"""COCO's average precision, fed with raw outputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well predicted scores agree with people's; apart because torchmetrics takes seconds to import."""
+"""Correlation and accuracy of predicted scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How near made pictures are to real ones, as a network sees them; apart because torchmetrics takes seconds to import.
+"""Distances of made pictures from real ones in the features of a network.
 
 Sources: Heusel et al., "GANs Trained by a Two Time-Scale Update Rule", NeurIPS 2017 (Fréchet distance); Binkowski et
 al., "Demystifying MMD GANs", ICLR 2018 (kernel distance); Kynkäänniemi et al., "Improved Precision and Recall Metric",
@@ -26,7 +26,7 @@ from vitrail.models.maxvit_gan import as_pixels
 from vitrail.tasks.spec import OpenBackbone
 
 NEIGHBOURS = 3
-"""Of a picture; they decide how far its surroundings reach."""
+"""Number of nearest neighbours that bound a picture's surroundings."""
 
 SUBSETS, SUBSET_SIZE = 20, 250
 """Of the kernel distance."""

@@ -1,4 +1,4 @@
-"""PCK and COCO's OKS average precision of heat maps; apart because torchmetrics takes seconds to import."""
+"""PCK and COCO's OKS average precision of heat maps."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch import Tensor
 from torchmetrics import Metric
 
 PCK_SHARE = 0.1
-"""Of the object's longer side: keypoints nearer than this to their place are right."""
+"""Share of the object's longer side; a keypoint nearer than this to its place is right."""
 
 COCO_SIGMAS = (26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89)
-"""In thousandths, for COCO's 17 keypoints of a person; spread of annotators around the truth."""
+"""Spread of annotators around the truth, in thousandths, for COCO's 17 keypoints of a person."""
 OTHER_SIGMA = 50
-"""For the keypoints of other skeletons, whose annotators nobody has compared."""
+"""The same for the keypoints of other skeletons, of which no comparison of annotators is known."""
 
 THRESHOLDS = torch.linspace(0.5, 0.95, 10)
 
