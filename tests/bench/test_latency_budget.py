@@ -10,7 +10,7 @@ from vitrail.bench.latency_budget import fit_latency, latency_ms
 from vitrail.core.errors import QuantizationError
 from vitrail.models import create_model
 from vitrail.quantization import QuantizationConfig, QuantizedModel, quantize
-from vitrail.quantization.restoring import leave_in_float, rank_products
+from vitrail.quantization.float_fallback import leave_in_float, rank_products
 
 
 @pytest.fixture(scope="module")

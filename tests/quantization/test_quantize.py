@@ -252,5 +252,5 @@ def test_a_quantiser_of_the_plan_is_what_the_model_uses(
 ) -> None:
     plan = quantized_vit.plan
     head = plan.operands["head:input"]
-    coarse = replace(plan, operands={**plan.operands, "head:input": replace(head, scale=(head.scale[0] * 50,))})
+    coarse = replace(plan, operands={**plan.operands, "head:input": replace(head, scale=head.scale * 50)})
     assert decibels(vit, quantize(vit, images, plan=coarse), images) < decibels(vit, quantized_vit, images) - 3

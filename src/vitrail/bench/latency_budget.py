@@ -15,7 +15,7 @@ from vitrail.bench.session import open_session
 from vitrail.core.errors import QuantizationError
 from vitrail.export.onnx_file import onnx_bytes
 from vitrail.quantization import QuantizedModel, quantize
-from vitrail.quantization.restoring import leave_in_float, rank_products
+from vitrail.quantization.float_fallback import leave_in_float, rank_products
 
 RUNTIMES = ("onnxruntime", "openvino")
 """Those that execute the codes."""

@@ -12,6 +12,7 @@ from vitrail.core.run import Run
 from vitrail.core.types import Preprocessing
 from vitrail.data import calibration_images
 from vitrail.evaluation import measure
+from vitrail.figures.quantization import quantization_figures
 from vitrail.quantization import QuantizationConfig, QuantizedModel, quantize
 from vitrail.tasks import load_task
 from vitrail.training import load_run_data
@@ -77,7 +78,7 @@ def quantize_run(run: Run, config: CalibrationConfig, *, progress: bool = False)
     quantized.plan.save(run.quantization)
     if quantized.diagnostics is not None:
         run.figures.mkdir(exist_ok=True)
-        for name, figure in quantized.diagnostics.figures().items():
+        for name, figure in quantization_figures(quantized.diagnostics).items():
             with atomic_path(run.figures / f"{name}.png") as path:
                 figure.savefig(path, dpi=120)
     return quantized

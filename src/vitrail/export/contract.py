@@ -19,7 +19,7 @@ from vitrail.core.types import Preprocessing
 from vitrail.export.failure import explained, silence
 from vitrail.export.record import ExportRecord
 from vitrail.export.verify import Agreement, Predictor, verify
-from vitrail.quantization.graph import without_checks
+from vitrail.quantization.graph.capture import without_checks
 
 FLOAT_TOLERANCE = 1e-4
 """Kernels add in another order; all families stayed below 2e-6 in six runtimes."""
