@@ -138,6 +138,14 @@ def test_a_plan_of_another_width_is_refused(quantized_vit: QuantizedModel, image
         quantize(wider, images, plan=quantized_vit.plan)
 
 
+def test_a_plan_keeps_the_names_of_version_0_1_0(quantized_vit: QuantizedModel) -> None:
+    values = quantized_vit.plan.to_dict()
+    values["config"] |= {"act": "twin", "rounding": "second_order"}
+    plan = QuantizationPlan.from_dict(values)
+    assert (plan.config.activation, plan.config.rounding) == ("twin", "gptq")
+    assert plan.to_dict() == values
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

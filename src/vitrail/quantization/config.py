@@ -157,7 +157,7 @@ class QuantizationConfig:
         """Bit widths differ from tensor to tensor, within a budget."""
         return self.average_bits is not None or self.max_size_mb is not None
 
-    def resolved(self) -> Choices:
+    def resolved(self) -> ResolvedConfig:
         """The preset's choices, replaced by the user's own."""
         choices = PRESETS[self.preset] | {
             name: value for name in PRESETS[self.preset] if (value := getattr(self, name)) is not None
@@ -165,7 +165,7 @@ class QuantizationConfig:
         if choices["reconstruction"] == "low":
             low = self.activation_bits < MAX_BITS or self.mixed_activations
             choices["reconstruction"] = "blocks" if low else "none"
-        return Choices(**choices)
+        return ResolvedConfig(**choices)
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration as a plan stores it."""
@@ -174,7 +174,7 @@ class QuantizationConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of :meth:`to_dict`, also after a trip through JSON."""
+        """The inverse of :meth:`to_dict`, also after JSON."""
         fields = {stored: name for name, stored in STORED_FIELDS.items()}
         roundings = {stored: name for name, stored in STORED_ROUNDINGS.items()}
         renamed = {fields.get(name, name): value for name, value in values.items()}
@@ -188,8 +188,8 @@ STORED_ROUNDINGS: dict[str | None, str] = {"gptq": "second_order"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choices:
-    """The effective choices of a configuration, see :class:`QuantizationConfig`."""
+class ResolvedConfig:
+    """A configuration with all choices made, see :class:`QuantizationConfig`."""
 
     observer: ObserverName
     smoothing: SmoothingName

@@ -178,7 +178,7 @@ class QuantizationPlan:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of :meth:`to_dict`, also after a trip through JSON.
+        """The inverse of :meth:`to_dict`, also after JSON.
 
         Raises:
             QuantizationError: not a plan, or of a version that this Vitrail does not know.

@@ -1,7 +1,8 @@
-"""Segments of a graph that run on their own, codes that are trained, and what of it is kept."""
+"""Blocks of a graph that run on their own, codes that are trained, and the results that are kept."""
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +171,7 @@ def test_eight_bits_are_not_trained(vit: nn.Module, images: Tensor, monkeypatch:
     def fail(*args: object, **kwargs: object) -> None:
         raise AssertionError("reconstruction ran")
 
-    monkeypatch.setattr("vitrail.quantization.quantize.reconstruct", fail)
+    monkeypatch.setattr(import_module("vitrail.quantization.quantize"), "reconstruct", fail)
     quantize(vit, images, config=QuantizationConfig(reconstruction="blocks"))
 
 
@@ -195,7 +196,8 @@ def test_an_interrupted_reconstruction_goes_on(
     monkeypatch.setattr(ResumeFile, "add_block", add)
     known: list[int] = []
     monkeypatch.setattr(
-        "vitrail.quantization.quantize.reconstruct",
+        import_module("vitrail.quantization.quantize"),
+        "reconstruct",
         lambda context, *args: (known.append(len(context.resume.blocks)), reconstruct(context, *args))[1],
     )
     resumed = quantize(vit, images, config=LOW, resume=path)

@@ -72,6 +72,11 @@ def test_a_dead_channel_has_a_positive_scale() -> None:
     assert torch.allclose(quantizer.fake_quantize(weight), weight)
 
 
+def test_a_range_near_zero_has_a_positive_scale() -> None:
+    quantizer = quantizer_for(torch.tensor([0.0, 1.4e-45]), 2, False, False)
+    assert quantizer.scale > 0
+
+
 @given(reals, bit_widths, st.booleans())
 def test_dictionary_round_trip(values: list[float], bit_width: int, symmetric: bool) -> None:
     quantizer = quantizer_for(torch.tensor(values), bit_width, symmetric, symmetric)

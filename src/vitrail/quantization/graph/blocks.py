@@ -113,12 +113,12 @@ def _next_end(start: int, alive: list[float], layers: list[bool]) -> int:
 
 def _by_image(graph_module: fx.GraphModule, images: Tensor) -> set[fx.Node]:
     """Nodes whose value has one entry for each image."""
-    found = set()
+    by_image = set()
 
     def note(node: fx.Node, value: Any) -> None:
         if isinstance(value, Tensor) and value.ndim and len(value) == PROBE_IMAGES:
-            found.add(node)
+            by_image.add(node)
 
     with torch.inference_mode():
         GraphRunner(graph_module, on_value=note).run(images[:1].expand(PROBE_IMAGES, -1, -1, -1))
-    return found
+    return by_image

@@ -43,7 +43,6 @@ UNSUPPORTED = {
     aten.conv_transpose1d.default: "1-d transposed convolution",
 }
 
-
 SHAPE_ONLY = {
     getattr(aten, name)
     for name in (

@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from vitrail.quantization.config import Choices
+from vitrail.quantization.config import ResolvedConfig
 from vitrail.quantization.context import Context
 from vitrail.quantization.graph.ops import QuantizedOp
 from vitrail.quantization.graph.runner import GraphRunner, Layer, fake_quantized, run_side_by_side
@@ -84,7 +84,7 @@ def best_rounding(
     bias: Tensor | None,
     quantizer: UniformQuantizer,
     batches: list[Rows],
-    choices: Choices,
+    choices: ResolvedConfig,
 ) -> tuple[Tensor, Tensor | None]:
     """The codes (outputs, d) and the bias, None for the old one, with the smallest error of a layer's outputs.
 
@@ -111,7 +111,9 @@ def best_rounding(
     return best
 
 
-def _candidates(matrix: Tensor, quantizer: UniformQuantizer, moments: Moments, choices: Choices) -> Iterator[Tensor]:
+def _candidates(
+    matrix: Tensor, quantizer: UniformQuantizer, moments: Moments, choices: ResolvedConfig
+) -> Iterator[Tensor]:
     targets = [matrix]
     if choices.correction == "ridge":
         targets += [ridge_target(matrix, moments, strength) for strength in RIDGES]

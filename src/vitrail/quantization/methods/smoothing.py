@@ -90,13 +90,13 @@ def smooth_again(
         images: any of the model's shape (n, c, h, w).
     """
     for group in find_norm_groups(graph_module, ops, torch.zeros_like(images[:1])):
-        found = smoothing.get(group.name)
-        if found is not None and not found.explicit:
-            apply_smoothing(graph_module, group, found)
+        folded = smoothing.get(group.name)
+        if folded is not None and not folded.explicit:
+            apply_smoothing(graph_module, group, folded)
     for op in ops:
-        found, alone = smoothing.get(op.left.name), explicit_group(op)
-        if found is not None and found.explicit and alone is not None:
-            apply_smoothing(graph_module, alone, found)
+        divided, alone = smoothing.get(op.left.name), explicit_group(op)
+        if divided is not None and divided.explicit and alone is not None:
+            apply_smoothing(graph_module, alone, divided)
 
 
 def _assumed_bit_widths(context: Context) -> tuple[int, int]:

@@ -66,7 +66,7 @@ def find_norm_groups(graph_module: fx.GraphModule, ops: Iterable[QuantizedOp], i
     values: dict[fx.Node, Any] = {}
     with torch.inference_mode():
         GraphRunner(graph_module, on_value=values.__setitem__).run(images[:1])
-    readers = {op.node: op for op in ops if op.dense}
+    layers = {op.node: op for op in ops if op.dense}
     groups = []
     for node in graph_module.graph.nodes:
         if node.target not in NORMS or not _affine(graph_module, node):
@@ -79,16 +79,16 @@ def find_norm_groups(graph_module: fx.GraphModule, ops: Iterable[QuantizedOp], i
         shape = [1] * output.ndim
         shape[axis] = -1
         marks = torch.arange(1, count + 1, dtype=torch.float32).view(shape).expand(output.shape)
-        found = _follow(node, marks, readers, values)
-        if found:
-            biased = all(reader.op.kind != "matmul" for reader in found)
+        readers = _follow(node, marks, layers, values)
+        if readers:
+            biased = all(reader.op.kind != "matmul" for reader in readers)
             groups.append(
                 SmoothingGroup(
-                    name=found[0].op.left.name,
+                    name=readers[0].op.left.name,
                     norm=node,
                     num_channels=count,
-                    readers=tuple(found),
-                    can_shift=biased and not any(reader.padded for reader in found),
+                    readers=tuple(readers),
+                    can_shift=biased and not any(reader.padded for reader in readers),
                 )
             )
     return groups
@@ -112,19 +112,19 @@ def _affine(graph_module: fx.GraphModule, norm: fx.Node) -> bool:
 
 
 def _follow(
-    start: fx.Node, marks: Tensor, readers: Mapping[fx.Node, QuantizedOp], values: Mapping[fx.Node, Any]
+    start: fx.Node, marks: Tensor, layers: Mapping[fx.Node, QuantizedOp], values: Mapping[fx.Node, Any]
 ) -> list[Reader] | None:
     """The layers that all of ``start`` goes into; None if something else reads it, or channels get mixed."""
-    found: list[Reader] = []
+    readers: list[Reader] = []
     pending: list[tuple[fx.Node, Any]] = [(start, marks)]
     while pending:
         node, value = pending.pop()
         for user in node.users:
-            if user in readers and user.args[0] is node:
-                reader = _reader(readers[user], value)
+            if user in layers and user.args[0] is node:
+                reader = _reader(layers[user], value)
                 if reader is None:
                     return None
-                found.append(reader)
+                readers.append(reader)
             elif user.target is operator.getitem or getattr(user.target, "overloadpacket", None) in SHAPE_ONLY:
                 fetch = lambda other: value if other is node else values[other]  # noqa: E731, B023
                 args, kwargs = fx.node.map_arg(user.args, fetch), fx.node.map_arg(user.kwargs, fetch)
@@ -133,7 +133,7 @@ def _follow(
                 continue
             else:
                 return None
-    return found
+    return readers
 
 
 def _reader(op: QuantizedOp, marks: Tensor) -> Reader | None:

@@ -25,6 +25,9 @@ NUM_DRAWS = 4
 CANDIDATES = (2, 3, 4, 5, 6, 8)
 """Bit widths that a budget may give; codes of 7 bits save too little to be worth a search."""
 
+SCALE_BYTES = 5
+"""Size of a channel's scale and zero point in the file."""
+
 ALLOCATE: dict[str, Callable[[Sequence[Choice], Budget], Allocation]] = {
     "greedy": allocate_greedily,
     "exact": allocate_exactly,
@@ -126,5 +129,5 @@ def _budget(context: Context, bit_widths: Mapping[str, int]) -> Budget:
         if op.has_weight and op.right.name in bit_widths:
             weight = constant(graph_module, op.right.node)
             fixed -= weight.numel() * weight.element_size()
-            fixed += 5 * weight.shape[op.right.axis or 0]
+            fixed += SCALE_BYTES * weight.shape[op.right.axis or 0]
     return Budget(max_size_bytes=int(context.config.max_size_mb * 1e6), fixed_size_bytes=fixed)

@@ -32,15 +32,15 @@ class Choice:
     loss: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        widths = self.bit_widths
+        bit_widths = self.bit_widths
         self._need(self.count > 0, f"count={self.count}; a tensor has at least one element")
         self._need(
-            bool(widths) and min(widths) > 0 and list(widths) == sorted(set(widths)),
-            f"bit_widths={widths}; give at least one, all positive, in ascending order",
+            bool(bit_widths) and min(bit_widths) > 0 and list(bit_widths) == sorted(set(bit_widths)),
+            f"bit_widths={bit_widths}; give at least one, all positive, in ascending order",
         )
         self._need(
-            len(self.loss) == len(widths),
-            f"{len(self.loss)} values of loss for {len(widths)} bit widths; give one each",
+            len(self.loss) == len(bit_widths),
+            f"{len(self.loss)} values of loss for {len(bit_widths)} bit widths; give one each",
         )
         self._need(
             all(math.isfinite(value) and value >= 0 for value in self.loss),
@@ -195,7 +195,7 @@ def limits_of(choices: Sequence[Choice], budget: Budget) -> list[Limit]:
     """The bounds that a budget puts on these choices; no choice is in two of them.
 
     Raises:
-        QuantizationError: no choices, two of one name, or a budget that even the narrowest widths exceed.
+        QuantizationError: no choices, two of one name, or a budget that even the narrowest formats exceed.
     """
     names = [choice.name for choice in choices]
     if not names:

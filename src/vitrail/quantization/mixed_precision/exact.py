@@ -143,19 +143,19 @@ def _front(costs: Array, losses: Array) -> NDArray[np.intp]:
 
 def _relaxations(classes: Sequence[_Class]) -> list[_Relaxation]:
     """Of the classes from each one on, and at the end of none."""
-    found = [_Relaxation(np.zeros(1), np.zeros(1))]
-    cost, loss, widths, drops = 0.0, 0.0, np.zeros(0), np.zeros(0)
+    relaxations = [_Relaxation(np.zeros(1), np.zeros(1))]
+    cost, loss, spans, drops = 0.0, 0.0, np.zeros(0), np.zeros(0)
     for group in reversed(classes):
         corners = _hull(group.costs, group.losses)
         cost, loss = cost + float(group.costs[0]), loss + float(group.losses[0])
-        widths = np.r_[widths, np.diff(group.costs[corners])]
+        spans = np.r_[spans, np.diff(group.costs[corners])]
         drops = np.r_[drops, -np.diff(group.losses[corners])]
-        order = np.argsort(-drops / widths, kind="stable")  # the steepest first
-        widths, drops = widths[order], drops[order]
-        found.append(
-            _Relaxation(cost + np.r_[0.0, np.cumsum(widths)], np.maximum(loss - np.r_[0.0, np.cumsum(drops)], 0.0))
+        order = np.argsort(-drops / spans, kind="stable")  # the steepest first
+        spans, drops = spans[order], drops[order]
+        relaxations.append(
+            _Relaxation(cost + np.r_[0.0, np.cumsum(spans)], np.maximum(loss - np.r_[0.0, np.cumsum(drops)], 0.0))
         )
-    return found[::-1]
+    return relaxations[::-1]
 
 
 def _hull(costs: Array, losses: Array) -> list[int]:
@@ -174,8 +174,8 @@ def _hull(costs: Array, losses: Array) -> list[int]:
 def _backtrack(
     classes: Sequence[_Class], steps: Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]], last: int
 ) -> tuple[int, ...]:
-    chosen = [0] * len(classes)
+    indices = [0] * len(classes)
     for group, (parents, items) in zip(reversed(classes), reversed(steps), strict=True):
-        chosen[group.index] = int(group.items[items[last]])
+        indices[group.index] = int(group.items[items[last]])
         last = int(parents[last])
-    return tuple(chosen)
+    return tuple(indices)

@@ -89,9 +89,8 @@ class _Search:
     def step(self, limits: Sequence[Limit]) -> None:
         """Take the best reduction of the exceeded limits' tensors."""
         candidates = [c for limit in limits for i in limit.members if (c := self._candidate(limit, i)) is not None]
-        if (
-            not candidates
-        ):  # a search from the start ends at the cheapest widths, which limits_of compares to the budget
+        # a search from the start ends at the cheapest formats, which limits_of compares to the budget
+        if not candidates:
             raise QuantizationError("the saved search leads nowhere with the costs of these tensors; start it anew")
         self._take(min(candidates, key=lambda candidate: (candidate.criterion, candidate.index)))
 

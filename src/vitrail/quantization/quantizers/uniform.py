@@ -128,7 +128,7 @@ class UniformQuantizer:
             signed=signed,
             symmetric=symmetric,
             axis=axis,
-            scale=scale.float().reshape(shape),
+            scale=scale.float().clamp(min=torch.finfo(torch.float32).tiny).reshape(shape),
             zero_point=zero_point.reshape(shape),
         )
 
