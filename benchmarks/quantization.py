@@ -28,16 +28,17 @@ from vitrail.core.errors import ExportError
 from vitrail.export import export_model
 from vitrail.quantization import QuantizationConfig, QuantizedModel, quantize
 
-PLAIN = {"preset": "mptq", "smoothing": "none", "softmax": "uniform", "act": "uniform"}
+PLAIN = {"preset": "mptq", "smoothing": "none", "softmax": "uniform", "activation": "uniform"}
 METHODS: dict[str, dict[str, Any]] = {
     "min-max": {"preset": "min_max"},
     "error-chosen scales": PLAIN | {"observer": "mse"},
     "as SmoothQuant": PLAIN | {"observer": "mse", "smoothing": "smoothquant"},
-    "as PTQ4ViT": PLAIN | {"softmax": "two_scale", "act": "twin", "search_ratio": False},
+    "as PTQ4ViT": PLAIN | {"softmax": "two_scale", "activation": "twin", "search_ratio": False},
     "as FQ-ViT": PLAIN | {"observer": "min_max", "softmax": "log2"},
     "as RepQ-ViT": PLAIN | {"observer": "percentile", "smoothing": "repq", "softmax": "log_sqrt2"},
-    "as ERQ": PLAIN | {"observer": "mse", "softmax": "log_sqrt2", "rounding": "second_order", "correction": "ridge"},
-    "as TSPTQ-ViT": PLAIN | {"softmax": "two_scale", "act": "two_scale", "search_ratio": False, "channels": "outlier"},
+    "as ERQ": PLAIN | {"observer": "mse", "softmax": "log_sqrt2", "rounding": "gptq", "correction": "ridge"},
+    "as TSPTQ-ViT": PLAIN
+    | {"softmax": "two_scale", "activation": "two_scale", "search_ratio": False, "channels": "outlier"},
     "SQ-b": PLAIN | {"smoothing": "sq_b"},
     "SQ-b, OPT-m (mptq)": {"preset": "mptq"},
     "fast": {"preset": "fast"},

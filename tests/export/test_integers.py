@@ -63,7 +63,7 @@ def narrowed(quantized: QuantizedModel, model: nn.Module, images: Tensor, widths
         if quantizer.axis is not None:
             bits = widths[count % len(widths)]
             count += 1
-            scale = tuple(float(np.float32(s * 127 / (2 ** (bits - 1) - 1))) for s in quantizer.scale)
+            scale = (quantizer.scale.double() * 127 / (2 ** (bits - 1) - 1)).float()
             operands[name] = replace(quantizer, bit_width=bits, scale=scale)
     return quantize(model, images, plan=replace(quantized.plan, operands=operands))
 
@@ -239,7 +239,7 @@ def test_one_convolution_is_the_same_but_for_ties(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model, images = OneLayer(nn.Conv2d(3, 16, 3, padding=1)).eval(), torch.randn(8, 3, 8, 8)
     quantized = quantize(model, images, config=QuantizationConfig(preset="min_max", keep_float=()))
-    step = quantized.plan.operands["layer:output"].scale[0]
+    step = quantized.plan.operands["layer:output"].scale.item()
     about: dict[str, Any] = {"preprocessing": Preprocessing(image_size=(8, 8)), "classes": ["a"] * 16}
     export_model(model, tmp_path / "model.onnx", images=images, quantized=quantized, **about)
     with torch.inference_mode():

@@ -138,6 +138,14 @@ def test_a_plan_of_another_width_is_refused(quantized_vit: QuantizedModel, image
         quantize(wider, images, plan=quantized_vit.plan)
 
 
+def test_a_plan_keeps_the_names_of_version_0_1_0(quantized_vit: QuantizedModel) -> None:
+    values = quantized_vit.plan.to_dict()
+    values["config"] |= {"act": "twin", "rounding": "second_order"}
+    plan = QuantizationPlan.from_dict(values)
+    assert (plan.config.activation, plan.config.rounding) == ("twin", "gptq")
+    assert plan.to_dict() == values
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -252,5 +260,5 @@ def test_a_quantiser_of_the_plan_is_what_the_model_uses(
 ) -> None:
     plan = quantized_vit.plan
     head = plan.operands["head:input"]
-    coarse = replace(plan, operands={**plan.operands, "head:input": replace(head, scale=(head.scale[0] * 50,))})
+    coarse = replace(plan, operands={**plan.operands, "head:input": replace(head, scale=head.scale * 50)})
     assert decibels(vit, quantize(vit, images, plan=coarse), images) < decibels(vit, quantized_vit, images) - 3

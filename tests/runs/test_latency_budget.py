@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from vitrail.core.errors import QuantizationError
 from vitrail.models import create_model
 from vitrail.quantization import QuantizationConfig, QuantizedModel, quantize
-from vitrail.quantization.restoring import leave_in_float, rank_products
+from vitrail.quantization.float_fallback import leave_in_float, rank_products
 from vitrail.runs.latency_budget import fit_latency, latency_ms
 
 

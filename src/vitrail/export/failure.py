@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 
 from vitrail.core.errors import ExportError, VitrailError
-from vitrail.quantization.graph import quiet
+from vitrail.quantization.graph.capture import quiet
 
 _OPERATIONS = (
     re.compile(r"op='(?P<name>[\w.:]+)'"),

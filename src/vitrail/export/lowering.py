@@ -7,7 +7,7 @@ from typing import Any
 
 from onnxscript import opset20 as op
 
-from vitrail.quantization.operations import DEQUANTIZE, QUANTIZE
+from vitrail.quantization.graph.qdq_ops import DEQUANTIZE, QUANTIZE
 
 FLOAT = 1
 """ONNX's name of float32."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.export.failure import explained
-from vitrail.quantization.graph import without_checks
+from vitrail.quantization.graph.capture import without_checks
 
 
 def one_image_program(model: nn.Module, images: Tensor) -> torch.export.ExportedProgram:

@@ -1,12 +1,16 @@
-"""Integers instead of floats: quantisers, observers, calibration, the plan, the rewritten graph."""
+"""Post-training quantisation: quantisers, observers, calibration, the plan, the rewritten graph."""
 
-from vitrail.quantization.config import PRESETS, QuantizationConfig
-from vitrail.quantization.graph import capture
-from vitrail.quantization.nonuniform import GroupQuantizer, LogQuantizer, OutlierQuantizer, Quantizer, TwoScaleQuantizer
-from vitrail.quantization.observers import OBSERVERS, observe_channels, observe_tensor
+from vitrail.quantization.config import OBSERVERS, PRESETS, QuantizationConfig
+from vitrail.quantization.graph.capture import capture
 from vitrail.quantization.plan import QuantizationPlan
 from vitrail.quantization.quantize import QuantizedModel, quantize
-from vitrail.quantization.quantizers import UniformQuantizer
+from vitrail.quantization.quantizers.group import GroupQuantizer
+from vitrail.quantization.quantizers.kinds import Quantizer
+from vitrail.quantization.quantizers.log import LogQuantizer
+from vitrail.quantization.quantizers.observers import observe_channels, observe_tensor
+from vitrail.quantization.quantizers.outlier import OutlierQuantizer
+from vitrail.quantization.quantizers.two_scale import TwoScaleQuantizer
+from vitrail.quantization.quantizers.uniform import UniformQuantizer
 
 __all__ = [
     "OBSERVERS",

@@ -1,29 +1,35 @@
-"""What the user may choose of quantisation, and the presets that choose well."""
+"""The choices of quantisation that a user has, and the presets."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Self, get_args
 
 from vitrail.core.config import check_choices
 from vitrail.core.errors import QuantizationError
-from vitrail.quantization.observers import ObserverName
-from vitrail.quantization.quantizers import MAX_BITS, MIN_BITS
-from vitrail.quantization.regions import ActName, ChannelsName, SoftmaxName
-from vitrail.quantization.smoothing import SmoothingName
+
+MIN_BITS, MAX_BITS = 2, 8
 
 PresetName = Literal["min_max", "mptq", "fast", "best"]
-AllocationName = Literal["greedy", "exact"]
-RoundingName = Literal["nearest", "second_order"]
+ObserverName = Literal["min_max", "percentile", "mse", "hessian"]
+SmoothingName = Literal["none", "smoothquant", "sq_b", "repq"]
+SoftmaxName = Literal["uniform", "log2", "log_sqrt2", "two_scale", "best"]
+ActivationName = Literal["uniform", "twin", "two_scale", "best"]
+ChannelsName = Literal["uniform", "outlier"]
+RoundingName = Literal["nearest", "gptq"]
 CorrectionName = Literal["none", "bias", "ridge"]
 ReconstructionName = Literal["none", "low", "blocks"]
+AllocationName = Literal["greedy", "exact"]
+
+OBSERVERS: tuple[str, ...] = get_args(ObserverName)
 
 PRESETS: dict[PresetName, dict[str, Any]] = {
     "min_max": {
         "observer": "min_max",
         "smoothing": "none",
         "softmax": "uniform",
-        "act": "uniform",
+        "activation": "uniform",
         "channels": "uniform",
         "rounding": "nearest",
         "correction": "none",
@@ -33,7 +39,7 @@ PRESETS: dict[PresetName, dict[str, Any]] = {
         "observer": "hessian",
         "smoothing": "sq_b",
         "softmax": "two_scale",
-        "act": "two_scale",
+        "activation": "two_scale",
         "channels": "uniform",
         "rounding": "nearest",
         "correction": "none",
@@ -43,7 +49,7 @@ PRESETS: dict[PresetName, dict[str, Any]] = {
         "observer": "hessian",
         "smoothing": "sq_b",
         "softmax": "best",
-        "act": "best",
+        "activation": "best",
         "channels": "uniform",
         "rounding": "nearest",
         "correction": "none",
@@ -53,9 +59,9 @@ PRESETS: dict[PresetName, dict[str, Any]] = {
         "observer": "hessian",
         "smoothing": "sq_b",
         "softmax": "best",
-        "act": "best",
+        "activation": "best",
         "channels": "uniform",
-        "rounding": "second_order",
+        "rounding": "gptq",
         "correction": "none",
         "reconstruction": "low",
     },
@@ -65,33 +71,40 @@ PRESETS: dict[PresetName, dict[str, Any]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizationConfig:
-    """What the user may choose; what is not chosen is as the preset has it.
+    """The user's choices; the preset makes those that are left out.
 
     Attributes:
-        preset: "best" (what wins with a few dozen images), "fast" (without rounding by second order; enough for 8
-            bits), "mptq" (MPTQ-ViT as its paper describes it) or "min_max" (the plainest).
-        weight_bits: 2 to 8; the widest one where a budget is given.
-        activation_bits: 8, which ONNX Runtime and OpenVINO execute, or 2 to 7, which are simulated only.
-        average_bits: budget: mean width of weights; of activations too with mixed_activations.
-        max_size_mb: budget: of the exported file's weights.
-        mixed_activations: activations get widths of their own as well; simulated only.
-        allocation: how a budget is spent: "greedy" (Greedy MP) or "exact" (an integer programme).
-        observer: "min_max", "percentile", "mse" or "hessian".
-        smoothing: "none", "smoothquant", "sq_b" or "repq".
-        softmax: codes of attention probabilities below 8 bits: "uniform", "log2", "log_sqrt2", "two_scale", "best".
-        act: codes of what activation functions give, below 8 bits: "uniform", "twin", "two_scale", "best".
-        channels: codes of what linear layers read, below 8 bits: "uniform", or "outlier" (a second step for channels
-            that reach much further than the others, O-2SF).
-        search_ratio: search the ratio of two regions (OPT-m); else a fixed one.
-        search_clip: search where the coarse region ends.
-        rounding: of weights: "nearest", or "second_order" (as GPTQ).
-        correction: of what quantised inputs change: "none", "bias" (the mean), "ridge" (weights too, as ERQ).
-        reconstruction: "blocks" trains codes, biases and steps of a few layers at a time where any operand has fewer
-            than 8 bits (as BRECQ and QDrop), "low" only where activations may have; "none" does not.
-        reconstruction_steps: of that training, for each few layers.
-        group_size: of weights that share a scale within a channel; 0 for one scale a channel. Simulated only.
-        keep_float: what is not quantised: "stem" (a convolution that reads the image), "depthwise" (convolutions with
-            one channel a group), "conv_transpose", or module paths with wildcards, e.g. "stages.0.*".
+        preset: set of choices: "best" (the highest accuracy with a few dozen images), "fast" (without GPTQ, enough for
+            8 bits), "mptq" (MPTQ-ViT as its paper describes it) or "min_max" (the simplest).
+        weight_bits: bit width of the weights, 2 to 8; with a budget each weight has its own.
+        activation_bits: bit width of the activations: 8, which ONNX Runtime and OpenVINO execute, or 2 to 7, which are
+            simulated only.
+        average_bits: budget: mean bit width of the weights; with mixed_activations also that of the activations.
+        max_size_mb: budget: size of the exported file's weights in megabytes.
+        mixed_activations: bit widths for the activations under average_bits too; simulated only.
+        allocation: method that spends a budget: "greedy" (Greedy MP) or "exact" (an integer programme).
+        observer: criterion for the range of a uniform quantiser: "min_max", "percentile", "mse" or "hessian" (error
+            weighted by squared gradients); by default as the preset has it.
+        smoothing: scaling between a norm and the layers that read it: "none", "smoothquant", "sq_b" or "repq"; by
+            default as the preset has it.
+        softmax: quantiser of attention probabilities below 8 bits: "uniform", "log2", "log_sqrt2", "two_scale" or
+            "best"; by default as the preset has it.
+        activation: quantiser of the outputs of activation functions below 8 bits: "uniform", "twin", "two_scale" or
+            "best"; by default as the preset has it.
+        channels: quantiser of the inputs of linear layers below 8 bits: "uniform", or "outlier" (a second scale for
+            channels with a much larger range, O-2SF); by default as the preset has it.
+        search_ratio: search for the ratio of the two scales of a two-scale quantiser (OPT-m); else a fixed one.
+        search_clip: search for the clipping value of the coarse region.
+        rounding: rounding of the weights: "nearest" or "gptq" (second-order); by default as the preset has it.
+        correction: compensation for the error of quantised inputs: "none", "bias" (the mean error) or "ridge" (weights
+            too, as in ERQ); by default as the preset has it.
+        reconstruction: training of weights, biases and scales, a few layers at a time, as in BRECQ and QDrop: "blocks"
+            (where an operand has fewer than 8 bits), "low" (where activations may have fewer) or "none"; by default as
+            the preset has it.
+        reconstruction_steps: gradient steps of the reconstruction of each block.
+        group_size: number of weights of a channel that share a scale; 0 for one scale a channel. Simulated only.
+        keep_float: operations that stay in float: "stem" (convolutions that read the image), "depthwise" (convolutions
+            with one channel a group), "conv_transpose", or module paths with wildcards, e.g. "stages.0.*".
     """
 
     preset: PresetName = "best"
@@ -104,7 +117,7 @@ class QuantizationConfig:
     observer: ObserverName | None = None
     smoothing: SmoothingName | None = None
     softmax: SoftmaxName | None = None
-    act: ActName | None = None
+    activation: ActivationName | None = None
     channels: ChannelsName | None = None
     search_ratio: bool = True
     search_clip: bool = True
@@ -139,34 +152,53 @@ class QuantizationConfig:
 
     @property
     def mixed(self) -> bool:
-        """Widths differ from tensor to tensor, to stay within a budget."""
+        """Bit widths differ from tensor to tensor, within a budget."""
         return self.average_bits is not None or self.max_size_mb is not None
 
     def implied(self) -> dict[str, str]:
-        """The choices that are None -> what the preset makes of them."""
+        """The choices that are None -> the preset's value."""
         return {name: value for name, value in PRESETS[self.preset].items() if getattr(self, name) is None}
 
-    def resolved(self) -> Chosen:
-        """Every choice made."""
-        chosen = {name: getattr(self, name) for name in PRESETS[self.preset]} | self.implied()
-        if chosen["reconstruction"] == "low":
+    def resolved(self) -> ResolvedConfig:
+        """The preset's choices, replaced by the user's own."""
+        choices = {name: getattr(self, name) for name in PRESETS[self.preset]} | self.implied()
+        if choices["reconstruction"] == "low":
             low = self.activation_bits < MAX_BITS or self.mixed_activations
-            chosen["reconstruction"] = "blocks" if low else "none"
-        return Chosen(**chosen)
+            choices["reconstruction"] = "blocks" if low else "none"
+        return ResolvedConfig(**choices)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The configuration as a plan stores it."""
+        values = {STORED_FIELDS.get(name, name): value for name, value in asdict(self).items()}
+        return values | {"rounding": STORED_ROUNDINGS.get(self.rounding, self.rounding)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of :meth:`to_dict`, also after JSON."""
+        fields = {stored: name for name, stored in STORED_FIELDS.items()}
+        roundings = {stored: name for name, stored in STORED_ROUNDINGS.items()}
+        renamed = {fields.get(name, name): value for name, value in values.items()}
+        rounding = roundings.get(str(values.get("rounding")), values.get("rounding"))
+        return cls(**(renamed | {"rounding": rounding, "keep_float": tuple(values["keep_float"])}))
+
+
+STORED_FIELDS = {"activation": "act"}
+STORED_ROUNDINGS: dict[str | None, str] = {"gptq": "second_order"}
+"""Names that plans of version 0.1.0 have; files keep them, so that either version reads the other's."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chosen:
-    """The choices of a preset, after the user's own, see :class:`QuantizationConfig`."""
+class ResolvedConfig:
+    """A configuration with all choices made, see :class:`QuantizationConfig`."""
 
-    observer: str
-    smoothing: str
-    softmax: str
-    act: str
-    channels: str
-    rounding: str
-    correction: str
-    reconstruction: str
+    observer: ObserverName
+    smoothing: SmoothingName
+    softmax: SoftmaxName
+    activation: ActivationName
+    channels: ChannelsName
+    rounding: RoundingName
+    correction: CorrectionName
+    reconstruction: ReconstructionName
 
     @property
     def needs_gradients(self) -> bool:

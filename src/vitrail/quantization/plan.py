@@ -1,13 +1,13 @@
-"""The quantisation plan: all that quantisation decided, as one JSON file beside the float weights."""
+"""The quantisation plan: all decisions of a quantisation, as one JSON file beside the float weights."""
 
 from __future__ import annotations
 
 import base64
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -15,10 +15,9 @@ from torch import Tensor
 
 from vitrail.core.errors import QuantizationError
 from vitrail.core.files import read_json, write_json
-from vitrail.quantization.config import QuantizationConfig
-from vitrail.quantization.nonuniform import Quantizer, quantizer_from_dict
-from vitrail.quantization.quantizers import MAX_BITS, UniformQuantizer
-from vitrail.quantization.smoothing import Smoothing
+from vitrail.quantization.config import MAX_BITS, QuantizationConfig
+from vitrail.quantization.quantizers.kinds import Quantizer, quantizer_from_dict
+from vitrail.quantization.quantizers.uniform import UniformQuantizer
 
 VERSION = 2
 
@@ -26,26 +25,65 @@ LARGEST_PLAN = 2**28
 """Bytes that packed codes may unpack to; more is no plan of ours."""
 
 
-@dataclass(frozen=True)
-class Rounded:
-    """How the codes of a weight differ from its nearest ones, and the layer's corrected bias.
+Role = Literal["input", "weight", "output", "left", "right", "query", "key", "softmax", "value"]
+"""What an operand is to its operation."""
+
+
+def operand_name(path: str, role: Role, call: int) -> str:
+    """The name of an operand in a plan; ``call`` counts the operations of a module from 1."""
+    return f"{path}:{role}" + (f"#{call}" if call > 1 else "")
+
+
+def role_of(name: str) -> str:
+    """The role in an operand's name, see :func:`operand_name`."""
+    return name.rpartition(":")[2].partition("#")[0]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Smoothing:
+    """The scaling of a norm's output, or explicitly of one layer's input: x' = (x - shift) / scale.
 
     Attributes:
-        steps: compressed differences (int8, in the order of the weight), base64; "" for none.
-        bias: of the layer after correction; None to keep its own.
+        scale, shift: (channels,), float32.
+        explicit: a multiplication before one layer; otherwise scale and shift are folded into a norm.
     """
 
-    steps: str = ""
-    bias: tuple[float, ...] | None = None
+    scale: Tensor
+    shift: Tensor
+    explicit: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"scale": self.scale.tolist(), "shift": self.shift.tolist(), "explicit": self.explicit}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        return cls(
+            scale=torch.tensor(values["scale"], dtype=torch.float32),
+            shift=torch.tensor(values["shift"], dtype=torch.float32),
+            explicit=bool(values["explicit"]),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Rounding:
+    """The rounding of a weight where it is not to the nearest code, and the layer's corrected bias.
+
+    Attributes:
+        code_offsets: differences of the codes from the nearest ones (int8, in the order of the weight), compressed,
+            base64; "" for none.
+        bias: bias of the layer after correction, (outputs,); None for the layer's own.
+    """
+
+    code_offsets: str = ""
+    bias: Tensor | None = None
 
     @classmethod
     def of(cls, codes: Tensor, nearest: Tensor, bias: Tensor | None) -> Self:
         """From codes, the nearest ones (of the same shape, int8), and the bias."""
-        steps = codes.to(torch.int16) - nearest.to(torch.int16)
-        packed = zlib.compress(steps.to(torch.int8).contiguous().numpy().tobytes(), 9) if bool(steps.any()) else b""
+        offsets = codes.to(torch.int16) - nearest.to(torch.int16)
+        packed = zlib.compress(offsets.to(torch.int8).contiguous().numpy().tobytes(), 9) if bool(offsets.any()) else b""
         return cls(
-            steps=base64.b64encode(packed).decode("ascii"),
-            bias=None if bias is None else tuple(bias.float().tolist()),
+            code_offsets=base64.b64encode(packed).decode("ascii"), bias=None if bias is None else bias.detach().float()
         )
 
     def codes(self, nearest: Tensor) -> Tensor:
@@ -54,10 +92,10 @@ class Rounded:
         Raises:
             QuantizationError: the differences are damaged, or for another shape.
         """
-        if not self.steps:
+        if not self.code_offsets:
             return nearest
         try:
-            data = zlib.decompressobj().decompress(base64.b64decode(self.steps, validate=True), LARGEST_PLAN)
+            data = zlib.decompressobj().decompress(base64.b64decode(self.code_offsets, validate=True), LARGEST_PLAN)
         except (ValueError, zlib.error) as error:
             raise QuantizationError(
                 f"the plan's codes are damaged ({error}); make a fresh one: vitrail quantize"
@@ -66,75 +104,81 @@ class Rounded:
             raise QuantizationError(
                 f"the plan has {len(data)} codes for a weight of {nearest.numel()}; make a fresh one: vitrail quantize"
             )
-        steps = torch.from_numpy(np.frombuffer(data, np.int8).copy()).view(nearest.shape)
-        return (nearest.to(torch.int16) + steps).to(nearest.dtype)
+        offsets = torch.from_numpy(np.frombuffer(data, np.int8).copy()).view(nearest.shape)
+        return (nearest.to(torch.int16) + offsets).to(nearest.dtype)
 
     def to_dict(self) -> dict[str, Any]:
-        return {"steps": self.steps, "bias": None if self.bias is None else list(self.bias)}
+        return {"steps": self.code_offsets, "bias": None if self.bias is None else self.bias.tolist()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        return cls(steps=values["steps"], bias=None if values["bias"] is None else tuple(values["bias"]))
+        bias = values["bias"]
+        return cls(code_offsets=values["steps"], bias=None if bias is None else torch.tensor(bias, dtype=torch.float32))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class QuantizationPlan:
-    """Rebuilds a quantised model from its float weights without calibration.
+    """All decisions of a quantisation, from which a model is rebuilt with its float weights and without calibration.
 
     Attributes:
         model: class of the model.
-        fingerprint: identifies the model's operands and weight shapes; see :func:`~.sites.fingerprint`.
+        fingerprint: digest of the model's operands and weight shapes, see :func:`~.graph.ops.fingerprint`.
         operands: operand name (module path ":" role) -> its quantiser. An operation all of whose operands are
             missing stays in float.
-        smoothing: first reader of a norm -> what is folded into the norm and its readers.
-        rounded: weight operand -> how its codes differ from the nearest ones.
+        smoothing: left operand of the first layer that reads a norm -> scaling between the norm and its layers.
+        rounding: weight operand -> its rounding where that is not to the nearest code.
         skipped: operations that stay in float, each with the reason.
-        notes: what the user should know, e.g. that few images were given.
-        counts: operand name -> elements of a weight, or of an activation for one image.
-        num_images: calibration images seen.
-        config: the choices that led here.
+        notes: remarks for the user, e.g. that few images were given.
+        counts: operand name -> number of elements of a weight, or of an activation for one image.
+        num_images: number of calibration images.
+        config: configuration of the quantisation.
     """
 
     model: str
     fingerprint: str
     operands: Mapping[str, Quantizer]
     smoothing: Mapping[str, Smoothing] = field(default_factory=dict)
-    rounded: Mapping[str, Rounded] = field(default_factory=dict)
+    rounding: Mapping[str, Rounding] = field(default_factory=dict)
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
     num_images: int
     config: QuantizationConfig = field(default_factory=QuantizationConfig)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, QuantizationPlan) and self.to_dict() == other.to_dict()
+
+    __hash__ = None  # type: ignore[assignment]
+
     @property
     def simulated(self) -> tuple[str, ...]:
-        """Operands whose codes no runtime multiplies as integers; a plan with any is simulated, never executed."""
+        """Operands whose codes no runtime multiplies as integers; a plan with any is simulated only."""
         return tuple(name for name, quantizer in self.operands.items() if not _executable(name, quantizer))
 
     def average_bits(self, *, weights: bool) -> float:
-        """Mean width of the weights (by parameters), or of the activations (by elements)."""
-        chosen = {name: self.counts.get(name, 1) for name in self.operands if is_weight(name) == weights}
-        total = sum(chosen.values())
-        return sum(self.operands[name].bit_width * count for name, count in chosen.items()) / total if total else 0.0
+        """Mean bit width of the weights (by parameters), or of the activations (by elements)."""
+        counts = {name: self.counts.get(name, 1) for name in self.operands if (role_of(name) == "weight") == weights}
+        total = sum(counts.values())
+        return sum(self.operands[name].bit_width * count for name, count in counts.items()) / total if total else 0.0
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "version": VERSION,
             "model": self.model,
             "fingerprint": self.fingerprint,
-            "config": asdict(self.config),
+            "config": self.config.to_dict(),
             "num_images": self.num_images,
             "notes": list(self.notes),
             "skipped": list(self.skipped),
             "smoothing": {name: smoothing.to_dict() for name, smoothing in self.smoothing.items()},
-            "rounded": {name: rounded.to_dict() for name, rounded in self.rounded.items()},
+            "rounded": {name: rounding.to_dict() for name, rounding in self.rounding.items()},
             "counts": dict(self.counts),
             "operands": [{"name": name} | quantizer.to_dict() for name, quantizer in self.operands.items()],
         }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of :meth:`to_dict`, also after a trip through JSON.
+        """The inverse of :meth:`to_dict`, also after JSON.
 
         Raises:
             QuantizationError: not a plan, or of a version that this Vitrail does not know.
@@ -149,7 +193,6 @@ class QuantizationPlan:
                 f"vitrail quantize"
             )
         try:
-            config = values["config"]
             operands = {
                 row["name"]: quantizer_from_dict({k: v for k, v in row.items() if k != "name"})
                 for row in values["operands"]
@@ -159,12 +202,12 @@ class QuantizationPlan:
                 fingerprint=values["fingerprint"],
                 operands=operands,
                 smoothing={name: Smoothing.from_dict(row) for name, row in values["smoothing"].items()},
-                rounded={name: Rounded.from_dict(row) for name, row in values["rounded"].items()},
+                rounding={name: Rounding.from_dict(row) for name, row in values["rounded"].items()},
                 skipped=tuple(values["skipped"]),
                 notes=tuple(values["notes"]),
                 counts=dict(values["counts"]),
                 num_images=values["num_images"],
-                config=QuantizationConfig(**(config | {"keep_float": tuple(config["keep_float"])})),
+                config=QuantizationConfig.from_dict(values["config"]),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise QuantizationError(
@@ -185,13 +228,8 @@ class QuantizationPlan:
         return cls.from_dict(read_json(path))
 
 
-def is_weight(name: str) -> bool:
-    """An operand's role is the last part of its name."""
-    return name.rpartition(":")[2].startswith("weight")
-
-
 def _executable(name: str, quantizer: Quantizer) -> bool:
-    """Even steps: of weights for each channel and any width; of activations for the whole tensor, in 8 bits."""
+    """Uniform codes: of a weight at any bit width; of an activation in 8 bits, with one scale."""
     if not isinstance(quantizer, UniformQuantizer):
         return False
-    return is_weight(name) or (quantizer.bit_width == MAX_BITS and quantizer.axis is None)
+    return role_of(name) == "weight" or (quantizer.bit_width == MAX_BITS and quantizer.axis is None)

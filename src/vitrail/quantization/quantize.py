@@ -1,24 +1,31 @@
-"""Post-training static quantisation: capture, find, smooth, calibrate, choose, round, rewrite."""
+"""Post-training static quantisation: capture, calibrate, smooth, assign bit widths, fit, plan, rewrite."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from vitrail.core.errors import QuantizationError
-from vitrail.quantization.config import QuantizationConfig
-from vitrail.quantization.decide import decide_plan
-from vitrail.quantization.diagnostics import Diagnostics
-from vitrail.quantization.plan import QuantizationPlan
-from vitrail.quantization.prepare import prepared_graph
-from vitrail.quantization.rewrite import rewrite
-from vitrail.quantization.sites import Site, find_sites, fingerprint
-from vitrail.quantization.smoothing import apply_smoothing, explicit_group, find_norm_groups
+from vitrail.quantization.assign import QuantizerCandidates
+from vitrail.quantization.config import MAX_BITS, QuantizationConfig
+from vitrail.quantization.context import Context
+from vitrail.quantization.diagnostics import Diagnostics, output_decibels
+from vitrail.quantization.graph.ops import QuantizedOp, find_ops, fingerprint
+from vitrail.quantization.graph.prepare import prepared_graph
+from vitrail.quantization.graph.rewrite import rewrite
+from vitrail.quantization.methods.block_reconstruction import reconstruct
+from vitrail.quantization.methods.calibration import calibrate
+from vitrail.quantization.methods.gptq import round_weights
+from vitrail.quantization.methods.smoothing import smooth, smooth_again
+from vitrail.quantization.mixed_precision.bit_widths import assign_bit_widths
+from vitrail.quantization.plan import QuantizationPlan, Rounding
+from vitrail.quantization.quantizers.kinds import Quantizer
+from vitrail.quantization.resume import ResumeFile
 
 FEW_IMAGES = 16
-"""Fewer calibration images than this are worth a note: the largest values have probably not been seen."""
+"""Fewer calibration images than this are worth a note: they rarely hold the largest values."""
 
 
 class QuantizedModel(nn.Module):
@@ -28,11 +35,11 @@ class QuantizedModel(nn.Module):
     of float additions moves a value across the edge between two codes.
 
     Attributes:
-        graph_module: the rewritten graph; its weights are integer codes.
-        plan: rebuilds it from the float model.
-        output_name: how the exported file calls its output.
-        row_parts: as the float model has them, see :class:`vitrail.tasks.Task`; both are taken from ``like``.
-        diagnostics: what was seen on the way; None for a model that was rebuilt from a plan.
+        graph_module: rewritten graph; its weights are integer codes.
+        plan: decisions that rebuild it from the float model.
+        output_name: name of the exported file's output.
+        row_parts: lengths of the parts of an output row, see :class:`vitrail.tasks.Task`; both are taken from ``like``.
+        diagnostics: measurements of the quantisation; None for a model that was rebuilt from a plan.
     """
 
     def __init__(
@@ -67,18 +74,18 @@ def quantize(
     """Quantise every linear, convolution and matmul operand of a model that ``torch.export`` can capture.
 
     Weights get signed symmetric codes per channel; activations unsigned affine ones per tensor, but signed symmetric
-    ones where two activations are multiplied (queries, keys, values), as runtimes like it. Norms, softmax, activation
+    ones where two activations are multiplied (queries, keys, values), as runtimes need them. Norms, softmax, activation
     functions and residual additions stay in float. By default the first, depthwise, and transposed convolutions stay in
     float too; see ``QuantizationConfig.keep_float``.
 
     Args:
         model: any module from normalised images (b, c, h, w) to one tensor; it is not changed.
         images: normalised calibration images (n, c, h, w); with a ``plan`` only their shape counts.
-        config: bit widths or a budget, and how everything is chosen.
-        plan: apply this instead of calibrating.
+        config: bit widths or a budget, and the methods.
+        plan: decisions to apply instead of calibrating.
         progress: show bars.
-        resume: a file that keeps the rounded weights while they are made; a later call with the same arguments goes on
-            from it, and the finished one removes it.
+        resume: file of intermediate results; a later call with the same arguments continues with them after an
+            interruption, and the finished call removes it.
 
     Raises:
         QuantizationError: no images, an activation that is constant or not finite (by name), a model that cannot be
@@ -90,51 +97,80 @@ def quantize(
             f"better {FEW_IMAGES} or more"
         )
     graph_module = prepared_graph(model, images)
-    sites, unsupported = find_sites(graph_module)
-    name = _class_name(model)
-    diagnostics = None
+    ops, unsupported = find_ops(graph_module)
+    name, diagnostics = _class_name(model), None
+    identity = fingerprint(graph_module, ops)
     if plan is None:
-        plan, diagnostics = decide_plan(
-            graph_module,
-            sites,
-            images,
-            config or QuantizationConfig(),
-            model=name,
-            unsupported=unsupported,
-            few_images=FEW_IMAGES,
-            progress=progress,
-            resume=None if resume is None else Path(resume),
-        )
+        config = config or QuantizationConfig()
+        kept = {op.path: pattern for op in ops if (pattern := op.matches(config.keep_float)) is not None}
+        skipped = *unsupported, *(f"{path}: kept in float by keep_float '{pattern}'" for path, pattern in kept.items())
+        quantised = [op for op in ops if op.path not in kept]
+        with ResumeFile.open(None if resume is None else Path(resume), identity, config) as file:
+            context = Context(graph_module, quantised, images, config, resume=file, progress=progress)
+            plan, diagnostics = make_plan(context, model=name, fingerprint=identity, skipped=skipped)
     else:
-        check_plan(plan, name, fingerprint(graph_module, sites), sites)
-        smooth_again(graph_module, sites, plan, images)
-    rewrite(graph_module, sites, plan)
+        check_plan(plan, name, identity, ops)
+        smooth_again(graph_module, ops, plan.smoothing, images)
+    rewrite(graph_module, ops, plan)
     return QuantizedModel(graph_module, plan, model, diagnostics).eval()
 
 
-def smooth_again(graph_module: fx.GraphModule, sites: list[Site], plan: QuantizationPlan, images: Tensor) -> None:
-    """Apply a plan's smoothing to the float graph, in place."""
-    for group in find_norm_groups(graph_module, sites, torch.zeros_like(images[:1])):
-        smoothing = plan.smoothing.get(group.name)
-        if smoothing is not None and not smoothing.explicit:
-            apply_smoothing(graph_module, group, smoothing)
-    for site in sites:
-        smoothing, alone = plan.smoothing.get(site.left.name), explicit_group(site)
-        if smoothing is not None and smoothing.explicit and alone is not None:
-            apply_smoothing(graph_module, alone, smoothing)
+def make_plan(
+    context: Context, *, model: str, fingerprint: str, skipped: Sequence[str]
+) -> tuple[QuantizationPlan, Diagnostics]:
+    """All decisions of a quantisation; smooths the graph in place.
+
+    Raises:
+        QuantizationError: see :func:`quantize`.
+    """
+    config = context.config
+    context.observations = calibrate(context, gradients=config.preset != "min_max" or config.mixed)
+    smoothing = smooth(context)
+    candidates = QuantizerCandidates(context)
+    bit_widths, allocation = assign_bit_widths(context, candidates)
+    operands, rounding = _fit(context, candidates, candidates.assign_quantizers(bit_widths))
+    few = f"only {len(context.images)} calibration images were given; {FEW_IMAGES} or more give safer ranges"
+    plan = QuantizationPlan(
+        model=model,
+        fingerprint=fingerprint,
+        operands=operands,
+        smoothing=smoothing,
+        rounding=rounding,
+        skipped=tuple(skipped),
+        notes=(few,) if len(context.images) < FEW_IMAGES else (),
+        counts={name: count for name, count in candidates.counts.items() if name in operands},
+        num_images=len(context.images),
+        config=config,
+    )
+    return plan, Diagnostics(decibels=output_decibels(context, operands), allocation=allocation)
 
 
-def check_plan(plan: QuantizationPlan, model: str, actual: str, sites: list[Site]) -> None:
+def _fit(
+    context: Context, candidates: QuantizerCandidates, operands: dict[str, Quantizer]
+) -> tuple[dict[str, Quantizer], dict[str, Rounding]]:
+    """Rounded weights, corrected biases and trained scales, where the configuration has them."""
+    choices = context.config.resolved()
+    rounding: dict[str, Rounding] = {}
+    if choices.rounding != "nearest" or choices.correction != "none":
+        rounding = round_weights(context, operands)
+    if choices.reconstruction == "blocks" and any(quantizer.bit_width < MAX_BITS for quantizer in operands.values()):
+        operands, rounding = reconstruct(context, operands, rounding, candidates.sources)
+    return operands, rounding
+
+
+def check_plan(plan: QuantizationPlan, model: str, actual: str, ops: list[QuantizedOp]) -> None:
     """
     Raises:
         QuantizationError: the plan was made for another model; the message names what differs.
     """
-    known = {operand.name for site in sites for operand in site.operands}
-    strangers = [name for name in [*plan.operands, *plan.smoothing, *plan.rounded] if name not in known]
-    if not strangers and actual == plan.fingerprint:
+    known = {operand.name for op in ops for operand in op.operands}
+    unknown_operands = [name for name in [*plan.operands, *plan.smoothing, *plan.rounding] if name not in known]
+    if not unknown_operands and actual == plan.fingerprint:
         return
     difference = (
-        f"this model has no operand '{strangers[0]}'" if strangers else f"fingerprint {plan.fingerprint}, not {actual}"
+        f"this model has no operand '{unknown_operands[0]}'"
+        if unknown_operands
+        else f"fingerprint {plan.fingerprint}, not {actual}"
     )
     raise QuantizationError(
         f"the plan was made for another model ({plan.model}) than this {model}: {difference}; quantise this one with: "

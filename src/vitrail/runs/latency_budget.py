@@ -15,7 +15,7 @@ from vitrail.core.errors import QuantizationError
 from vitrail.export.onnx_file import onnx_bytes
 from vitrail.export.source import Source
 from vitrail.quantization import QuantizedModel, quantize
-from vitrail.quantization.restoring import leave_in_float, rank_products
+from vitrail.quantization.float_fallback import leave_in_float, rank_products
 from vitrail.runtimes import MEASURED, RUNTIMES, open_session
 
 TIMING = BenchConfig(min_runs=30, min_seconds=0.5, budget_seconds=10.0, warmup_seconds=1.0, memory=False)

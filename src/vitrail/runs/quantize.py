@@ -10,6 +10,7 @@ from vitrail.core.errors import ConfigError
 from vitrail.core.files import write_json
 from vitrail.data import calibration_images
 from vitrail.evaluation import measure
+from vitrail.figures.quantization import quantization_figures
 from vitrail.figures.save import save_figures
 from vitrail.quantization import QuantizationConfig, QuantizedModel, quantize
 from vitrail.runs.data import load_run_data
@@ -77,7 +78,7 @@ def quantize_run(run: Run, config: CalibrationConfig, *, progress: bool = False)
         ).quantized
     write_json(run.quantization, quantized.plan.to_dict() | {"weights_hash": run.weights_hash})
     if quantized.diagnostics is not None:
-        save_figures(quantized.diagnostics.figures(), run.figures)
+        save_figures(quantization_figures(quantized.diagnostics), run.figures)
     return quantized
 
 

@@ -1,0 +1,1 @@
+"""Methods of post-training quantisation, each from a context to its decisions."""

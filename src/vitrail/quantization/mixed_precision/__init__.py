@@ -1,0 +1,1 @@
+"""Mixed precision: a bit width for every tensor, within a budget."""
