@@ -33,25 +33,24 @@ class BenchConfig:
     """How to measure.
 
     Attributes:
-        threads: threads a candidate may use; several numbers are measured side by side.
-        batch_size: images a run; 1 is what latency means, larger ones are for throughput. Several are measured side by
+        threads: numbers of CPU threads; each is measured, side by side.
+        batch_size: numbers of images a call; 1 measures latency, larger numbers throughput. Each is measured, side by
             side.
-        min_runs: timed runs of every candidate, unless the budget ends before.
-        min_seconds: go on beyond ``min_runs`` until the rounds took this long, since fast models need more runs.
-        budget_seconds: no round is started after this long; the result has ``num_runs`` to tell.
-        warmup_runs: at most this many untimed runs of every candidate.
-        warmup_seconds: at most this long for the warm-up of a candidate, its first run not counted.
+        min_runs: number of timed runs of every candidate, unless the budget ends before.
+        min_seconds: shortest time of all rounds in seconds; fast models get more runs than the minimum.
+        budget_seconds: longest time of all rounds in seconds; no round starts after it.
+        warmup_runs: largest number of untimed runs of every candidate.
+        warmup_seconds: longest warm-up of a candidate in seconds, without its first run.
         memory: measure peak memory too, in a fresh process for every candidate.
-        runtimes: which runtimes to measure; beside the usual ones there are executorch, litert and aoti, for files of
-            these formats.
-        baseline: the candidate that ratios are taken to, e.g. "onnxruntime float", or "photos/onnxruntime float" where
-            there are several runs; PyTorch by default.
-        cores: numbers of the cores that the measurement is held to; the system chooses by default.
-        energy: what measures energy: auto, rapl, nvml[:GPU], jetson, battery[:SERIAL], csv:FILE[@START] or
-            estimate:WATTS (of a busy core); nothing by default.
-        energy_rounds: energy windows of every candidate.
-        energy_seconds: length of an energy window; what the meter needs by default.
-        seed: of the order within rounds and of the images.
+        runtimes: runtimes to measure; executorch, litert and aoti need files of these formats.
+        baseline: candidate to which ratios are taken, e.g. "onnxruntime float", or "photos/onnxruntime float" for
+            several runs. Default: PyTorch.
+        cores: numbers of the CPU cores that the measurement uses. Default: the system chooses.
+        energy: meter of energy: auto, rapl, nvml[:GPU], jetson, battery[:SERIAL], csv:FILE[@START] or estimate:WATTS
+            (of a busy core). Default: none.
+        energy_rounds: number of energy windows of every candidate.
+        energy_seconds: length of an energy window in seconds. Default: what the meter needs.
+        seed: random seed of the images and of the order in each round.
     """
 
     threads: tuple[int, ...] = (1,)

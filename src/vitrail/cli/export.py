@@ -13,6 +13,7 @@ from vitrail.cli.options import WholeNumber, split_words
 from vitrail.core.errors import ConfigError
 from vitrail.core.run import Run
 from vitrail.export import FORMATS, VERIFICATION_IMAGES, ExportRecord, check_formats, export_run
+from vitrail.export.formats import FormatName
 from vitrail.quantization import QuantizationPlan
 
 FORMAT_WORDS = Parameter(name=("--format", "--formats"), consume_multiple=True, negative=(), converter=split_words)
@@ -22,7 +23,7 @@ def export(
     run: Path,
     /,
     *,
-    formats: Annotated[tuple[str, ...], FORMAT_WORDS] = ("onnx",),
+    formats: Annotated[tuple[FormatName, ...], FORMAT_WORDS] = ("onnx",),
     dynamic_size: Annotated[bool, Parameter(negative=())] = False,
     num_images: WholeNumber = VERIFICATION_IMAGES,
     output: OutputOptions = Output(),
@@ -45,9 +46,9 @@ def export(
 
     Args:
         run: Run folder.
-        formats: One or more of onnx, openvino, torch-export, aoti, executorch, litert, coreml.
+        formats: One or more formats of the files.
         dynamic_size: Let the float ONNX file take images of any height and width that the architecture can.
-        num_images: Held-out images that every file is verified on.
+        num_images: Number of held-out images that every file is verified on.
     """
     if num_images < 2:
         raise ConfigError(f"is below 2; {VERIFICATION_IMAGES} is usual", num_images=num_images)

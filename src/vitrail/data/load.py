@@ -27,16 +27,16 @@ class DataConfig:
     """Which images, and how they are split.
 
     Attributes:
-        path: "sample" for the built-in photographs of hand signs, or a folder: of class folders; of train/, val/ and
-            perhaps test/ with class folders; or with a labels.csv.
-        val_fraction: share of each class's training images that is kept for validation where the data does not say;
-            1 keeps all of them (to evaluate on a folder).
-        max_bad_fraction: share of images that may be undecodable; they are listed and skipped.
-        seed: decides the split; the same seed gives the same split on every machine.
-        max_pixels: images with more pixels (height x width) count as undecodable.
+        path: folder of images, or "sample" for the built-in photographs of hand signs. The folder has one folder of
+            images a class, or train/, val/ and perhaps test/ with such folders, or a labels.csv.
+        val_fraction: share of each class's training images that is kept for validation if the data has no such part; 1
+            keeps all (to evaluate on a folder).
+        max_bad_fraction: share of the images that may be undecodable; they are listed and skipped.
+        seed: random seed of the split; the same seed gives the same split on every machine.
+        max_pixels: largest number of pixels (height x width) of an image; larger images count as undecodable.
         ignore_classes: names of classes that are neither learnt nor measured (masks).
-        bad_annotations: what to do about boxes, masks and keypoints that are wrong: "refuse" all of the data, or "skip"
-            and list them.
+        bad_annotations: treatment of wrong boxes, masks and keypoints: "refuse" all of the data, or "skip" and list
+            them.
     """
 
     path: str = "sample"

@@ -68,30 +68,33 @@ class QuantizationConfig:
     """What the user may choose; what is not chosen is as the preset has it.
 
     Attributes:
-        preset: "best" (what wins with a few dozen images), "fast" (without rounding by second order; enough for 8
-            bits), "mptq" (MPTQ-ViT as its paper describes it) or "min_max" (the plainest).
-        weight_bits: 2 to 8; the widest one where a budget is given.
-        activation_bits: 8, which ONNX Runtime and OpenVINO execute, or 2 to 7, which are simulated only.
-        average_bits: budget: mean width of weights; of activations too with mixed_activations.
-        max_size_mb: budget: of the exported file's weights.
-        mixed_activations: activations get widths of their own as well; simulated only.
-        allocation: how a budget is spent: "greedy" (Greedy MP) or "exact" (an integer programme).
-        observer: "min_max", "percentile", "mse" or "hessian".
-        smoothing: "none", "smoothquant", "sq_b" or "repq".
-        softmax: codes of attention probabilities below 8 bits: "uniform", "log2", "log_sqrt2", "two_scale", "best".
-        act: codes of what activation functions give, below 8 bits: "uniform", "twin", "two_scale", "best".
-        channels: codes of what linear layers read, below 8 bits: "uniform", or "outlier" (a second step for channels
-            that reach much further than the others, O-2SF).
-        search_ratio: search the ratio of two regions (OPT-m); else a fixed one.
-        search_clip: search where the coarse region ends.
-        rounding: of weights: "nearest", or "second_order" (as GPTQ).
-        correction: of what quantised inputs change: "none", "bias" (the mean), "ridge" (weights too, as ERQ).
-        reconstruction: "blocks" trains codes, biases and steps of a few layers at a time where any operand has fewer
-            than 8 bits (as BRECQ and QDrop), "low" only where activations may have; "none" does not.
-        reconstruction_steps: of that training, for each few layers.
-        group_size: of weights that share a scale within a channel; 0 for one scale a channel. Simulated only.
-        keep_float: what is not quantised: "stem" (a convolution that reads the image), "depthwise" (convolutions with
-            one channel a group), "conv_transpose", or module paths with wildcards, e.g. "stages.0.*".
+        preset: set of methods: "best" (most accurate with a few dozen images), "fast" (without second-order rounding;
+            enough for 8 bits), "mptq" (MPTQ-ViT as its paper describes it) or "min_max" (the plainest).
+        weight_bits: bits of the weights, 2 to 8; with a budget, the most that a layer gets.
+        activation_bits: bits of the activations: 8, which ONNX Runtime and OpenVINO execute, or 2 to 7, which are only
+            simulated.
+        average_bits: budget: mean bits of the weights (and of the activations with ``mixed_activations``). Default: no
+            budget.
+        max_size_mb: budget: size of the exported file's weights in MB. Default: no budget.
+        mixed_activations: give each activation its own bits too; only simulated.
+        allocation: method that spends a budget: "greedy" (Greedy MP) or "exact" (an integer programme).
+        observer: method that sets the range of an operand. Default: the preset's.
+        smoothing: method that moves the range of activations into weights. Default: the preset's.
+        softmax: quantizer of attention probabilities below 8 bits. Default: the preset's.
+        act: quantizer of the outputs of activation functions below 8 bits. Default: the preset's.
+        channels: quantizer of the inputs of linear layers below 8 bits; "outlier" gives channels with a far larger
+            range a second scale (O-2SF). Default: the preset's.
+        search_ratio: search the ratio of two regions (OPT-m) instead of a fixed one.
+        search_clip: search the end of the coarse region.
+        rounding: rounding of the weights: to the nearest, or by second order (as GPTQ). Default: the preset's.
+        correction: correction of the error that quantised inputs make: "bias" (the mean) or "ridge" (weights too, as
+            ERQ). Default: the preset's.
+        reconstruction: training of weights, biases and scales, a few layers at a time (as BRECQ and QDrop): "blocks" if
+            any operand has fewer than 8 bits, "low" only if activations may have. Default: the preset's.
+        reconstruction_steps: number of training steps for each block of layers in the reconstruction.
+        group_size: number of weights that share a scale within a channel; 0 for one scale a channel. Only simulated.
+        keep_float: layers that stay in float: "stem" (a convolution that reads the image), "depthwise" (convolutions
+            with one channel a group), "conv_transpose", or module paths with wildcards, e.g. "stages.0.*".
     """
 
     preset: PresetName = "best"
