@@ -117,14 +117,14 @@ class Limit:
         costs: of each member, at each of its candidates.
         capacity: the most that the costs may sum up to.
         unit: a cost divided by this is in the budget's own unit (``average_bits`` is bounded as a sum of bits).
-        problem: says in one line that ``capacity`` is too small, given the least possible sum.
+        problem: the error that ``capacity`` is too small, given the least possible sum.
     """
 
     members: tuple[int, ...]
     costs: Mapping[int, tuple[float, ...]]
     capacity: float
     unit: float
-    problem: Callable[[float], str]
+    problem: Callable[[float], QuantizationError]
 
     def used(self, chosen: Sequence[int]) -> float:
         """The sum for one candidate of every choice."""
@@ -159,7 +159,7 @@ def limits_of(choices: Sequence[Choice], budget: Budget) -> list[Limit]:
     for limit in limits:
         smallest = math.fsum(min(limit.costs[i]) for i in limit.members)
         if smallest > limit.capacity * (1 + TOLERANCE):
-            raise QuantizationError(limit.problem(smallest))
+            raise limit.problem(smallest)
     return limits
 
 
@@ -173,9 +173,10 @@ def _average_limit(choices: Sequence[Choice], weights: bool, bits: float) -> Lim
         costs=costs,
         capacity=bits * total,
         unit=total,
-        problem=lambda smallest: (
-            f"average_bits={bits:g} cannot be met: the narrowest {kind} average {smallest / total:.4g}; "
-            f"allow at least that, or narrower bit widths"
+        problem=lambda smallest: QuantizationError(
+            f"cannot be met: the narrowest {kind} average {smallest / total:.4g}; allow at least that, or narrower bit "
+            f"widths",
+            average_bits=bits,
         ),
     )
 
@@ -188,9 +189,10 @@ def _size_limit(choices: Sequence[Choice], budget: Budget) -> Limit:
         costs={i: tuple(map(float, choices[i].stored_bytes)) for i in members},
         capacity=allowed - fixed,
         unit=1,
-        problem=lambda smallest: (
-            f"max_size_bytes={allowed} cannot be met: the smallest possible is {smallest + fixed:.0f} "
-            f"({fixed} of them do not depend on bit widths); allow at least that, or narrower bit widths"
+        problem=lambda smallest: QuantizationError(
+            f"cannot be met: the smallest possible is {(smallest + fixed) / 1e6:.4g} ({fixed / 1e6:.4g} of them do not "
+            f"depend on bit widths); allow at least that, or narrower bit widths",
+            max_size_mb=allowed / 1e6,
         ),
     )
 
@@ -203,8 +205,9 @@ def _latency_limit(choices: Sequence[Choice], budget: Budget) -> Limit:
         costs={i: choices[i].latency_ms for i in members},
         capacity=allowed - fixed,
         unit=1,
-        problem=lambda smallest: (
-            f"max_latency_ms={allowed:g} cannot be met: the smallest possible is {smallest + fixed:.4g} "
-            f"({fixed:.4g} of them do not depend on bit widths); allow at least that, or take a smaller model"
+        problem=lambda smallest: QuantizationError(
+            f"cannot be met: the smallest possible is {smallest + fixed:.4g} ({fixed:.4g} of them do not depend on bit "
+            f"widths); allow at least that, or take a smaller model",
+            max_latency_ms=allowed,
         ),
     )
