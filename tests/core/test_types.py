@@ -14,7 +14,7 @@ from vitrail.core.types import Batch, Preprocessing, as_image_size
 
 @pytest.mark.parametrize("size", [0, -1, (1, 2, 3), (224,), (10, 0), "224", 1.5, (1.5, 2)])
 def test_nonsense_sizes_are_refused(size: object) -> None:
-    with pytest.raises(ConfigError, match="image size"):
+    with pytest.raises(ConfigError, match="image_size="):
         as_image_size(size)  # type: ignore[arg-type]
 
 

@@ -33,23 +33,24 @@ class BenchConfig:
     """How to measure.
 
     Attributes:
-        threads: number of threads that a candidate may use; several numbers are measured side by side.
-        batch_size: number of images in a run: 1 for latency, more for throughput; several are measured side by side.
+        threads: numbers of CPU threads; each is measured, side by side.
+        batch_size: numbers of images a call; 1 measures latency, larger numbers throughput. Each is measured, side by
+            side.
         min_runs: number of timed runs of every candidate, unless the budget ends before.
-        min_seconds: shortest time of all rounds together; fast models then get more than ``min_runs`` runs.
-        budget_seconds: time after which no round is started; the result tells its number of runs.
-        warmup_runs: largest number of untimed runs of a candidate.
-        warmup_seconds: longest warm-up of a candidate, its first run not counted.
-        memory: whether peak memory is measured too, in a fresh process for every candidate.
-        runtimes: runtimes to measure; executorch, litert and aoti take files that ``vitrail export`` writes if asked.
-        baseline: candidate that ratios are taken to, e.g. "onnxruntime float", or "photos/onnxruntime float" where
-            there are several runs; by default "torch float", else the first candidate.
-        cores: numbers of the cores that the measurement is held to; by default the system chooses.
-        energy: meter of the energy: auto, rapl, nvml[:GPU], jetson, battery[:SERIAL], csv:FILE[@START] or
-            estimate:WATTS (of a busy core); by default no energy is measured.
+        min_seconds: shortest time of all rounds in seconds; fast models get more runs than the minimum.
+        budget_seconds: longest time of all rounds in seconds; no round starts after it.
+        warmup_runs: largest number of untimed runs of every candidate.
+        warmup_seconds: longest warm-up of a candidate in seconds, without its first run.
+        memory: measure peak memory too, in a fresh process for every candidate.
+        runtimes: runtimes to measure; executorch, litert and aoti need files of these formats.
+        baseline: candidate to which ratios are taken, e.g. "onnxruntime float", or "photos/onnxruntime float" for
+            several runs. Default: PyTorch.
+        cores: numbers of the CPU cores that the measurement uses. Default: the system chooses.
+        energy: meter of energy: auto, rapl, nvml[:GPU], jetson, battery[:SERIAL], csv:FILE[@START] or estimate:WATTS
+            (of a busy core). Default: none.
         energy_rounds: number of energy windows of every candidate.
-        energy_seconds: length of an energy window; by default as long as the meter needs.
-        seed: seed of the order within rounds and of the images.
+        energy_seconds: length of an energy window in seconds. Default: what the meter needs.
+        seed: random seed of the images and of the order in each round.
     """
 
     threads: tuple[int, ...] = (1,)

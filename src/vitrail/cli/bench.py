@@ -20,16 +20,21 @@ from vitrail.serve.browser import BrowserConfig, bench_in_browsers
 
 BrowserOptions = Annotated[
     BrowserConfig,
-    Parameter(name="*", group=Group("With --device browser", sort_key=40), negative_iterable=(), consume_multiple=True),
+    Parameter(
+        name="*",
+        group=Group("More options: --device browser", sort_key=40),
+        negative_iterable=(),
+        consume_multiple=True,
+    ),
 ]
 
 
 @configured(
     BenchConfig(),
     groups={
-        "Measurement": ("runtimes", "threads", "batch_size", "baseline", "cores", "memory", "seed"),
-        "Energy": ("energy", "energy_rounds", "energy_seconds"),
-        "Duration": ("min_runs", "min_seconds", "budget_seconds", "warmup_runs", "warmup_seconds"),
+        "Options": ("runtimes", "threads", "batch_size", "baseline", "energy"),
+        "More options: measurement": ("memory", "cores", "seed", "energy_rounds", "energy_seconds"),
+        "More options: duration": ("min_runs", "min_seconds", "budget_seconds", "warmup_runs", "warmup_seconds"),
     },
 )
 def bench(
@@ -46,11 +51,11 @@ def bench(
 ) -> None:
     """Measure latency, memory and energy of a run's files in every runtime.
 
-    Everything that the run has (PyTorch weights, float and 8-bit ONNX files) is loaded into every runtime that takes
-    it, and timed side by side in shuffled rounds, so that a busy moment of the machine hits all of them alike; several
-    runs take turns too. The rows are added to `bench.jsonl` of each run; `vitrail report` shows them.
+    Every file of the run (PyTorch weights, float and 8-bit files) is loaded into every runtime that takes it. All are
+    timed side by side in shuffled rounds, so that other programs disturb all of them alike; several runs take turns
+    too. The rows are added to `bench.jsonl` of each run, and `vitrail report` shows them.
 
-    With `--device browser` a page is served instead, on which phones and laptops measure the ONNX files themselves.
+    With `--device browser` a page is served instead. Phones and laptops that open it measure the ONNX files.
 
     **Examples**
 
@@ -68,11 +73,11 @@ def bench(
     Args:
         run: Run folder.
         more: More run folders.
-        attach: Measure nothing; give the newest measurement the energy of an external meter's trace, exported since.
-        device: Where to measure: on this machine, or in the browsers of devices that open a page.
-        plot: Folder for the fronts of accuracy over latency, energy and size, as `vitrail pareto` writes them of
-            everything that was measured of the runs. `vitrail evaluate` comes first.
-        references: With `--plot`, published values to draw beside, as for `vitrail pareto`.
+        attach: Measure nothing; add the energy of an external meter's trace to the newest measurement.
+        device: Place of the measurement: this machine, or the browsers of devices that open a page.
+        plot: Folder for pictures of accuracy over latency, energy and size, as `vitrail pareto` writes them. Run
+            `vitrail evaluate` before. Default: no pictures.
+        references: CSV or YAML of published values for the pictures, as for `vitrail pareto`. Default: none.
         browser: How the page is served.
     """
     with display(output) as shown:

@@ -30,9 +30,9 @@ def compare(file: Path, /, *, out: Path | None = None, shard: str = "1/1", outpu
     ```
 
     Args:
-        file: The comparison, in YAML.
-        out: Folder for the runs and the result; `runs/compare/NAME` by default.
-        shard: Only train the i-th of n shares of the runs, and do not compare.
+        file: YAML file with the models, the recipe and the seeds.
+        out: Folder for the runs and the result. Default: `runs/compare/NAME`.
+        shard: Share i/n of the runs to train, without the comparison; 1/1 trains all and compares.
     """
     plan = read_plan(file)
     folder = out or Path("runs/compare") / file.stem

@@ -25,9 +25,9 @@ def demo(
 ) -> None:
     """See the whole way on the embedded sample, in minutes on a laptop.
 
-    Trains a small EdgeViT on 900 photographs of hand signs that come with Vitrail, quantises it, exports it,
-    evaluates every file on 300 others, measures every file in every runtime, and writes a report. Nothing is
-    downloaded. A run that the demo left before is replaced, unless `--resume` continues it.
+    A small EdgeViT is trained on 900 photographs of hand signs that come with Vitrail, quantised and exported. Every
+    file is evaluated on 300 other photographs and measured in every runtime, and a report is written. Nothing is
+    downloaded. The run of an earlier demo is replaced, unless `--resume` continues it.
 
     **Examples**
 
@@ -40,7 +40,7 @@ def demo(
     Args:
         run: Folder that the run is written to.
         resume: Continue where an interrupted demo stopped.
-        open: Show the report in a browser, where there is a screen and a terminal.
+        open: Show the report in a browser, if there is a screen and a terminal.
     """
     with display(output) as shown:
         finished = run_whole_way(shown, config, run, resume=resume, overwrite=not resume)

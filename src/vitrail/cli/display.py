@@ -29,7 +29,7 @@ class Output:
     """Options that every verb has.
 
     Attributes:
-        json: Print one JSON document on standard output; everything else goes to standard error.
+        json: Print one JSON document on standard output; all other output goes to standard error.
         quiet: Print nothing but errors.
         debug: Show the traceback of an error.
     """

@@ -11,9 +11,9 @@ import torch
 from vitrail.cli.display import Display, Output, OutputOptions, display, figure, number, percent
 from vitrail.cli.options import configured
 from vitrail.cli.robustness import evaluate_robustness
-from vitrail.core.config import typed
+from vitrail.core.config import check_choices, typed
 from vitrail.core.errors import ConfigError
-from vitrail.core.types import Interpolation
+from vitrail.core.types import Interpolation, as_image_size
 from vitrail.data import DataConfig
 from vitrail.evaluation import GROUPS, RobustnessConfig
 from vitrail.evaluation.robustness.config import Group
@@ -33,21 +33,22 @@ class EvaluateConfig:
     """What is evaluated, and on which images.
 
     Attributes:
-        model: Name of a model, for weights that no run belongs to.
-        weights: File, https URL or hf://owner/repository/file of those weights, or "pretrained" (or "pretrained:TAG").
-        data: Folder of images, or "sample"; a run's own held-out images by default.
-        image_size: Pixels a side, or height and width; the model's own by default.
-        mean, std: What is subtracted from the pixels (0 to 1) and what they are divided by: one number, or one a
-            channel; the model's own by default.
-        crop_fraction: How much of the shorter side is kept; the model's own by default.
-        interpolation: How images are resized, e.g. bicubic; the model's own by default.
-        batch_size: Images at once; changes speed, never the result.
-        max_bad_fraction: Share of images that may be undecodable; they are listed and skipped.
-        robustness: Instead of the accuracy alone, measure what is left of it under shifts, rotations, changes of scale,
-            corruptions and other resolutions; of one run, or of several side by side.
-        groups: Which of these; all by default.
-        num_images: At most so many images, for robustness.
-        robustness_seed: Of noise and of the choice of images.
+        model: Name of a model, to evaluate a weights file without a run. Default: the run.
+        weights: Weights without a run: a file, an https URL, hf://owner/repository/file, or "pretrained" (or
+            "pretrained:TAG"). Default: the run.
+        data: Folder of images, or "sample". Default: the held-out images of the run.
+        image_size: Pixels a side, or height and width. Default: the model's own size.
+        mean: Numbers subtracted from the pixels (0 to 1), one or one a channel. Default: the model's own.
+        std: Numbers that the pixels are then divided by, one or one a channel. Default: the model's own.
+        crop_fraction: Share of the shorter side that is kept. Default: the model's own share.
+        interpolation: Method that resizes images. Default: the model's own.
+        batch_size: Number of images at once; changes speed, never the result.
+        max_bad_fraction: Share of the images that may be undecodable; they are listed and skipped.
+        robustness: Measure the accuracy under shifts, rotations, changes of scale, corruptions and other resolutions,
+            of one run or of several side by side.
+        groups: Kinds of change that the robustness is measured under.
+        num_images: Largest number of images for robustness.
+        robustness_seed: Random seed of the noise and of the choice of images.
     """
 
     model: str | None = None
@@ -66,8 +67,16 @@ class EvaluateConfig:
     robustness_seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ConfigError("is below 1; 64 is usual", batch_size=self.batch_size)
+        for name in ("batch_size", "num_images"):
+            if getattr(self, name) < 1:
+                raise ConfigError("is below 1", **{name: getattr(self, name)})
+        check_choices(self)
+        if self.image_size is not None:
+            as_image_size(self.image_size)
+        if self.crop_fraction is not None and not 0 < self.crop_fraction <= 1:
+            raise ConfigError("is outside (0, 1]; 0.875 is usual", crop_fraction=self.crop_fraction)
+        if not 0 <= self.max_bad_fraction <= 1:
+            raise ConfigError("is outside [0, 1]; 0.01 is usual", max_bad_fraction=self.max_bad_fraction)
         for name in ("mean", "std"):
             if (values := getattr(self, name)) is not None and len(values) not in (1, 3):
                 raise ConfigError("is not one number, or three (red, green, blue)", **{name: values})
@@ -78,20 +87,20 @@ class EvaluateConfig:
 @configured(
     EvaluateConfig(),
     groups={
-        "Weights without a run": ("model", "weights"),
-        "Images": ("data", "max_bad_fraction", "batch_size"),
+        "Options": ("data", "batch_size", "max_bad_fraction"),
         "Robustness": ("robustness", "groups", "num_images", "robustness_seed"),
+        "Weights without a run": ("model", "weights"),
         "Preprocessing": ("image_size", "mean", "std", "crop_fraction", "interpolation"),
     },
 )
 def evaluate(config: EvaluateConfig, /, *runs: Path, output: OutputOptions = Output()) -> None:
     """Measure the accuracy of a run or of a weights file.
 
-    For a run: the weights, and every exported file, on the held-out images (the test part, or the validation part
-    where there is none); the result is kept in the run as `evaluation.json` and two figures. With `--data` all
-    images of another folder are taken, and the run is not changed. For a weights file, ours or the authors' layout:
-    `--model`, `--weights` and `--data`. With `--robustness`, several runs may be named; those that differ in their
-    seed alone become one row and one curve with a band.
+    The weights and every exported file of a run are evaluated on the held-out images: the test part, or the
+    validation part if there is none. The result is kept in the run as `evaluation.json` and two figures. With `--data`
+    all images of another folder are taken, and the run does not change. To evaluate a weights file without a run, give
+    `--model`, `--weights` and `--data`; Vitrail's and the authors' formats both work. `--robustness` takes several
+    runs; runs that differ only in their seed become one row, and one curve with a band.
 
     **Examples**
 
@@ -103,7 +112,7 @@ def evaluate(config: EvaluateConfig, /, *runs: Path, output: OutputOptions = Out
     ```
 
     Args:
-        runs: Run folder; with `--robustness` perhaps several.
+        runs: Run folder; `--robustness` takes several.
     """
     if config.robustness:
         if not runs or config.data is not None or config.model is not None:

@@ -26,9 +26,10 @@ def explain(
 ) -> None:
     """Show what a model looks at, and what its features are like.
 
-    Attention overlays (rollout, where all tokens attend to all), how far away each head looks, feature collapse over
-    depth, principal components of the first filters, similarity of position embeddings, effective receptive fields;
-    each as a picture, and all numbers in `arrays.npz`. What a family does not have is named with the reason.
+    Attention overlays (rollout, if all tokens attend to all), the attention distance of each head, feature collapse
+    over depth, principal components of the first filters, similarity of position embeddings, effective receptive
+    fields: each as a picture, and all numbers in `arrays.npz`. Pictures that the model's family does not have are
+    named with the reason.
 
     **Examples**
 
@@ -40,9 +41,9 @@ def explain(
     Args:
         run: Run folder.
         sources: Image files, folders, or `-` for a list of paths on standard input.
-        out: Folder for pictures and arrays; `explanation/` in the run by default.
-        format: Of the pictures.
-        batch_size: Images at once; memory grows with it.
+        out: Folder for pictures and arrays. Default: `explanation/` in the run.
+        format: File format of the pictures.
+        batch_size: Number of images at once; memory grows with it.
     """
     if not sources:
         raise ConfigError("no images given; name files or folders, or - to read paths from standard input")

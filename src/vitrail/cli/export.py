@@ -15,7 +15,7 @@ from vitrail.export import ExportRecord
 from vitrail.quantization import QuantizationPlan
 from vitrail.runs.export import VERIFICATION_IMAGES, export_run
 from vitrail.runs.run import Run
-from vitrail.runtimes import FORMATS, check_formats
+from vitrail.runtimes import FORMATS, FormatName, check_formats
 
 FORMAT_WORDS = Parameter(name=("--format", "--formats"), consume_multiple=True, negative=(), converter=split_words)
 
@@ -24,7 +24,7 @@ def export(
     run: Path,
     /,
     *,
-    formats: Annotated[tuple[str, ...], FORMAT_WORDS] = ("onnx",),
+    formats: Annotated[tuple[FormatName, ...], FORMAT_WORDS] = ("onnx",),
     dynamic_size: Annotated[bool, Parameter(negative=())] = False,
     num_images: WholeNumber = VERIFICATION_IMAGES,
     output: OutputOptions = Output(),
@@ -47,9 +47,9 @@ def export(
 
     Args:
         run: Run folder.
-        formats: One or more of onnx, openvino, torch-export, aoti, executorch, litert, coreml.
+        formats: One or more formats of the files.
         dynamic_size: Let the float ONNX file take images of any height and width that the architecture can.
-        num_images: Held-out images that every file is verified on.
+        num_images: Number of held-out images that every file is verified on.
     """
     if num_images < 2:
         raise ConfigError(f"is below 2; {VERIFICATION_IMAGES} is usual", num_images=num_images)

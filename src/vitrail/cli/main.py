@@ -14,17 +14,17 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 
-from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts import App, CycloptsError, Parameter
 
 from vitrail import __version__
-from vitrail.cli.words import default_words, option_name, typed_words
+from vitrail.cli.words import MAIN, default_words, option_name, typed_words
 from vitrail.core.errors import VitrailError
 
 VERBS = {
     "demo": "See the whole way on the embedded sample, in minutes on a laptop",
     "run": "Go the whole way on your own folder of images",
     "models": "List the models, or show the card of one",
-    "pretrain": "Teach a backbone from images without labels",
+    "pretrain": "Train a backbone on images without labels",
     "train": "Train a model on a folder of images",
     "evaluate": "Measure the accuracy of a run or of a weights file",
     "predict": "Classify files, folders, or paths from standard input",
@@ -52,7 +52,7 @@ def build_app(verb: str | None = None) -> App:
         version=__version__,
         help_format="markdown",
         default_parameter=Parameter(show_default=default_words),
-        group_parameters=Group("Options", sort_key=1),
+        group_parameters=MAIN,
         suppress_keyboard_interrupt=False,
         result_action="return_value",
     )

@@ -25,7 +25,7 @@ def models(pattern: str = "*", /, *, output: OutputOptions = Output()) -> None:
     ```
 
     Args:
-        pattern: A name, or a shell-style pattern of names.
+        pattern: Name of a model, or a shell-style pattern of names.
     """
     names = list_models(pattern)
     if not names:

@@ -20,12 +20,9 @@ import docstring_parser
 import yaml
 from cyclopts import Group, Parameter, Token
 
-from vitrail.cli.words import option_name, typed_words
+from vitrail.cli.words import MAIN, option_name, typed_words
 from vitrail.core.config import choices, typed
 from vitrail.core.errors import ConfigError, VitrailError
-
-MAIN = Group("Options", sort_key=1)
-"""What most people need, first in the help, together with the verb's own options."""
 
 Groups = Mapping[str, tuple[str, ...]]
 """Heading in the help -> dotted names of fields, or of whole nested configurations; the first match counts."""
@@ -46,9 +43,13 @@ def _as_int(kind: Callable[[str], int], word: str) -> int:
         raise ValueError(f'"{word}" is not a whole number') from None
 
 
-def split_words(_kind: Any, tokens: Sequence[Token]) -> tuple[str, ...]:
+def split_words(kind: Any, tokens: Sequence[Token]) -> tuple[str, ...]:
     """``a,b`` and ``a b`` alike."""
-    return tuple(word for token in tokens for word in token.value.split(",") if word)
+    words = tuple(word for token in tokens for word in token.value.split(",") if word)
+    known = choices(kind)
+    if unknown := [word for word in words if known and word not in known]:
+        raise ValueError(f'"{unknown[0]}" is not one of {", ".join(known)}')
+    return words
 
 
 def _split_numbers(kind: Any, tokens: Sequence[Token]) -> tuple[int, ...]:
@@ -88,7 +89,7 @@ def configured(
     Args:
         defaults: an instance of the configuration; its values are the defaults.
         names: dotted field -> name of the option, where it is not the field's own.
-        groups: how the help groups the options; those that no group has belong to :data:`MAIN`.
+        groups: how the help groups the options.
     """
     options = list(_options(defaults, dict(names or {})))
 
@@ -207,11 +208,11 @@ def _signature(verb: Callable[..., None], options: list[Option], groups: Groups)
     """The verb's own parameters and one keyword for each option, group by group; ``--config``, ``--print-config``."""
     own = list(inspect.signature(verb, eval_str=True).parameters.values())[1:]
     keyword = inspect.Parameter.KEYWORD_ONLY
-    order = {heading: Group(heading, sort_key=10 + i) for i, heading in enumerate(groups)}
+    places = [(heading, member) for heading, members in groups.items() for member in members]
+    order = {heading: Group(heading, sort_key=10 + i) for i, heading in enumerate(groups)} | {MAIN.name: MAIN}
     added = []
-    for option in options:
-        heading = _heading(option, groups)
-        shown = _shown(option, MAIN if heading is None else order[heading])
+    for place, option in sorted(((_place(one, places), one) for one in options), key=lambda pair: pair[0]):
+        shown = _shown(option, order[places[place][0]] if place < len(places) else MAIN)
         kind: Any = tuple[int, ...] | None if _takes_pair(option) else option.kind
         added.append(inspect.Parameter(option.name, keyword, default=option.default, annotation=Annotated[kind, shown]))
     setup = Group("Configuration", sort_key=80)
@@ -219,12 +220,14 @@ def _signature(verb: Callable[..., None], options: list[Option], groups: Groups)
     show = Parameter(group=setup, help="Print the effective configuration as YAML, and stop.", negative=())
     added.append(inspect.Parameter("config", keyword, default=None, annotation=Annotated[Path | None, file]))
     added.append(inspect.Parameter("print_config", keyword, default=False, annotation=Annotated[bool, show]))
-    return inspect.Signature([*own, *added])
+    positional = [one for one in own if one.kind is not keyword]
+    return inspect.Signature([*positional, *added, *(one for one in own if one.kind is keyword)])
 
 
-def _heading(option: Option, groups: Groups) -> str | None:
+def _place(option: Option, places: Sequence[tuple[str, str]]) -> int:
+    """Where an option stands in the help: the first member of a group that is its field, or has it."""
     dotted = f"{'.'.join(option.path)}."
-    return next((h for h, members in groups.items() if any(dotted.startswith(f"{m}.") for m in members)), None)
+    return next((i for i, (_, member) in enumerate(places) if dotted.startswith(f"{member}.")), len(places))
 
 
 def _shown(option: Option, group: Group) -> Parameter:
@@ -257,7 +260,7 @@ def _names(option: Option) -> tuple[str, ...]:
     """``--runtimes``, and ``--runtime`` too, since one may be meant."""
     name = option_name(option.name)
     several = _converter(option.kind) is split_words and name.endswith("s")
-    return (name, name.removesuffix("s")) if several else (name,)
+    return (name, name.removesuffix("es" if name.endswith("sses") else "s")) if several else (name,)
 
 
 def _takes_pair(option: Option) -> bool:

@@ -39,9 +39,10 @@ def pareto(
         run: Run folder.
         more: More run folders.
         to: Folder to write to.
-        device: Only devices with this in their name; "this machine" is where the runs were measured.
-        references: CSV or YAML of published values to draw beside: label, accuracy, latency_ms, energy_mj, size_mb,
-            source.
+        device: Part of the names of the devices to show; "this machine" is the machine of `vitrail bench`. Default:
+            all devices.
+        references: CSV or YAML of published values to draw too: label, accuracy, latency_ms, energy_mj, size_mb,
+            source. Default: none.
     """
     with display(output) as shown:
         published = read_references(references) if references else []

@@ -38,10 +38,10 @@ def predict(
     """Apply a model to files, folders, or paths from standard input.
 
     Folders are searched for images at any depth; `-` reads one path a line from standard input. A classifier gives each
-    image its most probable class; other tasks answer in their own terms, and `--out` draws them. A model of aesthetics
-    sorts the images by its score, and `--out` gets a contact sheet of the best and the worst. Images that cannot be
-    decoded are listed on standard error, and the others go on. A generator takes no images: it writes `--count`
-    pictures, a page of them, and a page of interpolations into `--out`.
+    image its most probable class. Other tasks give boxes, masks, keypoints or scores, and `--out` draws them. A model
+    of aesthetics sorts the images by its score, and writes a contact sheet of the best and the worst to `--out`.
+    Images that cannot be decoded are listed on standard error and skipped. A generator takes no images: it writes
+    `--count` pictures, a page of them, and a page of interpolations to `--out`.
 
     **Examples**
 
@@ -55,12 +55,12 @@ def predict(
     Args:
         run: Run folder.
         sources: Image files, folders, or `-` for a list of paths on standard input.
-        top_k: How many things an answer names, such as classes (1 by default) or objects.
+        top_k: Number of classes, or of objects, in an answer. Default: 1 class, or the objects that the model reports.
         csv: Print CSV: the image, then the columns of the table.
-        out: Folder for a picture of every answer.
-        count: Pictures that a generator makes.
-        seed: Of these.
-        batch_size: Images at once; changes speed, never the result.
+        out: Folder for a picture of every answer. Default: none; for a generator `figures/` of the run.
+        count: Number of pictures that a generator makes.
+        seed: Random seed of the pictures that a generator makes.
+        batch_size: Number of images at once; changes speed, never the result.
     """
     if csv and output.json:
         raise ConfigError("--csv and --json exclude each other; choose one")

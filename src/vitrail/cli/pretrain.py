@@ -37,12 +37,12 @@ def pretrain(
     overwrite: bool = False,
     output: OutputOptions = Output(),
 ) -> None:
-    """Teach a backbone to see from images without labels, by predicting what is hidden.
+    """Train a backbone on images without labels: it predicts hidden patches.
 
     `mpp` replaces half of the patch embeddings and predicts the colours of those patches; `mae` shows a quarter of the
-    patches and predicts the pixels of the others. Pyramids, which need whole maps, see an image with painted squares.
-    `--option.FIELD VALUE` says more, such as `--option.target small_patch`. `vitrail train --weights RUN` then starts
-    from the backbone, with a head of its own.
+    patches and predicts the pixels of the others. Models that need whole maps get an image with painted squares.
+    `--option.NAME VALUE` sets the method's other options, such as `--option.target small_patch`. `vitrail train
+    --weights RUN` then starts from the backbone, with a new head.
 
     **Examples**
 
@@ -53,7 +53,7 @@ def pretrain(
     ```
 
     Args:
-        objective: What is hidden, and what is predicted of it.
+        objective: Method: mpp corrupts half of the patches, mae drops three quarters of them.
         run: Folder that the run is written to.
         resume: Continue an interrupted training where it stopped.
         overwrite: Delete a run that is in the folder.

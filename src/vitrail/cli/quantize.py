@@ -21,22 +21,35 @@ WEIGHTS_AND_ACTIVATIONS = ((True, "weights"), (False, "activations"))
     CalibrationConfig(),
     names={"num_images": "calibration", "quantization.weight_bits": "bits"},
     groups={
-        "Calibration": ("num_images", "calibration_seed"),
-        "Latency": ("max_latency_ms", "runtime", "threads"),
-        "Quantization": ("quantization",),
+        "Options": (
+            "quantization.preset",
+            "quantization.weight_bits",
+            "quantization.activation_bits",
+            "quantization.average_bits",
+            "quantization.max_size_mb",
+            "max_latency_ms",
+            "num_images",
+            "quantization.keep_float",
+        ),
+        "More options: budgets": (
+            "quantization.mixed_activations",
+            "quantization.allocation",
+            "runtime",
+            "threads",
+        ),
+        "More options: methods": ("quantization", "calibration_seed"),
     },
 )
 def quantize(config: CalibrationConfig, run: Path, /, *, output: OutputOptions = Output()) -> None:
-    """Turn a run's model into codes of 8 bits or fewer, after training.
+    """Turn a run's model into integers of 8 bits or fewer, after training.
 
-    A few dozen images of the training part, without their labels, go through the model, and everything is chosen by
-    how much its output would feel it: scales, what is moved from activations into weights, how weights are rounded.
-    The decisions are written to `quantization.json` of the run, a plan from which `vitrail export` builds the file,
-    with pictures of the noise of every layer in `figures/`. At the end the task's scores in float and in codes, on up
-    to 256 held-out images.
+    A few dozen training images, without their labels, go through the model. Scales, smoothing and rounding are chosen
+    to change the model's output as little as possible. The plan is written to `quantization.json` of the run, and
+    `vitrail export` builds the file from it. Pictures of the noise of every layer are written to `figures/`. At the
+    end the scores of the float and the quantised model are compared on up to 256 held-out images.
 
-    Weights may have 2 to 8 bits, or each its own within a budget. Activations of 8 bits are executed by ONNX Runtime
-    and OpenVINO; narrower ones are simulated only, and cannot be exported.
+    Weights may have 2 to 8 bits, or a budget decides for each layer. ONNX Runtime and OpenVINO execute activations of
+    8 bits; fewer bits are only simulated, and cannot be exported.
 
     **Examples**
 

@@ -39,8 +39,9 @@ def recommend(
     Args:
         run: Run folder.
         more: More run folders.
-        limits: What the file has to keep to.
-        device: Only devices with this in their name; "this machine" is where the runs were measured.
+        limits: Limits of the file.
+        device: Part of the names of the devices to consider; "this machine" is the machine of `vitrail bench`. Default:
+            all devices.
     """
     with display(output) as shown:
         runs = [Run.open(folder, needs=("description", "bench_rows")) for folder in (run, *more)]

@@ -22,7 +22,7 @@ def run(
     """Go the whole way on your own folder of images.
 
     Train, quantise, export, evaluate, measure and report, one after the other; the folder has one folder of images for
-    each class. What an interruption leaves is kept: the same command with `--resume` leaves out what is done.
+    each class. After an interruption, the same command with `--resume` continues and skips the finished stages.
 
     **Examples**
 

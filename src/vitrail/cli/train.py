@@ -15,24 +15,40 @@ from vitrail.training.recorder import best_row, read_metrics
 TRAIN_NAMES = {"data.path": "data", "data.seed": "split_seed", "options": "option"}
 
 TRAIN_GROUPS: Groups = {
-    "Task": ("task", "options"),
-    "Model": ("model", "weights", "image_size", "crop_fraction", "drop_path_rate"),
-    "Data": ("data",),
-    "Training": (
+    "Options": (
+        "data.path",
+        "model",
+        "weights",
+        "task",
+        "options",
+        "image_size",
         "epochs",
         "batch_size",
         "learning_rate",
+        "seed",
+    ),
+    "More options: data": ("data",),
+    "More options: training": (
         "weight_decay",
         "layer_decay",
         "warmup_epochs",
+        "drop_path_rate",
         "label_smoothing",
         "ema_decay",
         "gradient_clip",
         "keep",
-        "seed",
+        "crop_fraction",
     ),
-    "Augmentation": ("augment",),
-    "Hardware": ("precision", "accelerator", "devices", "num_nodes", "strategy", "num_workers", "deterministic"),
+    "More options: augmentation": ("augment",),
+    "More options: hardware": (
+        "precision",
+        "accelerator",
+        "devices",
+        "num_nodes",
+        "strategy",
+        "num_workers",
+        "deterministic",
+    ),
 }
 
 
@@ -47,10 +63,10 @@ def train(
 ) -> None:
     """Train a model on a folder of images.
 
-    For classification the folder has one folder of images for each class; it may be divided into `train/`, `val/` and
-    `test/`, else a validation part is cut off by seed. `--task` chooses what else can be learnt. AdamW with warm-up and
-    cosine decay, augmentation, and a moving average of the weights. The run folder gets the weights, the curves and
-    everything needed to repeat the training.
+    For classification the folder has one folder of images for each class. It may be divided into `train/`, `val/` and
+    `test/`; else a validation part is drawn by seed. `--task` selects another task. Training uses AdamW with warm-up
+    and cosine decay, augmentation, and a moving average of the weights. The weights, the curves and the settings are
+    written to the run folder.
 
     **Examples**
 

@@ -22,8 +22,9 @@ WHOLE_WAY_NAMES = {f"train.{path}": name for path, name in TRAIN_NAMES.items()}
 
 WHOLE_WAY_GROUPS: Groups = {
     **{heading: tuple(f"train.{member}" for member in members) for heading, members in TRAIN_GROUPS.items()},
-    "Quantization": ("calibration",),
-    "Measurement": ("bench",),
+    "Options": (*(f"train.{member}" for member in TRAIN_GROUPS["Options"]), "calibration.quantization.weight_bits"),
+    "More options: quantisation": ("calibration",),
+    "More options: measurement": ("bench",),
 }
 
 

@@ -1,8 +1,13 @@
-"""Values and options as people type them."""
+"""Values and options as people type them, and the first heading of every help page."""
 
 from __future__ import annotations
 
 from typing import Any
+
+from cyclopts import Group
+
+MAIN = Group("Options", sort_key=1)
+"""What most people need, and the verb's own options."""
 
 
 def option_name(field: str) -> str:
@@ -18,9 +23,9 @@ def typed_words(value: Any) -> str:
 
 
 def default_words(value: Any) -> str | None:
-    """A default for the help; None where there is none to be typed: the help's sentence then says what happens."""
+    """A default for the help; None if none can be typed, since the option's own line then says what happens."""
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, tuple):
         return " ".join(default_words(item) or "" for item in value) or None
-    return None if value is None or value in ("", {}) else typed_words(value)
+    return None if value is None or value is False or value in ("", {}) else typed_words(value)

@@ -28,7 +28,7 @@ def as_image_size(size: int | Sequence[int]) -> ImageSize:
     """
     pair = tuple(size) if isinstance(size, Sequence) else (size, size)
     if len(pair) != 2 or not all(isinstance(n, int) and n > 0 for n in pair):
-        raise ConfigError(f"image size {size!r} is not a positive number of pixels or a pair (height, width)")
+        raise ConfigError("is not a positive number of pixels, or two: height and width", image_size=size)
     return pair
 
 

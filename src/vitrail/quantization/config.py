@@ -74,36 +74,32 @@ class QuantizationConfig:
     """The user's choices; the preset makes those that are left out.
 
     Attributes:
-        preset: set of choices: "best" (the highest accuracy with a few dozen images), "fast" (without GPTQ, enough for
-            8 bits), "mptq" (MPTQ-ViT as its paper describes it) or "min_max" (the simplest).
-        weight_bits: bit width of the weights, 2 to 8; with a budget each weight has its own.
-        activation_bits: bit width of the activations: 8, which ONNX Runtime and OpenVINO execute, or 2 to 7, which are
-            simulated only.
-        average_bits: budget: mean bit width of the weights; with mixed_activations also that of the activations.
-        max_size_mb: budget: size of the exported file's weights in megabytes.
-        mixed_activations: bit widths for the activations under average_bits too; simulated only.
+        preset: set of methods: "best" (most accurate with a few dozen images), "fast" (without GPTQ;
+            enough for 8 bits), "mptq" (MPTQ-ViT as its paper describes it) or "min_max" (the plainest).
+        weight_bits: bits of the weights, 2 to 8; with a budget, the most that a layer gets.
+        activation_bits: bits of the activations: 8, which ONNX Runtime and OpenVINO execute, or 2 to 7, which are only
+            simulated.
+        average_bits: budget: mean bits of the weights (and of the activations with ``mixed_activations``). Default: no
+            budget.
+        max_size_mb: budget: size of the exported file's weights in MB. Default: no budget.
+        mixed_activations: give each activation its own bits too; only simulated.
         allocation: method that spends a budget: "greedy" (Greedy MP) or "exact" (an integer programme).
-        observer: criterion for the range of a uniform quantiser: "min_max", "percentile", "mse" or "hessian" (error
-            weighted by squared gradients); by default as the preset has it.
-        smoothing: scaling between a norm and the layers that read it: "none", "smoothquant", "sq_b" or "repq"; by
-            default as the preset has it.
-        softmax: quantiser of attention probabilities below 8 bits: "uniform", "log2", "log_sqrt2", "two_scale" or
-            "best"; by default as the preset has it.
-        activation: quantiser of the outputs of activation functions below 8 bits: "uniform", "twin", "two_scale" or
-            "best"; by default as the preset has it.
-        channels: quantiser of the inputs of linear layers below 8 bits: "uniform", or "outlier" (a second scale for
-            channels with a much larger range, O-2SF); by default as the preset has it.
-        search_ratio: search for the ratio of the two scales of a two-scale quantiser (OPT-m); else a fixed one.
-        search_clip: search for the clipping value of the coarse region.
-        rounding: rounding of the weights: "nearest" or "gptq" (second-order); by default as the preset has it.
-        correction: compensation for the error of quantised inputs: "none", "bias" (the mean error) or "ridge" (weights
-            too, as in ERQ); by default as the preset has it.
-        reconstruction: training of weights, biases and scales, a few layers at a time, as in BRECQ and QDrop: "blocks"
-            (where an operand has fewer than 8 bits), "low" (where activations may have fewer) or "none"; by default as
-            the preset has it.
-        reconstruction_steps: gradient steps of the reconstruction of each block.
-        group_size: number of weights of a channel that share a scale; 0 for one scale a channel. Simulated only.
-        keep_float: operations that stay in float: "stem" (convolutions that read the image), "depthwise" (convolutions
+        observer: method that sets the range of an operand. Default: the preset's.
+        smoothing: method that moves the range of activations into weights. Default: the preset's.
+        softmax: quantizer of attention probabilities below 8 bits. Default: the preset's.
+        activation: quantizer of the outputs of activation functions below 8 bits. Default: the preset's.
+        channels: quantizer of the inputs of linear layers below 8 bits; "outlier" gives channels with a far larger
+            range a second scale (O-2SF). Default: the preset's.
+        search_ratio: search the ratio of two regions (OPT-m) instead of a fixed one.
+        search_clip: search the end of the coarse region.
+        rounding: rounding of the weights: to the nearest value, or by second-order error (GPTQ). Default: the preset's.
+        correction: correction of the error that quantised inputs make: "bias" (the mean) or "ridge" (weights too, as
+            ERQ). Default: the preset's.
+        reconstruction: training of weights, biases and scales, a few layers at a time (as BRECQ and QDrop): "blocks" if
+            any operand has fewer than 8 bits, "low" only if activations may have. Default: the preset's.
+        reconstruction_steps: number of training steps for each block of layers in the reconstruction.
+        group_size: number of weights that share a scale within a channel; 0 for one scale a channel. Only simulated.
+        keep_float: layers that stay in float: "stem" (a convolution that reads the image), "depthwise" (convolutions
             with one channel a group), "conv_transpose", or module paths with wildcards, e.g. "stages.0.*".
     """
 

@@ -17,11 +17,11 @@ class Limits:
     """What a file has to keep to; None is no limit.
 
     Attributes:
-        max_latency_ms: median latency of one image.
-        max_size_mb: of the file (10^6 bytes).
-        max_energy_mj: energy of one image above idling.
-        max_memory_mb: peak memory of a fresh process.
-        min_accuracy: top-1, or the task's main score, a share between 0 and 1.
+        max_latency_ms: Largest median latency of one image in ms. Default: no limit.
+        max_size_mb: Largest size of the file in MB (10^6 bytes). Default: no limit.
+        max_energy_mj: Largest energy of one image above idling in mJ. Default: no limit.
+        max_memory_mb: Largest peak memory of a fresh process in MB. Default: no limit.
+        min_accuracy: Least accuracy (top-1, or the task's main score), a share between 0 and 1. Default: no limit.
     """
 
     max_latency_ms: float | None = None

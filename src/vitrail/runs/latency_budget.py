@@ -74,8 +74,9 @@ def fit_latency(
     fitted, probes = quantized, {0: timed(quantized)}
     if probes[0] > max_latency_ms:
         raise QuantizationError(
-            f"max_latency_ms={max_latency_ms:g} cannot be met: with all {len(ranked)} products in integers an image "
-            f"takes {probes[0]:.3g} ms in {place}; allow more, or take a smaller model"
+            f"cannot be met: with all {len(ranked)} products in integers an image takes {probes[0]:.3g} ms in {place}; "
+            f"allow more, or take a smaller model",
+            max_latency_ms=max_latency_ms,
         )
     fits, too_many = 0, len(ranked)  # with none in integers it would be the float model
     while too_many - fits > 1:

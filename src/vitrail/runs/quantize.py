@@ -27,13 +27,13 @@ class CalibrationConfig:
     """What a quantised model is calibrated on.
 
     Attributes:
-        num_images: Training images to calibrate on; their labels are not read.
-        calibration_seed: Of the choice of images.
-        max_latency_ms: Budget: median time of one image on this machine. Products whose codes cost most stay in float
-            as far as it allows.
-        runtime: That the latency is measured in: onnxruntime or openvino.
-        threads: That it may use.
-        quantization: What is quantised, and how.
+        num_images: number of training images to calibrate on; their labels are not read.
+        calibration_seed: random seed that selects the calibration images.
+        max_latency_ms: latency limit in ms (median of one image, this machine). Layers that lose most accuracy in 8
+            bits stay in float while the limit allows. Default: no limit.
+        runtime: runtime in which the latency is measured.
+        threads: number of CPU threads used to measure latency.
+        quantization: the quantisation itself.
     """
 
     num_images: int = 64
@@ -45,8 +45,9 @@ class CalibrationConfig:
 
     def __post_init__(self) -> None:
         check_choices(self)
-        if self.num_images < 1:
-            raise ConfigError("is below 1; 64 is usual", num_images=self.num_images)
+        for name, usual in (("num_images", 64), ("threads", 1)):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"is below 1; {usual} is usual", **{name: getattr(self, name)})
         if self.max_latency_ms is None:
             return
         if self.max_latency_ms <= 0:

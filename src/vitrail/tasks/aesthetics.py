@@ -36,10 +36,10 @@ AVA_THRESHOLD = 5.0
 class AestheticsOptions:
     """
     Attributes:
-        power: r of the earth mover's distance.
-        dropout: before the head; the paper has 0.75 for 255,000 images.
-        threshold: scores above it count as good for the accuracy; 0 is 5 on the scale of 1 to 10, as usual with AVA,
-            and the middle of any other.
+        power: exponent r of the earth mover's distance.
+        dropout: dropout before the head; the paper has 0.75 for 255,000 images.
+        threshold: score above which an image counts as good in the accuracy; 0 is 5 on the scale of 1 to 10, as usual
+            with AVA, and the middle of any other.
     """
 
     power: float = 2.0

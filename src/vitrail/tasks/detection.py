@@ -34,18 +34,18 @@ MOST_CANDIDATES = 1000
 class DetectionOptions:
     """
     Attributes:
-        head: "retinanet" (one stage), "fasterrcnn" (two), "cascade" (three looks at each proposal), or "dfine" or
-            "rtdetrv2" of transformers, whose answers have no duplicates.
-        width: channels of pyramid and head.
-        extra_levels: levels of doubled stride below the backbone's coarsest one, for large objects; of heads with
-            anchors, as ``anchor_scale`` is.
-        anchor_scale: side of the smallest boxes that a level starts from, in its strides (twice that in a head of two
-            stages); 2 finds objects of half the size.
-        proposals: places that a head of two stages looks at, or queries: rows of the output, but retinanet's.
+        head: detector: "retinanet" (one stage), "fasterrcnn" (two), "cascade" (two, refined three times), or "dfine" or
+            "rtdetrv2" of transformers, which give no duplicates.
+        width: number of channels of the pyramid and the head.
+        extra_levels: levels of doubled stride below the backbone's coarsest one, for large objects; for heads with
+            anchors.
+        anchor_scale: side of the smallest anchor boxes of a level, in its strides (twice that in a head of two stages),
+            for heads with anchors; 2 finds objects of half the size.
+        proposals: number of proposals of a head of two stages, or of queries: rows of the output, except retinanet's.
         score_threshold: least probability of an object that is reported.
-        nms_threshold: overlap above which the less probable of two objects of one class is dropped, by heads that
-            give duplicates.
-        max_objects: at most so many objects an image.
+        nms_threshold: overlap above which the less probable of two objects of one class is dropped, by heads that give
+            duplicates.
+        max_objects: largest number of objects an image.
     """
 
     head: Literal["retinanet", "fasterrcnn", "cascade", "dfine", "rtdetrv2"] = "retinanet"

@@ -48,12 +48,11 @@ BATCH_SIZE = 64
 class GenerationOptions:
     """
     Attributes:
-        conditional: the generator is told the class that it shall draw.
-        features: what pictures are compared by: the folder of one of your runs, whose backbone looks at them; "random",
-            an untrained EdgeViT, for want of something better; or "inception", which makes the distance FID (needs
-            torch-fidelity and a download).
-        r1_weight: weight of the penalty on the discriminator's gradient at real pictures; 0 turns it off.
-        r1_every: steps from one penalty to the next, which is then so many times as heavy.
+        conditional: tell the generator the class to draw.
+        features: features that pictures are compared by: the folder of one of your runs (its backbone); "random" (an
+            untrained EdgeViT); or "inception", which makes the distance FID (needs torch-fidelity and a download).
+        r1_weight: weight of the penalty on the discriminator's slope at real pictures; 0 turns it off.
+        r1_every: steps from one penalty to the next; the penalty is multiplied by this number.
         discriminator_width: factor of all the discriminator's widths; 1 is HiT's.
     """
 

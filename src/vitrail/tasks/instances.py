@@ -26,7 +26,7 @@ class InstanceOptions(DetectionOptions):
     """As :class:`~vitrail.tasks.detection.DetectionOptions`, with masks.
 
     Attributes:
-        head: "maskrcnn" (two stages), or "cascade" (three looks at each proposal).
+        head: detector with masks: "maskrcnn" (two stages), or "cascade" (two, refined three times).
     """
 
     head: Literal["maskrcnn", "cascade"] = "maskrcnn"  # type: ignore[assignment]  # other heads than detection's

@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 class PoseOptions:
     """
     Attributes:
-        decoder: "classic", transposed convolutions; or "simple", enlargement and one convolution (ViTPose, Xu et al.,
-            NeurIPS 2022, arXiv:2204.12484).
-        width: channels of the transposed convolutions.
-        stride: pixels of the image for one of the heat maps; a backbone of stride 32 needs three transposed
+        decoder: head: "classic", transposed convolutions; or "simple", enlargement and one convolution (ViTPose, Xu et
+            al., NeurIPS 2022, arXiv:2204.12484).
+        width: number of channels of the transposed convolutions.
+        stride: pixels of the image for one pixel of the heat map; a backbone of stride 32 needs three transposed
             convolutions for 4, one of stride 16 two.
-        sigma: spread of the wanted peak, in pixels of the heat map.
-        flip_test: answers are means over the image and its mirror image.
+        sigma: spread of the target peak, in pixels of the heat map.
+        flip_test: average the answers over the image and its mirror image.
         threshold: least score of a keypoint that is drawn.
     """
 

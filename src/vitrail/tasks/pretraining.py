@@ -36,17 +36,17 @@ Target = Literal["auto", "mean_colour", "small_patch", "pixels"]
 class PretrainingOptions:
     """
     Attributes:
-        objective: "mpp" corrupts patch embeddings, "mae" drops patches and decodes; backbones that need a whole map
-            see a painted image in both.
-        target: what is predicted of a hidden patch: its mean colour in 3 bits, the colours of its 4x4 downsized
-            version, or its pixels; "auto" is the mean colour for "mpp" and pixels for "mae".
-        ratio: share of the patches that is hidden; 0 is the objective's own, 0.5 and 0.75.
+        objective: method: "mpp" corrupts patch embeddings, "mae" drops patches and decodes; backbones that need a whole
+            map get a painted image in both.
+        target: prediction for a hidden patch: its mean colour in 3 bits, the colours of its 4x4 downsized version, or
+            its pixels; "auto" is the mean colour for "mpp" and pixels for "mae".
+        ratio: share of the patches that is hidden; 0 is the method's own, 0.5 and 0.75.
         masked: share of the hidden patches whose embedding becomes the mask, in "mpp" on plain backbones.
-        other: share that becomes another patch's; the rest is left as it is, and predicted all the same.
-        normalize: pixels are predicted relative to each patch's mean and deviation.
-        cell: pixels a side of what is painted; 0 is the stride of the last level, divided until there are 4 a side.
-        decoder_width: of MAE's decoder; 0 is half the backbone's, in whole heads of 32.
-        decoder_depth: its blocks.
+        other: share of the hidden patches that become another patch; the rest is left as it is, and predicted too.
+        normalize: predict pixels relative to each patch's mean and deviation.
+        cell: pixels a side of the painted squares; 0 is the stride of the last level, divided until there are 4 a side.
+        decoder_width: width of MAE's decoder; 0 is half the backbone's, in whole heads of 32.
+        decoder_depth: number of blocks of MAE's decoder.
     """
 
     objective: Literal["mpp", "mae"] = "mpp"

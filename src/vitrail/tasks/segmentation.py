@@ -35,11 +35,11 @@ SLIDE_ABOVE = 1.5
 class SegmentationOptions:
     """
     Attributes:
-        head: "semantic_fpn" or "upernet".
-        width: channels of the head.
+        head: decoder of the masks: "semantic_fpn" or "upernet".
+        width: number of channels of the head.
         auxiliary: weight of a second loss on the level before the last; 0 leaves its head away.
-        inference: "fit" shrinks the whole image into the model's size, "slide" moves a window of that size over it,
-            "auto" takes windows for large images.
+        inference: treatment of images of another size: "fit" shrinks the whole image to the model's size, "slide" moves
+            a window of that size over it, "auto" takes windows for large images.
     """
 
     head: Literal["semantic_fpn", "upernet"] = "semantic_fpn"

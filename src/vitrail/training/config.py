@@ -7,7 +7,9 @@ from typing import Any, Literal, Self
 
 from vitrail.core.config import check_choices, typed
 from vitrail.core.errors import ConfigError
+from vitrail.core.types import as_image_size
 from vitrail.data import AugmentConfig, DataConfig
+from vitrail.models.registry import find_family, list_models
 from vitrail.tasks import DEFAULT_TASK
 
 Keep = Literal["best", "last"]
@@ -34,34 +36,38 @@ class TrainConfig:
     """Everything that decides how a model is trained.
 
     Attributes:
-        task: what is learnt: classification, segmentation, detection, instances, pose, aesthetics, generation or
+        task: what the model learns: classification, segmentation, detection, instances, pose, aesthetics, generation or
             pretraining.
-        options: what only that task can be told, e.g. ``--option.head upernet``.
-        model: a name that ``vitrail models`` lists.
-        model_fields: fields of that family's configuration that shall differ from the variant's, e.g. {alpha: 1.0}.
-        weights: file, run folder, https URL or hf://owner/repository/file of weights to start from, or "pretrained" (or
-            "pretrained:TAG") for the public ones; the classifier is trained anew where it does not fit, and of a run
-            only the backbone is taken.
-        image_size: pixels a side, or (height, width); the model's own by default.
-        crop_fraction: share of the shorter side that evaluation keeps, at most 1; the model's own by default.
-        data: where the images are and how they are split.
-        augment: how training images are varied.
-        epochs: passes over the training images.
-        batch_size: images of one step on one device.
-        learning_rate: AdamW's, after warm-up; it is not scaled by the number of devices.
-        weight_decay: AdamW's, on matrices and kernels alone.
-        layer_decay: learning-rate factor from one layer to the one before it; below 1 for fine-tuning.
-        warmup_epochs: linear warm-up; at most a quarter of all steps, so that short runs need no other value.
-        drop_path_rate: stochastic depth of the last block.
+        options: options of the task alone, each as ``--option.NAME VALUE``, e.g. ``--option.head upernet``.
+        model: name of a model; ``vitrail models`` lists them.
+        model_fields: fields of the family's configuration that differ from the variant's, e.g. {alpha: 1.0}.
+        weights: weights to start from: a file, a run folder, an https URL, hf://owner/repository/file, or "pretrained"
+            (or "pretrained:TAG") for the public ones. If the number of classes differs, a new classifier is trained.
+            From a run, only the backbone is loaded. Default: random weights.
+        image_size: pixels a side, or height and width. Default: the model's own size.
+        crop_fraction: share of the shorter side that evaluation keeps, above 0 and at most 1. Default: the model's own
+            share.
+        data: the images and their split.
+        augment: random changes of the training images.
+        epochs: number of passes over the training images.
+        batch_size: number of images in one step on one device.
+        learning_rate: learning rate of AdamW after warm-up; the number of devices does not scale it.
+        weight_decay: weight decay of AdamW, on matrices and kernels alone.
+        layer_decay: factor of the learning rate from one layer to the layer before it; below 1 for fine-tuning.
+        warmup_epochs: epochs of linear warm-up, at most a quarter of all steps.
+        drop_path_rate: stochastic depth (drop path) of the last block.
         label_smoothing: share of the target that is spread over all classes.
-        ema_decay: of the moving average of the weights, which is what is evaluated and kept; 0 turns it off.
+        ema_decay: decay of the moving average of the weights; the average is evaluated and kept. 0 turns it off.
         gradient_clip: largest norm of the gradients; 0 turns clipping off.
-        keep: which epoch's weights become the model: the one with the best validation score (the lowest validation loss
+        keep: epoch whose weights become the model: the one with the best validation score (the lowest validation loss
             among equals), or the last.
-        precision: "auto" is bf16-mixed where a GPU has it in hardware, else 32-true; or any that Lightning knows.
-        accelerator, devices, num_nodes, strategy: as Lightning's Trainer takes them.
-        num_workers: processes that decode images; 0 decodes in the training process.
-        seed: of weights, order, augmentation and dropout.
+        precision: number format of training; "auto" is bf16-mixed if the GPU has it in hardware, else 32-true.
+        accelerator: kind of device to train on; "auto" takes a GPU if there is one.
+        devices: number of devices, a list such as "0,1", or "auto" for all.
+        num_nodes: number of machines that train together.
+        strategy: Lightning's strategy for several devices, e.g. ddp; "auto" chooses.
+        num_workers: number of processes that decode images; 0 decodes in the training process.
+        seed: random seed of the weights, the order of images, augmentation and dropout.
         deterministic: refuse GPU kernels whose results vary from run to run.
     """
 
@@ -104,6 +110,8 @@ class TrainConfig:
         self._need("learning_rate", self.learning_rate > 0, "more than 0")
         self._need("layer_decay", 0 < self.layer_decay <= 1, "more than 0 and at most 1")
         self._need("crop_fraction", self.crop_fraction is None or 0 < self.crop_fraction <= 1, "more than 0, at most 1")
+        if self.image_size is not None:
+            as_image_size(self.image_size)
         taken = sorted({"num_classes", "image_size", "drop_path_rate"} & self.model_fields.keys())
         if taken:
             raise ConfigError(f"model_fields has {', '.join(taken)}; that follows from the data or has its own option")
@@ -112,6 +120,17 @@ class TrainConfig:
     def _need(self, name: str, fits: bool, limit: str) -> None:
         if not fits:
             raise ConfigError(f"is not allowed; it must be {limit}", **{name: getattr(self, name)})
+
+    def implied(self) -> dict[str, str]:
+        """The fields that are None -> what they stand for, as far as it is known without the data."""
+        if self.model not in list_models():
+            return {}  # a generator: it takes no weights, and makes pictures of one size
+        known = {"weights": "random"}
+        if self.weights is None:
+            family = find_family(self.model)
+            height, width = family.variants[self.model].image_size
+            known |= {"image_size": f"{height} x {width}"}
+        return {name: text for name, text in known.items() if getattr(self, name) is None}
 
     def to_dict(self) -> dict[str, Any]:
         """As nested dictionaries of plain values, for ``run.json`` and YAML."""

@@ -199,7 +199,10 @@ def test_a_search_of_other_tensors_is_refused() -> None:
     ("budget", "message"),
     [
         (Budget(average_bits=1.5), r"average_bits=1.5 cannot be met: the narrowest weights average 2;"),
-        (Budget(max_size_bytes=30, fixed_size_bytes=20), r"the smallest possible is 45 \(20 of them"),
+        (
+            Budget(max_size_bytes=30, fixed_size_bytes=20),
+            r"max_size_mb=3e-05 cannot be met: the smallest possible is 4.5e-05 \(2e-05 of them",
+        ),
     ],
 )
 def test_a_budget_that_cannot_be_met_says_the_smallest_possible(budget: Budget, message: str) -> None:

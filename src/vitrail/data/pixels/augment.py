@@ -22,18 +22,16 @@ class AugmentConfig:
     scale (0.08, 1), magnitude 9, erasing 0.25, mixup 0.8, cutmix 1.0 (Touvron et al. 2021, table 9).
 
     Attributes:
-        random_resized_crop_scale: smallest and largest share of the image's area that is cut out, above 0 and up to 1;
-            (1, 1) with random_resized_crop_ratio (1, 1) only crops to the model's shape.
-        random_resized_crop_ratio: smallest and largest width / height of what is cut out.
-        hflip: probability of a mirror image, 0 to 1; None means 0.5, but 0 for data whose labels do not survive
-            mirroring (the built-in sample).
-        rand_augment_num_ops: number of RandAugment's operations on an image (its N); 0 switches RandAugment off. Boxes,
-            masks and keypoints take colour changes of the same strength instead.
-        rand_augment_magnitude: strength of RandAugment's operations (its M), 0 to 30.
-        random_erasing: probability, 0 to 1, that a rectangle is painted over.
-        mixup_alpha: parameter of mixup's Beta distribution; 0 switches mixup off. With cutmix on as well, each batch
-            takes one of the two.
-        cutmix_alpha: parameter of cutmix's Beta distribution; 0 switches cutmix off.
+        random_resized_crop_scale: smallest and largest share of the image that a random crop covers; 1 1, with the
+            ratio 1 1, only crops to the model's shape.
+        random_resized_crop_ratio: smallest and largest width / height of a random crop.
+        hflip: probability that an image is mirrored. Default: 0.5, but 0 for the built-in hand signs. Give 0 if left
+            and right matter in your data.
+        rand_augment_num_ops: number of RandAugment's operations (N); 0 turns it off.
+        rand_augment_magnitude: strength of RandAugment's operations (M), 0 to 30.
+        random_erasing: probability that a rectangle is painted over.
+        mixup_alpha: parameter of mixup's Beta distribution; 0 turns it off. With cutmix too, a batch gets one of them.
+        cutmix_alpha: parameter of CutMix's Beta distribution; 0 turns it off.
     """
 
     random_resized_crop_scale: tuple[float, float] = (0.4, 1.0)
@@ -61,6 +59,10 @@ class AugmentConfig:
         for name in ("rand_augment_num_ops", "mixup_alpha", "cutmix_alpha"):
             if getattr(self, name) < 0:
                 raise ConfigError("is negative; give 0 (off) or more", **{name: getattr(self, name)})
+
+    def implied(self) -> dict[str, str]:
+        """What None stands for, see :meth:`vitrail.cli.options.to_yaml`."""
+        return {"hflip": "0.5, but 0 for the built-in hand signs"} if self.hflip is None else {}
 
     @property
     def mixes(self) -> bool:

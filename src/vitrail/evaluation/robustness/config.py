@@ -18,18 +18,18 @@ Border = Literal["reflect", "circular"]
 class RobustnessConfig:
     """
     Attributes:
-        groups: what is measured; see :data:`GROUPS`.
-        num_images: at most so many held-out images, chosen by seed.
-        shifts: of the picture, as shares of its side; each is taken in both directions along the rows, the columns and
-            the diagonal.
-        border: what moves in: the mirrored picture, or what moved out on the other side.
-        angles: degrees, each taken both ways.
-        zooms: factors; below 1 the picture shrinks, and its mirrored surroundings appear.
-        severities: of the corruptions, 1 to 5.
-        resolutions: factors of the image size; tables of positions are resized, and factors that the model cannot take
+        groups: kinds of change; see :data:`GROUPS`.
+        num_images: largest number of held-out images, chosen by seed.
+        shifts: shifts of the picture, as shares of its side; each in both directions along rows, columns and the
+            diagonal.
+        border: filling of the border: the mirrored picture, or the part that moved out on the other side.
+        angles: angles in degrees, each in both directions.
+        zooms: factors of scale; below 1 the picture shrinks, and its mirrored surroundings appear.
+        severities: strengths of the corruptions, 1 to 5.
+        resolutions: factors of the image size; tables of positions are resized, and sizes that the model cannot take
             are left out.
-        seed: of noise and of the choice of images.
-        batch_size: images at once; changes speed, never what is done to a picture.
+        seed: random seed of the noise and of the choice of images.
+        batch_size: number of images at once; changes speed, never the pictures.
     """
 
     groups: tuple[Group, ...] = GROUPS

@@ -174,14 +174,14 @@ class Limit:
         costs: member -> cost at each of its candidates.
         capacity: largest sum of the costs.
         unit: divisor of a cost in the budget's own unit (``average_bits`` is bounded as a sum of bits).
-        problem: error message for a capacity that is too small, from the smallest possible sum.
+        problem: the error for a capacity that is too small, from the smallest possible sum.
     """
 
     members: tuple[int, ...]
     costs: Mapping[int, tuple[float, ...]]
     capacity: float
     unit: float
-    problem: Callable[[float], str]
+    problem: Callable[[float], QuantizationError]
 
     def used(self, indices: Sequence[int]) -> float:
         """The sum for one candidate of every choice."""
@@ -210,7 +210,7 @@ def limits_of(choices: Sequence[Choice], budget: Budget) -> list[Limit]:
     for limit in limits:
         smallest = math.fsum(min(limit.costs[i]) for i in limit.members)
         if smallest > limit.capacity * (1 + TOLERANCE):
-            raise QuantizationError(limit.problem(smallest))
+            raise limit.problem(smallest)
     return limits
 
 
@@ -224,9 +224,10 @@ def _average_limit(choices: Sequence[Choice], weights: bool, bits: float) -> Lim
         costs=costs,
         capacity=bits * total,
         unit=total,
-        problem=lambda smallest: (
-            f"average_bits={bits:g} cannot be met: the narrowest {kind} average {smallest / total:.4g}; "
-            f"allow at least that, or narrower bit widths"
+        problem=lambda smallest: QuantizationError(
+            f"cannot be met: the narrowest {kind} average {smallest / total:.4g}; allow at least that, or narrower bit "
+            f"widths",
+            average_bits=bits,
         ),
     )
 
@@ -239,8 +240,9 @@ def _size_limit(choices: Sequence[Choice], budget: Budget) -> Limit:
         costs={i: tuple(map(float, choices[i].stored_bytes)) for i in members},
         capacity=allowed - fixed,
         unit=1,
-        problem=lambda smallest: (
-            f"max_size_bytes={allowed} cannot be met: the smallest possible is {smallest + fixed:.0f} "
-            f"({fixed} of them do not depend on bit widths); allow at least that, or narrower bit widths"
+        problem=lambda smallest: QuantizationError(
+            f"cannot be met: the smallest possible is {(smallest + fixed) / 1e6:.4g} ({fixed / 1e6:.4g} of them do not "
+            f"depend on bit widths); allow at least that, or narrower bit widths",
+            max_size_mb=allowed / 1e6,
         ),
     )

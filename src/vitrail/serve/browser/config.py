@@ -19,12 +19,14 @@ class BrowserConfig:
     Attributes:
         host: Address to listen on; 127.0.0.1 is for this machine alone, 0.0.0.0 for the whole local network.
         port: Port to listen on; 0 takes a free one.
-        plain_http: No TLS on the network; browsers then give one thread, no WebGPU and a coarse clock, as rows say.
-        wasm_threads: Threads of WebAssembly, one measurement for each; devices with fewer cores use what they have.
-        webgpu: Measure on the graphics processor too, where a browser lets the page.
-        num_devices: Stop when so many devices have measured everything; 0 goes on until Ctrl-C.
-        max_devices: Devices that may join.
-        database: SQLite file that gathers the results of all devices; devices.sqlite beside the first run by default.
+        plain_http: Serve without TLS on the network; browsers then give one thread, no WebGPU and a coarse clock, as
+            rows say.
+        wasm_threads: Numbers of threads of WebAssembly, one measurement each; devices with fewer cores use all of
+            theirs.
+        webgpu: Measure on the graphics processor too, if the browser allows it.
+        num_devices: Number of devices after which the bench stops; 0 goes on until Ctrl-C.
+        max_devices: Largest number of devices that may join.
+        database: SQLite file for the results of all devices. Default: devices.sqlite beside the first run.
     """
 
     host: str = "127.0.0.1"
