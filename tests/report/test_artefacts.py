@@ -13,7 +13,6 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from torch import nn
 
-from vitrail.bench import Session
 from vitrail.core.errors import BenchError
 from vitrail.core.files import file_hash
 from vitrail.core.run import Run
@@ -21,6 +20,7 @@ from vitrail.core.types import Preprocessing
 from vitrail.data import DataConfig, DataSplits, load_data
 from vitrail.report import artefacts, evaluate_run, write_report
 from vitrail.report.artefacts import agreement, in_turn, picture
+from vitrail.runtimes import Session
 from vitrail.training import TrainConfig
 
 
