@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from vitrail.core.errors import ExportError
 from vitrail.core.types import Preprocessing
 from vitrail.export import ExportRecord, export_model
-from vitrail.export.verify import compare
+from vitrail.export.agreement import compare
 from vitrail.quantization import QuantizationConfig, QuantizedModel, quantize
 from vitrail.runtimes.openvino_core import openvino_core
 

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from vitrail.core.errors import ExportError, MissingDependencyError, VitrailError
 from vitrail.core.types import Preprocessing
 from vitrail.export import export_model
+from vitrail.export.agreement import compare
 from vitrail.export.failure import explain
 from vitrail.export.one_image import one_image_program
 from vitrail.export.source import Source
 from vitrail.export.targets import TARGETS
-from vitrail.export.verify import compare
 from vitrail.models import create_model
 from vitrail.quantization import quantize
 from vitrail.runs.run import Run

@@ -13,15 +13,16 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from torch import nn
 
-from vitrail.bench import Session
 from vitrail.core.errors import BenchError
 from vitrail.core.files import file_hash, write_json
 from vitrail.core.types import Preprocessing
 from vitrail.data import DataConfig, DataSplits, load_data
 from vitrail.report import write_report
+from vitrail.runs import evaluate
 from vitrail.runs.evaluate import evaluate_run
-from vitrail.runs.examples import picture
+from vitrail.runs.examples import picture, round_robin
 from vitrail.runs.run import Run
+from vitrail.runtimes import Session
 from vitrail.tasks import ClassificationTask
 from vitrail.training import TrainConfig
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from vitrail.core.errors import BenchError, UnknownNameError
-from vitrail.runtimes import USUAL_RUNTIMES, open_session
+from vitrail.runtimes import USUAL_RUNTIMES, Session, open_session, predictor
 
 IMAGES = np.random.default_rng(0).standard_normal((2, 3, 4, 5), dtype=np.float32)
 

@@ -53,11 +53,11 @@ def bench(
     """Measure candidates side by side, on random images.
 
     Args:
-        candidates: what to measure; each with every number of threads and every batch size of ``config``.
-        config: how.
-        image_shape: (c, h, w) of the images of candidates that do not say it themselves.
+        candidates: the models to measure; each with every number of threads and every batch size of ``config``.
+        config: settings of the measurement.
+        image_shape: shape (c, h, w) of the images, for candidates without one.
         progress: show a bar.
-        clock: where times come from.
+        clock: source of times.
 
     Returns:
         one result a candidate, number of threads and batch size, in this order; one that fails has its ``failure``
@@ -234,7 +234,7 @@ def _ratio(value: float | None, base: float | None) -> float | None:
 
 @contextmanager
 def _progress(show: bool, steps: int) -> Iterator[Callable[[str, float], None]]:
-    """A bar on standard error, or nothing; told what goes on and how many steps it was."""
+    """A bar on standard error, or nothing; it is given the present step and how far it went."""
     if not show:
         yield lambda _text, _done: None
         return

@@ -1,4 +1,4 @@
-"""What else went on while candidates were timed: other programs, the clock, heat; and which cores they could use.
+"""Conditions of a measurement: other programs, clock, heat; and the cores that it may use.
 
 Everything is read where the system offers it and left out where it does not; virtual machines mostly offer load alone.
 """
@@ -20,28 +20,28 @@ from vitrail.core.errors import BenchError
 
 SYS = Path("/sys")
 BUSY_CORES = 0.25
-"""Other programs may use so much of a core before a measurement warns."""
+"""Share of a core that other programs may use before a measurement warns."""
 
 SLOWER_CLOCK = 0.9
-"""A clock that ends below this share of where it began was throttled, or asked to save power."""
+"""A clock that ends below this share of its first value was throttled, or saves power."""
 
 DRIFTED = 0.1
-"""The last quarter of runs may differ from the first by this share before a measurement warns."""
+"""Relative difference of the last quarter of runs from the first, above which a measurement warns."""
 
 FEW_RUNS = 50
 
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """What was seen during a measurement; None where the system does not tell.
+    """Conditions during a measurement; None where the system does not tell.
 
     Attributes:
-        load_before: processes that wanted to run in the minute before, on average.
-        other_cores: cores that other programs used meanwhile, on average.
+        load_before: mean number of processes that were ready to run in the minute before.
+        other_cores: mean number of cores that other programs used during the measurement.
         frequency_mhz: mean clock of the cores, before and after.
-        governor: the policy that chooses the clock.
-        temperature_c: the hottest sensor, before and after.
-        num_throttled: how often cores were slowed down because of heat.
+        governor: policy that sets the clock.
+        temperature_c: temperature of the hottest sensor, before and after.
+        num_throttled: number of times that cores were slowed down because of heat.
     """
 
     load_before: float | None = None
@@ -56,7 +56,7 @@ class Conditions:
 
 
 @dataclass(frozen=True)
-class _Glance:
+class _Sensors:
     wall: float
     busy: float
     own: float
@@ -66,12 +66,12 @@ class _Glance:
 
 
 def watch(root: Path = SYS) -> Callable[[], Conditions]:
-    """Look now; what it returns looks again and tells the conditions in between."""
+    """Read the sensors now; the function that is returned reads them again and gives the conditions in between."""
     load = _load()
-    before = _look(root)
+    before = _read_sensors(root)
 
     def tell() -> Conditions:
-        after = _look(root)
+        after = _read_sensors(root)
         wall = max(after.wall - before.wall, 1e-9)
         return Conditions(
             load_before=load,
@@ -86,7 +86,7 @@ def watch(root: Path = SYS) -> Callable[[], Conditions]:
 
 
 def warnings_of(conditions: Conditions, drift: float | None, num_runs: int) -> tuple[str, ...]:
-    """What a reader of the figures should know, each in a sentence."""
+    """Disturbances that a reader of the figures should know, each in a sentence."""
     found = []
     if conditions.other_cores is not None and conditions.other_cores > BUSY_CORES:
         found.append(f"other programs used {conditions.other_cores:.1f} cores meanwhile")
@@ -143,7 +143,7 @@ def _set_affinity(cores: set[int]) -> None:
             continue  # it has ended since
 
 
-def _look(root: Path) -> _Glance:
+def _read_sensors(root: Path) -> _Sensors:
     times = psutil.cpu_times()
     idle = times.idle + getattr(times, "iowait", 0.0)
     # What guests use is in user already, and stolen time is other machines'.
@@ -153,7 +153,7 @@ def _look(root: Path) -> _Glance:
     clocks = _numbers(root.glob("devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq"))
     heat = _numbers(root.glob("class/thermal/thermal_zone*/temp"))
     throttled = _numbers(root.glob("devices/system/cpu/cpu[0-9]*/thermal_throttle/core_throttle_count"))
-    return _Glance(
+    return _Sensors(
         wall=time.perf_counter(),
         busy=counted - idle,
         own=time.process_time(),

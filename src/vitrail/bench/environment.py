@@ -1,4 +1,4 @@
-"""What a measurement was taken on: enough to compare by, nothing that identifies a person or a machine."""
+"""The machine and software of a measurement, without anything that identifies a person or a machine."""
 
 from __future__ import annotations
 

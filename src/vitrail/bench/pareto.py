@@ -1,4 +1,4 @@
-"""Which candidates nobody beats."""
+"""The Pareto front."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a measurement says, and the file that keeps it: JSON lines, one row a candidate."""
+"""The result of a measurement, and the file that keeps it: JSON lines, one row a candidate."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class BenchResult:
 
     @property
     def images_per_second(self) -> float | None:
-        """What batches are run for."""
+        """Throughput; None where there is no latency."""
         return self.batch_size / self.latency_ms_median * 1e3 if self.latency_ms_median else None
 
     def to_dict(self) -> dict[str, Any]:

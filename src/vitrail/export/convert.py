@@ -1,4 +1,4 @@
-"""From a captured graph to an ONNX model in memory, without a word on the terminal."""
+"""From a captured graph to an ONNX model in memory, without output on the terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vitrail.export.lowering import TRANSLATIONS
 from vitrail.export.packing import pack_weights
 
 OPSET = 20
-"""Of float files, so that older runtimes read them; integer ones get another in their last pass."""
+"""The version of float files, which older runtimes read; integer files get another in their last pass."""
 
 
 def to_onnx(program: torch.export.ExportedProgram, input_name: str, output_name: str) -> onnx.ModelProto:

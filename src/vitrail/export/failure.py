@@ -19,7 +19,7 @@ _OPERATIONS = (
 )
 
 _LIMIT = re.compile(r'(?P<why>Core ML only supports [^.]+)\. Layer "[^"]*", with type "(?P<name>\w+)", (?P<what>[^.]+)')
-"""The converter knows the operation, and the format cannot hold what it gives."""
+"""The format cannot hold the output of an operation that the converter knows."""
 
 
 @contextlib.contextmanager
@@ -27,7 +27,7 @@ def explained(target: str) -> Iterator[None]:
     """Turn whatever a converter raises into an :class:`ExportError`, and keep its chatter from the terminal.
 
     Args:
-        target: what is written, e.g. "ONNX".
+        target: title of the format, e.g. "ONNX".
 
     Raises:
         ExportError: names the operation at fault where the converter does.

@@ -1,11 +1,11 @@
 """The same numbers in the form that runtimes read right and run fastest: the last pass over a quantised ONNX graph.
 
 * Codes around 0 are written without a zero point. ONNX Runtime 1.31 turns signed codes with one into unsigned ones, for
-  which it has no fast kernel as right factor; at opset 21 it stumbles over its own change (``output_dtype``) if a
-  transposition stands beside them. A left factor keeps its zero point: there only unsigned is fast.
+  which it has no fast kernel as right factor; at opset 21 that change fails (``output_dtype``) if a
+  transposition is next to them. A left factor keeps its zero point: there only unsigned is fast.
 * A key is turned after it went through codes, not before: OpenVINO then reads it turned inside its attention kernel.
-* A token that is repeated for every image does not ask for the batch size: OpenVINO 2026.4 would ask the first
-  convolution's output for it and then drop that convolution's bias, if it is quantised (14 dB instead of 49 for a ViT).
+* A token that is repeated for every image is written without the batch size: OpenVINO 2026.4 would take it from the
+  first convolution's output and then drop that convolution's bias, if it is quantised (14 dB instead of 49 for a ViT).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def to_integer_form(model: onnx.ModelProto) -> None:
 
 
 class _IntegerForm:
-    """One graph, with who makes and who reads each value."""
+    """One graph, with the node that makes each value and the nodes that read it."""
 
     def __init__(self, graph: onnx.GraphProto) -> None:
         self.graph = graph
@@ -93,7 +93,7 @@ class _IntegerForm:
             del self.graph.value_info[:]  # the codes have another shape now; runtimes infer it
 
     def drop_zero_points(self) -> None:
-        """Of weights and biases, and of the right factors of products of two activations."""
+        """Drop those of weights and biases, and those of the right factors of products of two activations."""
         for node in [node for node in self.nodes if node.op_type == "DequantizeLinear"]:
             if node.input[0] in self.constants and self.is_zero(node):
                 del node.input[2]
@@ -111,16 +111,16 @@ class _IntegerForm:
                 self.hold(quantize)
 
     def hold(self, quantize: NodeProto) -> None:
-        """Let the codes be made here: ONNX Runtime would make them again before every transposition above.
+        """Fix the place of the quantisation: ONNX Runtime would repeat it before every transposition above.
 
-        It does not look past the largest of one value. OpenVINO drops that operation when it reads the file.
+        A Max of one value stops that rewrite. OpenVINO drops this operation when it reads the file.
         """
         held = f"{quantize.output[0]}_held"
         self.insert(quantize, helper.make_node("Max", [quantize.input[0]], [held], name=held))
         quantize.input[0] = held
 
     def only_maker(self, name: str) -> NodeProto | None:
-        """Who makes a value that one node alone reads."""
+        """The node that makes a value which one node alone reads."""
         return self.makers.get(name) if len(self.readers[name]) == 1 else None
 
     def is_zero(self, node: NodeProto) -> bool:

@@ -10,7 +10,7 @@ from onnxscript import opset20 as op
 from vitrail.quantization.graph.qdq_ops import DEQUANTIZE, QUANTIZE
 
 FLOAT = 1
-"""ONNX's name of float32."""
+"""Number of float32 in ONNX."""
 
 FULL_RANGES = ((-127, 127), (-128, 127), (0, 255))
 """Code ranges for which saturation of the 8-bit type is enough; -128 is reached only by values below the range."""

@@ -1,4 +1,4 @@
-"""ONNX: one file that says what it is, for ONNX Runtime, browsers, and whatever reads ONNX."""
+"""ONNX: one file with its preprocessing and classes, for ONNX Runtime, browsers, and other programs that read ONNX."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.core.errors import ExportError
+from vitrail.export.agreement import model_outputs
 from vitrail.export.convert import to_onnx
 from vitrail.export.source import Source
-from vitrail.export.verify import model_outputs
 from vitrail.quantization import capture
 
 LIMIT_BYTES = 2**31 - 1

@@ -21,7 +21,7 @@ class ExportRecord:
         max_relative_error: max |file - model| / max |model| over the outputs of all verification images.
         top1_agreement: share of the verification images for which both have the same largest output.
         unmatched_rows: share of the rows that only one of the two has, where they are chosen by their scores
-            (:func:`~vitrail.export.verify.compare_sets`); 0 elsewhere.
+            (:func:`~vitrail.export.agreement.compare_sets`); 0 elsewhere.
         num_images: number of images that it was verified on.
         batch_size: the only batch size that it takes; None if it takes any.
         dynamic_batch: whether it was run at more than one batch size.

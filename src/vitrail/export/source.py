@@ -1,4 +1,4 @@
-"""What is written into a file: a model, and the facts that the file has to tell of it."""
+"""What is written into a file: a model, and facts about it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Source:
     Attributes:
         model: the float model.
         images: real normalised images (n, c, h, w), n >= 2.
-        facts: what the file tells of itself, see :func:`about`.
+        facts: preprocessing and classes, see :func:`about`.
         quantized: the quantised form of the model, written instead of it.
         dynamic_size: whether height and width stay free.
 

@@ -1,4 +1,4 @@
-"""``torch.export``: the captured graph with its weights, for whatever of PyTorch's world compiles it further."""
+"""``torch.export``: the captured graph with its weights, for compilers that start from it."""
 
 from __future__ import annotations
 

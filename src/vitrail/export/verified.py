@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import platform
 from collections.abc import Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import torch
@@ -13,12 +14,12 @@ from torch import Tensor, nn
 from vitrail.core.errors import BenchError, ExportError, MissingDependencyError
 from vitrail.core.files import atomic_folder, write_json
 from vitrail.core.types import Preprocessing
+from vitrail.export.agreement import Agreement, verify
 from vitrail.export.failure import explain, explained, silence
 from vitrail.export.onnx_file import other_size
 from vitrail.export.record import ExportRecord
 from vitrail.export.source import Source, about
-from vitrail.export.targets import INTEGER_TOLERANCE, TARGETS, Target
-from vitrail.export.verify import Agreement, verify
+from vitrail.export.targets import INTEGER_TOLERANCE, TARGETS
 from vitrail.quantization import QuantizedModel
 from vitrail.runtimes import FORMATS, RUNTIMES, check_formats, open_session
 
@@ -68,15 +69,13 @@ def export_model(
     check_formats([format])
     target, path = TARGETS[format], Path(path)
     _check_offered(format, quantized is not None, dynamic_size)
-    _need(target, RUNTIMES[FORMATS[format].runtime].extra)
     facts = about(preprocessing, classes)
     source = Source(model=model, images=images, facts=facts, quantized=quantized, dynamic_size=dynamic_size)
-    if tolerance is None:
-        tolerance = target.tolerance if quantized is None else INTEGER_TOLERANCE
+    default = target.tolerance if quantized is None else INTEGER_TOLERANCE
     with atomic_folder(path) as draft:
         with explained(FORMATS[format].title):
             target.write(source, draft)
-        agreement, runtime = _run(draft, format, source, tolerance)
+        agreement, runtime = _run(draft, format, source, default if tolerance is None else tolerance)
         record = ExportRecord(
             path=path,
             format=format,
@@ -84,9 +83,7 @@ def export_model(
             size_bytes=sum(part.stat().st_size for part in draft.parent.rglob("*") if part.is_file()),
             runtime=runtime,
             verified=agreement is not None,
-            max_relative_error=agreement.max_relative_error if agreement else None,
-            top1_agreement=agreement.top1_agreement if agreement else None,
-            unmatched_rows=agreement.unmatched_rows if agreement else None,
+            **asdict(agreement) if agreement else dict.fromkeys(field.name for field in fields(Agreement)),
             num_images=len(images) if agreement else 0,
             batch_size=FORMATS[format].batch_size,
             dynamic_batch=FORMATS[format].batch_size is None and agreement is not None,
@@ -98,25 +95,24 @@ def export_model(
 
 
 def _check_offered(format: str, quantized: bool, dynamic_size: bool) -> None:
+    """Refuse what the format cannot hold, and a format whose extra is not installed.
+
+    Raises:
+        MissingDependencyError: the message has the commands that install it.
+    """
     if quantized and not FORMATS[format].takes_quantized:
         names = " or ".join(name for name, known in FORMATS.items() if known.takes_quantized)
         raise ExportError(f"format '{format}' takes no quantised model; choose {names}")
     if dynamic_size and not TARGETS[format].free_size:
         names = " or ".join(name for name, known in TARGETS.items() if known.free_size)
         raise ExportError(f"format '{format}' keeps one image size; choose {names}, or leave out dynamic_size")
-
-
-def _need(target: Target, extra: str) -> None:
-    """Import the modules of an optional extra.
-
-    Raises:
-        MissingDependencyError: one is not installed; the message has the commands that install it.
-    """
+    target = TARGETS[format]
     try:
         with silence():
             for module in target.needs:
                 importlib.import_module(module)
     except ImportError as missing:
+        extra = RUNTIMES[FORMATS[format].runtime].extra
         raise MissingDependencyError(target.package, extra, target.then) from missing
 
 

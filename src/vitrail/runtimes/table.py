@@ -23,7 +23,6 @@ class Format:
     Attributes:
         title: its name in messages and tables.
         suffix: the end of its file names.
-        purpose: the programs and devices that take it, in words.
         runtime: the runtime that an exported file is compared with its model in.
         batch_size: the only number of images that a file takes at once; None if it takes any.
         takes_quantized: whether a quantised model can be written in it, for its runtimes to compute in integers.
@@ -31,7 +30,6 @@ class Format:
 
     title: str
     suffix: str
-    purpose: str
     runtime: str
     batch_size: int | None = None
     takes_quantized: bool = False
@@ -81,53 +79,13 @@ class Runtime:
 
 
 FORMATS: dict[str, Format] = {
-    "onnx": Format(
-        title="ONNX",
-        suffix=".onnx",
-        purpose="ONNX Runtime, browsers, TensorRT",
-        runtime="onnxruntime",
-        takes_quantized=True,
-    ),
-    "openvino": Format(
-        title="OpenVINO",
-        suffix=".xml",
-        purpose="Intel processors, GPUs and NPUs",
-        runtime="openvino",
-        takes_quantized=True,
-    ),
-    "torch-export": Format(
-        title="torch.export",
-        suffix=".pt2",
-        purpose="PyTorch, and compilers that start from its graph",
-        runtime="torch-export",
-    ),
-    "aoti": Format(
-        title="AOTInductor",
-        suffix=".aoti.pt2",
-        purpose="C++ programs without Python, through AOTInductor",
-        runtime="aoti",
-    ),
-    "executorch": Format(
-        title="ExecuTorch",
-        suffix=".pte",
-        purpose="phones, through ExecuTorch and XNNPACK",
-        runtime="executorch",
-        batch_size=1,
-    ),
-    "litert": Format(
-        title="LiteRT",
-        suffix=".tflite",
-        purpose="Android and boards, through LiteRT (TFLite)",
-        runtime="litert",
-        batch_size=1,
-    ),
-    "coreml": Format(
-        title="Core ML",
-        suffix=".mlpackage",
-        purpose="iPhones, iPads and Macs, through Core ML",
-        runtime="coreml",
-        batch_size=1,
-    ),
+    "onnx": Format(title="ONNX", suffix=".onnx", runtime="onnxruntime", takes_quantized=True),
+    "openvino": Format(title="OpenVINO", suffix=".xml", runtime="openvino", takes_quantized=True),
+    "torch-export": Format(title="torch.export", suffix=".pt2", runtime="torch-export"),
+    "aoti": Format(title="AOTInductor", suffix=".aoti.pt2", runtime="aoti"),
+    "executorch": Format(title="ExecuTorch", suffix=".pte", runtime="executorch", batch_size=1),
+    "litert": Format(title="LiteRT", suffix=".tflite", runtime="litert", batch_size=1),
+    "coreml": Format(title="Core ML", suffix=".mlpackage", runtime="coreml", batch_size=1),
 }
 """Name -> format."""
 
@@ -151,11 +109,7 @@ RUNTIMES: dict[str, Runtime] = {
         takes_shape=True,
     ),
     "executorch": Runtime(
-        title="ExecuTorch",
-        module="executorch_cpu",
-        package="executorch",
-        extra="executorch",
-        formats=("executorch",),
+        title="ExecuTorch", module="executorch_cpu", package="executorch", extra="executorch", formats=("executorch",)
     ),
     "litert": Runtime(
         title="LiteRT", module="litert_cpu", package="ai-edge-litert", extra="litert", formats=("litert",)
@@ -163,12 +117,7 @@ RUNTIMES: dict[str, Runtime] = {
     "aoti": Runtime(title="AOTInductor", module="aot_inductor", package="torch", formats=("aoti",)),
     "torch-export": Runtime(title="PyTorch", module="torch_export", package="torch", formats=("torch-export",)),
     "coreml": Runtime(
-        title="Core ML",
-        module="coreml",
-        package="coremltools",
-        extra="coreml",
-        formats=("coreml",),
-        system="Darwin",
+        title="Core ML", module="coreml", package="coremltools", extra="coreml", formats=("coreml",), system="Darwin"
     ),
     "onnxruntime-web": Runtime(title="onnxruntime-web", formats=("onnx",), device="browser", backend="wasm"),
     "onnxruntime-web-webgpu": Runtime(

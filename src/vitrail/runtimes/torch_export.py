@@ -1,4 +1,4 @@
-"""PyTorch's captured graphs, run as they are: the check of files for whatever compiles these graphs further."""
+"""PyTorch's captured graphs, run as they are: the check of files that other compilers start from."""
 
 from __future__ import annotations
 

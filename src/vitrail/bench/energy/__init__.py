@@ -1,7 +1,6 @@
-"""Joules: one small interface to every meter, one file a reader, and the measurement that uses them.
+"""Energy in joules: one interface to every meter, one file a meter, and the measurement that uses them.
 
-Nothing here invents a number. Where there is no meter the user may state a power, and what comes of it is called an
-estimate wherever it appears.
+Where there is no meter the user may state a power; the result is called an estimate wherever it appears.
 """
 
 from vitrail.bench.energy.choose import open_meter

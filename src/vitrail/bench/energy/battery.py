@@ -1,8 +1,8 @@
 """The battery of an Android device over adb: voltage times current, about once a second.
 
-Fuel gauges renew their values every quarter of a second to some seconds, so that windows are long. A charging phone
-tells nothing of its consumption: it has to be unplugged and reached by wireless adb. Vendors disagree on the sign and
-the unit of the current; its amount is taken, and numbers too small for microamperes are milliamperes.
+Fuel gauges update their values every quarter of a second to some seconds, so that windows are long. A charging phone
+does not show its consumption: it has to be unplugged and reached by wireless adb. Vendors differ in the sign and the
+unit of the current; its absolute value is taken, and numbers too small for microamperes are milliamperes.
 
 Source: Documentation/ABI/testing/sysfs-class-power of the Linux kernel; ``BatteryService`` of Android.
 """
@@ -19,13 +19,13 @@ from vitrail.core.errors import BenchError
 INTERVAL_S = 1.0
 TIMEOUT_S = 10.0
 LEAST_UA = 10_000
-"""A device that is awake draws more than 10 mA, hence smaller numbers are in milliamperes."""
+"""A running device draws more than 10 mA, hence smaller numbers are in milliamperes."""
 
 QUESTION = (
     "for f in current_now voltage_now; do echo $f $(cat /sys/class/power_supply/battery/$f 2>/dev/null); done; "
     "echo service $(cmd battery get current_now 2>/dev/null); dumpsys battery"
 )
-"""Asked in one go. Many devices keep the files from the shell's user; newer ones answer through the service."""
+"""One command for all values. Many devices deny the shell the files; newer ones answer through the service."""
 
 CHARGING = re.compile(r"^\s*(\w+) powered: true", re.MULTILINE)
 
@@ -34,7 +34,7 @@ def open_battery(serial: str = "") -> PowerSampler:
     """A meter of an Android device.
 
     Args:
-        serial: as ``adb devices`` lists it; may be left out where there is one device.
+        serial: name of the device in ``adb devices``; may be left out where there is one device.
 
     Raises:
         BenchError: no adb, no or several devices, a device that charges or does not tell its current.

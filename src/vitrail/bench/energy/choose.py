@@ -1,4 +1,4 @@
-"""From what the user says to a meter that works."""
+"""The meter that the user names, opened."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KINDS = "auto, rapl, nvml[:GPU], jetson, battery[:SERIAL], csv:FILE[@START], est
 
 
 def open_meter(choice: str) -> Meter:
-    """The meter that ``choice`` names, working.
+    """The meter that ``choice`` names, opened and tried.
 
     Args:
         choice: one of :data:`KINDS`. "auto" takes the first of RAPL and an INA sensor that can be read; it never takes

@@ -1,7 +1,7 @@
-"""The trace of an external power meter as a CSV file, laid over the measurement by time.
+"""The trace of an external power meter as a CSV file, aligned with the measurement by time.
 
-Read are Monsoon's formats, of PowerTool (``Time (s), Main Avg Power (mW), ...``) and of its Python library
-(``Time(ms), Main(mA), Main Voltage(V)``), and anything alike: a column of time, and one of power or two of current and
+The formats are Monsoon's, those of PowerTool (``Time (s), Main Avg Power (mW), ...``) and of its Python library
+(``Time(ms), Main(mA), Main Voltage(V)``), and similar ones: a column of time, and one of power or two of current and
 voltage, with units in parentheses. Times may be dates, seconds since 1970, or seconds since the meter was started. In
 the last case the trace is shifted to where power is high during work and low during idling.
 """
@@ -40,21 +40,21 @@ UNITS = {
     "mv": 1e-3,
 }
 MONSOON_HZ = 5000
-"""No Monsoon samples faster; its Python library writes seconds under the heading "Time(ms)"."""
+"""The highest sampling rate of a Monsoon; its Python library writes seconds under the heading "Time(ms)"."""
 
 UNIX_SINCE = 1e9
-"""Times above are seconds since 1970 (this one is of 2001)."""
+"""Smallest time that counts as seconds since 1970 (it is in 2001)."""
 
 LEAST_MATCH = 0.7
-"""Correlation of power with the pattern of work and idling; below, a trace is not of this measurement."""
+"""Smallest correlation of power with work and idling at which a trace belongs to the measurement."""
 
 STEPS = 4000
-"""Shifts that are tried at first; the best ones' surroundings are searched again, finer."""
+"""Number of shifts in each pass of the search; later passes search around the best one, finer."""
 
 
 @dataclass(frozen=True, eq=False)
 class Recorded:
-    """A trace as it stands in the file; ``absolute`` if its times are seconds since 1970."""
+    """A trace as read from the file; ``absolute`` if its times are seconds since 1970."""
 
     seconds: Array
     watts: Array
@@ -65,8 +65,8 @@ class CsvMeter:
     """An external meter whose file may appear after the measurement; marks only take the time.
 
     Args:
-        file: the CSV.
-        started: when the meter was started, in seconds since 1970, for files that do not tell.
+        file: CSV file of the trace.
+        started: start of the meter in seconds since 1970, for files without it.
     """
 
     source = "external-csv"
@@ -83,7 +83,7 @@ class CsvMeter:
         return Mark(unix_now())
 
     def align(self, windows: Sequence[EnergyWindow]) -> None:
-        """Read the file, and lay it over the windows of the measurement.
+        """Read the file, and align it with the windows of the measurement.
 
         Raises:
             BenchError: the file is missing or is no trace, or does not fit the windows.
@@ -132,7 +132,7 @@ def read_trace(file: Path) -> Recorded:
 
 
 def _headings(file: Path, rows: Iterator[list[str]]) -> list[str]:
-    """The first row that begins with a time; what stands before it describes the capture."""
+    """The first row that begins with a time; the rows before it describe the capture."""
     for row in rows:
         if row and re.match(r"\s*(time|date)", row[0], re.IGNORECASE):
             return [name.strip().lower() for name in row]
@@ -140,7 +140,7 @@ def _headings(file: Path, rows: Iterator[list[str]]) -> list[str]:
 
 
 def _columns(file: Path, names: Sequence[str]) -> list[tuple[int, float]]:
-    """The columns whose product is watts, each with what makes its values SI."""
+    """The columns whose product is watts, each with the factor that makes its values SI."""
     if (power := _find(names, "power", "w", "mw", "uw")) is not None:
         return [power]
     current, voltage = _find(names, "", "a", "ma", "ua"), _find(names, "", "v", "mv")
@@ -152,7 +152,7 @@ def _columns(file: Path, names: Sequence[str]) -> list[tuple[int, float]]:
 
 
 def _find(names: Sequence[str], word: str, *units: str) -> tuple[int, float] | None:
-    """The first column after the first that has ``word`` and a unit, with what makes its values SI."""
+    """The first column after the first that has ``word`` and a unit, with the factor that makes its values SI."""
     for index, name in enumerate(names[1:], start=1):
         found = re.search(r"\(\s*(\w+)\s*\)", name)
         if word in name and found and found[1] in units:
@@ -240,7 +240,7 @@ class _Fit:
         return matches, constancy
 
     def _within(self, integral: Array, shifts: Array) -> Array:
-        """What an integral over the trace gains in every stretch, (stretches, shifts)."""
+        """The increase of an integral over the trace in every stretch, (stretches, shifts)."""
         starts, ends = (np.interp(self.stretches[:, i, None] - shifts, self.seconds, integral) for i in (0, 1))
         gained: Array = ends - starts
         return gained

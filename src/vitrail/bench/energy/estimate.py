@@ -1,4 +1,4 @@
-"""No meter at all: processor time multiplied by a power that the user states. It measures nothing and says so."""
+"""An estimate without a meter: processor time multiplied by a power that the user states."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from vitrail.bench.energy.meter import ESTIMATED, Mark, unix_now
 
 
 class CpuTimeEstimate:
-    """Watts a busy core adds, times the processor seconds of this process.
+    """The power that a busy core adds, times the processor seconds of this process.
 
-    The interval that a measurement gives for it is that of processor time; how wrong the watts are, nobody knows.
+    Its confidence interval is that of processor time; the error of the stated power is unknown.
 
     Args:
-        watts: what one busy core adds to the power of the machine.
-        cpu: seconds of processor time of this process.
+        watts: power that one busy core adds to that of the machine.
+        cpu: clock of this process's processor time, in seconds.
     """
 
     source = ESTIMATED

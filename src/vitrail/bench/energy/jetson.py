@@ -25,7 +25,7 @@ INTERVAL_S = 0.05
 
 @dataclass(frozen=True)
 class Rail:
-    """A supply line: its name, the chip that watches it, and how its watts are read."""
+    """A supply line: its name, the chip that measures it, and the function that reads its watts."""
 
     name: str
     chip: str
@@ -61,7 +61,7 @@ def find_rails(tree: Path) -> list[Rail]:
             continue
         powers = sorted(folder.glob("power*_input"))
         rails += [Rail(_label(folder, file, "power", chip), chip, _scaled(file)) for file in powers]
-        # A chip that multiplies by itself shows the factors too; they are not another rail.
+        # A chip that gives power shows voltage and current too; they are not another rail.
         rails += [] if powers else _products(folder, chip)
     return rails
 

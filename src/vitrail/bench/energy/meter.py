@@ -1,7 +1,6 @@
-"""What every meter can do: mark now, and tell later how much energy went between two marks.
+"""The interface of every meter: mark a moment, and give the energy between two marks later.
 
-Marking and asking are apart because some meters only know afterwards: the trace of an external meter is exported when
-the measurement is over.
+The two are apart because the trace of an external meter is exported when the measurement is over.
 """
 
 from __future__ import annotations
@@ -11,10 +10,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 ESTIMATED = "estimated"
-"""The source of values that no meter has measured."""
+"""Source of values that no meter has measured."""
 
 SOURCES = ("rapl", "nvml", "jetson", "ina", "battery", "external-csv", ESTIMATED)
-"""Where an energy value may come from; a value of any other source is not shown."""
+"""Sources of energy values; a value of any other source is not shown."""
 
 _START_UNIX, _START = time.time(), time.perf_counter()
 
@@ -26,11 +25,11 @@ def unix_now() -> float:
 
 @dataclass(frozen=True)
 class Mark:
-    """A moment, as a meter saw it.
+    """A moment, with the meter's state.
 
     Attributes:
-        unix_s: when, in seconds since 1970.
-        counters: what the meter's counters stood at, where it has any; in the meter's own unit.
+        unix_s: time in seconds since 1970.
+        counters: values of the meter's counters, where it has any; in the meter's own unit.
     """
 
     unix_s: float
@@ -42,10 +41,10 @@ class Meter(Protocol):
 
     Attributes:
         source: one of :data:`SOURCES`.
-        reads: what exactly is read, in words, for the result.
-        place: the machine it measures; empty for this one.
-        window_seconds: the shortest stretch of work that it measures to about a percent.
-        settle_seconds: how long it lags behind a change of power.
+        reads: the quantity that is read, in words, for the result.
+        place: the machine that it measures; empty for this one.
+        window_seconds: shortest stretch of work that it measures to about a percent.
+        settle_seconds: delay after a change of power.
     """
 
     source: str
@@ -55,7 +54,7 @@ class Meter(Protocol):
     settle_seconds: float
 
     def mark(self) -> Mark:
-        """Now.
+        """The present moment.
 
         Raises:
             BenchError: the meter cannot be read any more.

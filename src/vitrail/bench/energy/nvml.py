@@ -1,6 +1,6 @@
 """NVML: the energy counter of an NVIDIA GPU, or its momentary power where it has no counter (before Volta).
 
-It measures the whole board of one GPU and nothing of the processor, so it is never chosen by itself.
+It measures the whole board of one GPU and not the processor, so "auto" never selects it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from vitrail.bench.energy.sampler import PowerSampler
 from vitrail.core.errors import BenchError, MissingDependencyError
 
 POWER_INTERVAL_S = 0.1
-"""Boards renew their power reading about so often."""
+"""Time between two updates of a board's power reading, about."""
 
 
 def open_nvml(index: int = 0) -> Meter:

@@ -17,12 +17,12 @@ from vitrail.core.errors import BenchError
 
 POWERCAP = Path("/sys/class/powercap")
 MAX_POWER_W = 1000.0
-"""No zone takes more: a window in which this power would go round the counter twice cannot be told."""
+"""Power that no zone exceeds; a window in which it would wrap the counter twice is refused."""
 
 
 @dataclass(frozen=True)
 class Zone:
-    """A counter: its file, its name for people, and where it wraps."""
+    """A counter: its file, its name in results, and the value at which it wraps."""
 
     file: Path
     name: str
@@ -79,7 +79,7 @@ class RaplMeter:
 def find_zones(tree: Path) -> tuple[Zone, ...]:
     """Packages, and memory beside them, of the ``intel-rapl`` control type (which serves AMD too)."""
     zones = []
-    # "intel-rapl-mmio:0" is the same package by another door.
+    # "intel-rapl-mmio:0" is the same package through another interface.
     for folder in sorted(tree.glob("intel-rapl:*")):
         name = _text(folder / "name")
         is_package = folder.name.count(":") == 1 and name.startswith("package")

@@ -1,4 +1,4 @@
-"""What an energy measurement says: a value never travels without its source."""
+"""The result of an energy measurement: a value is always kept with its source."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from vitrail.core.errors import BenchError
 
 
 class EnergyWindow(NamedTuple):
-    """Work and the idling it is compared with, in seconds since 1970.
+    """A stretch of work and the idle stretch it is compared with, in seconds since 1970.
 
     Attributes:
-        start, end: of the work.
-        num_images: that went through the model meanwhile.
-        idle_start, idle_end: of the idling in the same round.
+        start, end: times of the work.
+        num_images: number of images that the model processed in it.
+        idle_start, idle_end: times of the idle stretch of the same round.
     """
 
     start: float
@@ -32,13 +32,13 @@ class Energy:
 
     Attributes:
         source: one of :data:`~vitrail.bench.energy.meter.SOURCES`; "estimated" is no measurement.
-        reads: what was read, in words.
+        reads: the quantity that was read, in words.
         energy_mj: millijoules an image, above idling; None if it could not be taken.
         ci95_mj: 95 % confidence interval of ``energy_mj``, by Student's t over the windows; None for fewer than two.
-        power_w: mean power while it ran, idling included.
+        power_w: mean power during work, idle power included.
         idle_power_w: mean power of the idle windows.
-        windows: every window, so that the trace of an external meter can be laid over them.
-        failure: why there is no value, None if there is one.
+        windows: all windows, so that the trace of an external meter can be aligned with them.
+        failure: reason why there is no value; None if there is one.
     """
 
     source: str

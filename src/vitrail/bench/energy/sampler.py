@@ -1,4 +1,4 @@
-"""Meters that tell a momentary power: they are read again and again, and the readings become a trace."""
+"""Meters of momentary power: they are read at intervals, and the readings become a trace."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from vitrail.bench.energy.trace import PowerTrace
 from vitrail.core.errors import BenchError
 
 GAP = 5
-"""So many intervals without a sample, and the meter counts as silent."""
+"""Number of intervals without a sample after which the meter counts as silent."""
 
 
 class PowerSampler:
-    """A meter over a function that reads watts; a thread calls it every ``interval_s``.
+    """A meter made of a function that reads watts; a thread calls it every ``interval_s``.
 
     Every mark reads once more, so that a window begins and ends with a sample.
 
     Args:
-        read: watts now; raises BenchError when the meter is gone.
-        interval_s: seconds between readings; also what the sensor itself takes to renew its value.
+        read: function that gives the present watts; it raises BenchError when the meter is gone.
+        interval_s: seconds between readings, and between two updates of the sensor.
         source, reads, place, settle_seconds: see :class:`~vitrail.bench.energy.meter.Meter`.
-        now: the clock.
+        now: clock, in seconds since 1970.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class PowerSampler:
         return self
 
     def sample(self) -> float:
-        """Read once and keep it; returns when."""
+        """Read once and keep the sample; returns its time."""
         with self._lock:
             before = self._now()
             watts = self._read()

@@ -15,9 +15,9 @@ class PowerTrace:
     """Samples of power; between them it is taken to change linearly.
 
     Attributes:
-        seconds: when, increasing, in whatever origin the questions use.
-        watts: how much.
-        max_gap_s: a longer gap between samples means that the meter was away.
+        seconds: times of the samples, increasing; the origin is that of the questions.
+        watts: power at these times.
+        max_gap_s: longest gap between samples; a longer one means that the meter did not answer.
     """
 
     seconds: NDArray[np.float64]

@@ -1,4 +1,4 @@
-"""Energy an image: rounds of one idle window and one window of work of every candidate, by turns.
+"""Energy an image: rounds of one idle window and one work window of every candidate.
 
 A window lasts as long as the meter needs for about a percent. In every round the power of the idle window is taken off
 each candidate's power, so that a machine that warms up or does other things now and then spoils a round and not the
@@ -30,7 +30,7 @@ T_95 = (
 
 
 class Work(NamedTuple):
-    """What a candidate does in a window: ``run`` answers ``num_images`` images a call."""
+    """The work of a candidate in a window: a call of ``run`` processes ``num_images`` images."""
 
     run: Callable[[], object]
     num_images: int
@@ -62,12 +62,12 @@ def measure_energy(
     """Measure all candidates with one meter.
 
     Args:
-        candidates: name -> what it runs, already warm.
+        candidates: name -> the work of the candidate, already warm.
         meter: see :func:`~vitrail.bench.energy.choose.open_meter`; the caller closes it.
         rounds: windows of every candidate.
         window_seconds: length of a window; what the meter asks for by default.
-        seed: of the order within rounds.
-        clock, sleep: how time passes; tests bring their own.
+        seed: seed of the order within rounds.
+        clock, sleep: functions of time, which tests replace.
         on_window: called after every window, idle ones too.
 
     Returns:

@@ -41,7 +41,7 @@ class Bucket:
 
 
 @dataclass(kw_only=True)
-class Session:
+class DeviceSession:
     """A device that has joined.
 
     Attributes:
@@ -70,7 +70,7 @@ class Access:
     def __init__(self, max_sessions: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._max_sessions = max_sessions
         self._clock = clock
-        self._sessions: dict[str, Session] = {}
+        self._sessions: dict[str, DeviceSession] = {}
         self._strangers: OrderedDict[str, Bucket] = OrderedDict()
         self.invitation = secrets.token_urlsafe(TOKEN_BYTES)
 
@@ -79,7 +79,7 @@ class Access:
         return len(self._sessions) >= self._max_sessions
 
     @property
-    def sessions(self) -> tuple[Session, ...]:
+    def sessions(self) -> tuple[DeviceSession, ...]:
         return tuple(self._sessions.values())
 
     def accepts(self, invitation: str) -> bool:
@@ -92,12 +92,12 @@ class Access:
     def open_session(self, device: int, label: str) -> str:
         """A session of a device that was accepted; its token."""
         token = secrets.token_urlsafe(TOKEN_BYTES)
-        self._sessions[token] = Session(
+        self._sessions[token] = DeviceSession(
             device=device, label=label, bucket=Bucket(rate=20, burst=200, clock=self._clock)
         )
         return token
 
-    def session(self, token: str) -> Session | None:
+    def session(self, token: str) -> DeviceSession | None:
         """Whose token it is. Tokens are too long to be found out by how long the look-up takes."""
         return self._sessions.get(token)
 

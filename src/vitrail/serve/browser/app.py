@@ -22,7 +22,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message as AsgiMessage, Receive, Scope, Send
 
-from vitrail.serve.browser.access import Access, Session
+from vitrail.serve.browser.access import Access, DeviceSession
 from vitrail.serve.browser.assets import Assets
 from vitrail.serve.browser.board import board
 from vitrail.serve.browser.messages import DeviceDescription, Join, Measurement, Message
@@ -73,13 +73,13 @@ class Plan:
 class Events(Protocol):
     """Who is told what happens, in the event loop's thread."""
 
-    def joined(self, session: Session) -> None:
+    def joined(self, session: DeviceSession) -> None:
         """A device used up the invitation; there is a new one."""
 
     def measured(self, stored: Stored) -> None:
         """A device sent a measurement that is now on the disk."""
 
-    def done(self, session: Session) -> None:
+    def done(self, session: DeviceSession) -> None:
         """A device has measured everything."""
 
     def trouble(self, error: Exception) -> None:
@@ -205,7 +205,7 @@ class BrowserBench:
         self.events.trouble(error)
         return JSONResponse({"error": "results cannot be stored at the moment"}, 503, {"Retry-After": "5"})
 
-    def _state(self, session: Session) -> dict[str, Any]:
+    def _state(self, session: DeviceSession) -> dict[str, Any]:
         return {
             "device": session.label,
             "ort": f"/ort/{self.assets.version}/",
@@ -216,13 +216,13 @@ class BrowserBench:
             ],
         }
 
-    def _session(self, token: str) -> Session:
+    def _session(self, token: str) -> DeviceSession:
         session = self.access.session(token)
         if session is None:
             raise HTTPException(401, "this session is over; scan the code on the terminal again")
         return session
 
-    def _authorised(self, request: Request) -> Session:
+    def _authorised(self, request: Request) -> DeviceSession:
         """The session of a request, before anything else of it is read."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme != "Bearer" or self.access.session(token) is None:

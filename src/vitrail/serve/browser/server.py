@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from vitrail.bench import BenchConfig, BenchResult, append_results
 from vitrail.core.errors import BenchError, MissingDependencyError, VitrailError
 from vitrail.runs.run import Run
-from vitrail.serve.browser.access import Access, Session
+from vitrail.serve.browser.access import Access, DeviceSession
 from vitrail.serve.browser.address import link, local_addresses, qr_code
 from vitrail.serve.browser.assets import VERSION, Assets, fetch_assets, find_assets
 from vitrail.serve.browser.board import bench_result, mode_name
@@ -104,7 +104,7 @@ class _Host:
         lines += [f"Open on one device: {first}", *(f"  or, on another network: {other}" for other in others)]
         self.tell("\n".join(lines))
 
-    def joined(self, session: Session) -> None:
+    def joined(self, session: DeviceSession) -> None:
         self.tell(f"{session.label} has joined.")
         if not self.access.is_full:
             self.invite()
@@ -124,7 +124,7 @@ class _Host:
     def trouble(self, error: Exception) -> None:
         self.tell(f"Results cannot be stored: {error}; devices keep them and try again.")
 
-    def done(self, session: Session) -> None:
+    def done(self, session: DeviceSession) -> None:
         self.tell(f"{session.label} has measured everything.")
         finished = sum(one.done for one in self.access.sessions)
         if self.server is not None and 0 < self.config.num_devices <= finished:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.core.errors import ExportError
-from vitrail.export.verify import MOST_UNMATCHED, compare, compare_sets, verify
+from vitrail.export.agreement import MOST_UNMATCHED, compare, compare_sets, verify
 
 PARTS = (4, 2)
 ROWS = np.random.default_rng(0).normal(size=(3, 40, 6)).astype(np.float32)

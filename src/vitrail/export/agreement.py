@@ -1,4 +1,4 @@
-"""A file is believed only after it was run: its outputs against the model's, on real images, at every batch size."""
+"""How far a file's outputs are from the model's, on real images, at every batch size that the file takes."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ BATCH_SIZE = 16
 """Images that go through the file at once, where it takes any number of them."""
 
 SINGLES = 4
-"""Images that go through such a file one by one too: enough to meet a batch size that was frozen into it."""
+"""Images that go through such a file one by one too, which shows a batch size that was fixed during export."""
 
 MOST_UNMATCHED = 0.25
-"""Where rows are chosen by their scores, the last bit of a float decides between two that score alike, as all places of
-a plain background do, and which others count as duplicates of the chosen one. A wrong file has hardly a row right."""
+"""Largest share of rows without a counterpart. Where rows are chosen by their scores, the last bit of a float decides
+between two of equal score, as on a plain background, and which others are their duplicates. Wrong files exceed it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,11 +107,11 @@ def verify(
 
     Args:
         predict: the loaded file.
-        model: what it was made from.
+        model: the model that it was made from.
         images: normalised images (n, c, h, w).
         tolerance: largest relative error.
-        batch_size: the only one that the file takes; None if any: then batches are tried, and a few single images.
-        runtime: what runs the file, for messages.
+        batch_size: the only batch size of the file; None if it takes any: then batches and single images are tried.
+        runtime: the program that runs the file, for messages.
 
     A model that has ``row_parts`` is compared by :func:`compare_sets`.
 
