@@ -21,7 +21,7 @@ from vitrail.quantization.quantizers.observers import observe_channels, observe_
 
 
 class QuantizerCandidates:
-    """The quantisers that each operand may have, fitted to the observations when they are first asked for.
+    """The quantiser of each operand at any bit width, fitted to the observations on first use.
 
     Attributes:
         operands: operand name -> operand, of all factors.

@@ -26,7 +26,7 @@ LARGEST_PLAN = 2**28
 
 
 Role = Literal["input", "weight", "output", "left", "right", "query", "key", "softmax", "value"]
-"""What an operand is to its operation."""
+"""The place of an operand among those of its operation."""
 
 
 def operand_name(path: str, role: Role, call: int) -> str:

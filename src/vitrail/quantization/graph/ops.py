@@ -71,7 +71,7 @@ class Operand:
 
     Attributes:
         name: module path ":" role; unique in a model.
-        role: what it is to its operation.
+        role: place among the operands of its operation.
         node: node of the graph that computes or holds it.
         signed: codes are signed; activations that a runtime multiplies by a weight are unsigned.
         symmetric: zero has code 0.

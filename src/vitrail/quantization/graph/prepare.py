@@ -64,7 +64,7 @@ def _remove_dropout(graph_module: fx.GraphModule) -> None:
     for node in graph_module.graph.nodes:
         if node.target is aten.dropout.default and not node.args[2]:
             node.replace_all_uses_with(node.args[0])
-            graph_module.graph.erase_node(node)  # it counts as impure, so nobody else removes it
+            graph_module.graph.erase_node(node)  # it counts as impure, so eliminate_dead_code keeps it
 
 
 def _fold_batch_norm(graph_module: fx.GraphModule) -> None:

@@ -127,7 +127,7 @@ def run_side_by_side(
         exact, quantized: runners of the same graph.
         batches: normalised images (n, c, h, w).
         visit: called before each layer in the order of the graph, with its inputs in the float and in the quantised
-            model, by batch: what it changes in ``quantized`` holds from this layer on.
+            model, by batch; it may set the weight and bias that ``quantized`` has from this layer on.
     """
     values: dict[fx.Node, list[Any]] = {}
     own: dict[fx.Node, list[Any]] = {}  # of the quantised model: the very same list where nothing is quantised yet

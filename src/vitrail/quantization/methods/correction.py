@@ -31,7 +31,7 @@ class Moments:
     Attributes:
         gram: mean z^T z, (d, d).
         cross: mean (x - z)^T z, (d, d).
-        mean, mean_quantized: of x and of z, (d,).
+        mean, mean_quantized: means of x and of z, (d,).
     """
 
     gram: Tensor

@@ -20,7 +20,7 @@ class Choice:
     Attributes:
         name: name of the operand, e.g. "blocks.0.mlp.fc1:weight".
         count: number of elements: parameters of a weight, elements an image of an activation.
-        is_weight: whether it takes room in the file; activations do not.
+        is_weight: True for a weight, which takes room in the file; False for an activation.
         bit_widths: candidates, ascending.
         loss: predicted increase of the calibration loss at each candidate, 0 or more.
     """

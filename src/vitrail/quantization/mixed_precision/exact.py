@@ -87,7 +87,7 @@ def solve(
 
     Args:
         costs, losses: one sequence a class, one number an item; finite.
-        capacity: of all classes together; a sum that exceeds it by :data:`TOLERANCE` of it is within.
+        capacity: largest sum of costs over all classes, up to a relative excess of :data:`TOLERANCE`.
 
     Returns:
         Indices of items, one a class; among equally good solutions the cheapest. None if even the cheapest items of

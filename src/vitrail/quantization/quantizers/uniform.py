@@ -12,8 +12,8 @@ from vitrail.core.errors import QuantizationError
 from vitrail.quantization.config import MAX_BITS, MIN_BITS
 
 NARROWEST = 1e-3
-"""A channel's range is at least this share of the widest one's: a dead channel still needs a positive scale, and one
-so small that the 32-bit bias beside it overflows helps nobody."""
+"""Smallest range of a channel as a share of the widest one: a dead channel still needs a positive scale, and a very
+small one makes the 32-bit bias overflow."""
 
 
 def quantize_linear(x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, quant_min: int, quant_max: int) -> Tensor:
