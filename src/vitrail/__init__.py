@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vitrail.bench import BenchConfig
+    from vitrail.compare import ComparePlan
     from vitrail.data import AugmentConfig, DataConfig, load_data
     from vitrail.evaluation import RobustnessConfig, evaluate
     from vitrail.export import export_model
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from vitrail.models import create_model, list_models, load_checkpoint
     from vitrail.quantization import QuantizationConfig, quantize
     from vitrail.report.recommendation import Limits
+    from vitrail.runs.elsewhere import EvaluateConfig
     from vitrail.runs.quantize import CalibrationConfig
     from vitrail.runs.whole_way import WholeWayConfig
     from vitrail.serve.browser import BrowserConfig
@@ -30,7 +32,9 @@ _HOMES = {
     "BenchConfig": "bench",
     "BrowserConfig": "serve.browser",
     "CalibrationConfig": "runs.quantize",
+    "ComparePlan": "compare",
     "DataConfig": "data",
+    "EvaluateConfig": "runs.elsewhere",
     "Limits": "report.recommendation",
     "QuantizationConfig": "quantization",
     "RobustnessConfig": "evaluation",
@@ -54,7 +58,9 @@ __all__ = [
     "BenchConfig",
     "BrowserConfig",
     "CalibrationConfig",
+    "ComparePlan",
     "DataConfig",
+    "EvaluateConfig",
     "Limits",
     "QuantizationConfig",
     "RobustnessConfig",

@@ -15,7 +15,7 @@ from vitrail.report.charts import PRINT
 from vitrail.report.fronts import ParetoPoint, _plot, save_pareto_plot, with_fronts
 from vitrail.report.pareto import find_fronts, write_pareto
 from vitrail.report.references import Reference, read_references
-from vitrail.runs.results import read_file_results
+from vitrail.runs.file_results import read_file_results
 from vitrail.runs.run import Run
 
 

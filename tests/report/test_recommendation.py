@@ -7,7 +7,7 @@ from report.pretend import row
 from vitrail.bench import Energy
 from vitrail.core.errors import ConfigError, VitrailError
 from vitrail.report.recommendation import Limits, recommend
-from vitrail.runs.results import FileResult
+from vitrail.runs.file_results import FileResult
 from vitrail.tasks import Score
 
 

@@ -80,7 +80,7 @@ def test_a_file_that_does_not_tell_its_weights_is_believed(run: Run) -> None:
 def test_a_stale_file_is_a_row_with_its_reason_and_is_not_measured(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     export_run(run)
     run.weights.write_bytes(b"trained again")
-    monkeypatch.setattr("vitrail.bench.comparison.open_session", None)
+    monkeypatch.setattr("vitrail.bench.side_by_side.open_session", None)
     quick = BenchConfig(min_runs=1, min_seconds=0, warmup_runs=1, memory=True, runtimes=("onnxruntime",))
     stale = bench_run(run, quick)[0]
     assert stale.failure is not None

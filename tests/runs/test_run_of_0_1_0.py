@@ -11,13 +11,13 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
-from vitrail.runs.export import export_run
 
 import vitrail
 from vitrail.core.files import read_json
 from vitrail.runs.evaluate import evaluate_run
+from vitrail.runs.export import export_run
+from vitrail.runs.file_results import read_file_results
 from vitrail.runs.load import load_task
-from vitrail.runs.results import read_file_results
 from vitrail.runs.run import Run
 
 KEPT = Path(__file__).with_name("run-0.1.0")

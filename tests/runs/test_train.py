@@ -25,7 +25,7 @@ from vitrail.runs.train import train
 from vitrail.runtimes import FORMATS
 from vitrail.tasks import ClassificationTask
 from vitrail.training import TrainConfig
-from vitrail.training.fit import resolve_precision
+from vitrail.training.loop import resolve_precision
 from vitrail.training.module import TrainingModule
 from vitrail.training.recorder import read_checkpoint, recorded_rows
 

@@ -4,13 +4,13 @@ Importing this package does not import PyTorch: the runtimes come in when they a
 """
 
 from vitrail.bench.candidates import Candidate
-from vitrail.bench.comparison import BASELINE, bench
 from vitrail.bench.energy import Energy
 from vitrail.bench.environment import environment
+from vitrail.bench.front import pareto_front
 from vitrail.bench.memory import measure_memory
-from vitrail.bench.pareto import pareto_front
 from vitrail.bench.protocol import BenchConfig, Clock
 from vitrail.bench.results import BenchResult, append_results, latest_results, read_results
+from vitrail.bench.side_by_side import BASELINE, bench
 
 __all__ = [
     "BASELINE",

@@ -12,8 +12,8 @@ from vitrail.cli.display import Display, Output, OutputOptions, display, megabyt
 from vitrail.cli.options import WholeNumber, split_words
 from vitrail.core.errors import ConfigError
 from vitrail.export import ExportRecord
-from vitrail.quantization import QuantizationPlan
 from vitrail.runs.export import VERIFICATION_IMAGES, export_run
+from vitrail.runs.quantize import load_plan
 from vitrail.runs.run import Run
 from vitrail.runtimes import FORMATS, FormatName, check_formats
 
@@ -62,7 +62,7 @@ def export(
         show_export(shown, records)
         if not opened.quantization.exists() and any(FORMATS[name].takes_quantized for name in formats):
             shown.say(f"For an 8-bit file too: vitrail quantize {run} && vitrail export {run}")
-        simulated = QuantizationPlan.load(opened.quantization).simulated if opened.quantization.exists() else ()
+        simulated = load_plan(opened).simulated if opened.quantization.exists() else ()
         if simulated:
             shown.say(
                 f"The quantised model is simulated only and was not exported: {len(simulated)} operands, among them "

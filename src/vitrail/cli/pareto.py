@@ -8,7 +8,7 @@ from pathlib import Path
 from vitrail.cli.display import Display, Output, OutputOptions, display, megabytes, number, number_text, percent
 from vitrail.report.pareto import best_first, write_pareto
 from vitrail.report.references import Reference, read_references
-from vitrail.runs.results import read_file_results
+from vitrail.runs.file_results import read_file_results
 from vitrail.runs.run import Run
 
 

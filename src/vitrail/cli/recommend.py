@@ -9,7 +9,7 @@ from cyclopts import Group, Parameter
 
 from vitrail.cli.display import Output, OutputOptions, display
 from vitrail.report.recommendation import Limits, recommend as choose
-from vitrail.runs.results import FileResult, read_file_results
+from vitrail.runs.file_results import FileResult, read_file_results
 from vitrail.runs.run import Run
 
 LimitOptions = Annotated[Limits, Parameter(name="*", group=Group("Limits", sort_key=10))]

@@ -3,7 +3,7 @@
 from vitrail.compare.collect import CellResult, Comparison, collect
 from vitrail.compare.execute import job_list, run_cell, shard_of
 from vitrail.compare.page import write_comparison
-from vitrail.compare.plan import Cell, ComparePlan, Entry, NamedQuantization, read_plan
+from vitrail.compare.plan_file import Cell, ComparePlan, Entry, NamedQuantization, read_plan
 
 __all__ = [
     "Cell",

@@ -14,18 +14,18 @@ from numpy.typing import NDArray
 
 from vitrail.bench import BenchConfig, BenchResult, environment, pareto_front
 from vitrail.compare.execute import cell_run, entry_run
-from vitrail.compare.measure import measure_entries
+from vitrail.compare.latency import measure_entries
 from vitrail.compare.outcome import Outcome, has_outcome, read_outcome, score_of
-from vitrail.compare.plan import ComparePlan, Entry
+from vitrail.compare.plan_file import ComparePlan, Entry
 from vitrail.compare.quantized import EXECUTED, SIMULATED, executed_in
 from vitrail.core.errors import RunError
 from vitrail.data import fit_image
 from vitrail.evaluation import Interval, bootstrap, mcnemar_exact
 from vitrail.explain import token_similarity
 from vitrail.models.complexity import complexity
-from vitrail.quantization import QuantizationPlan
 from vitrail.runs.data import load_run_data
 from vitrail.runs.load import load_task
+from vitrail.runs.quantize import load_plan
 from vitrail.runs.robustness import read_robustness
 from vitrail.runs.run import Run
 from vitrail.tasks import Score
@@ -259,7 +259,7 @@ def _difference(other: str, name: str, values: dict[str, Values], per_image: boo
 
 def _codes(entry: Entry, runs: Sequence[Run]) -> dict[str, Any]:
     """What only quantised models have."""
-    plans = [QuantizationPlan.load(run.quantization) for run in runs]
+    plans = [load_plan(run) for run in runs]
     executed = all(executed_in(run) == EXECUTED for run in runs)
     assert entry.quantization is not None
     return {

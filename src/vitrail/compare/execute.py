@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from vitrail.compare.outcome import has_outcome, write_outcome
-from vitrail.compare.plan import Cell, ComparePlan, Entry
+from vitrail.compare.plan_file import Cell, ComparePlan, Entry
 from vitrail.compare.quantized import quantize_trained, quantized_run
 from vitrail.core.config import differing_fields
 from vitrail.core.errors import ConfigError, RunError

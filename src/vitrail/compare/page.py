@@ -17,7 +17,7 @@ from vitrail.evaluation import Interval
 from vitrail.figures.comparison import ScoreRow, comparison_figure
 from vitrail.figures.save import save_figure
 from vitrail.report.fronts import ParetoPoint, pareto_plot
-from vitrail.report.window import window
+from vitrail.report.stained_glass import window
 
 AXES = {
     "params": ("parameters (millions)", 1e-6),

@@ -11,14 +11,14 @@ from dataclasses import asdict
 import torch
 
 from vitrail.compare.outcome import Answers, has_outcome, write_outcome
-from vitrail.compare.plan import NamedQuantization
+from vitrail.compare.plan_file import NamedQuantization
 from vitrail.core.config import differing_fields
 from vitrail.core.errors import RunError
 from vitrail.core.files import atomic_path, file_hash, read_json, write_json
-from vitrail.quantization import QuantizationPlan, quantize
+from vitrail.quantization import quantize
 from vitrail.runs.export import export_run
 from vitrail.runs.load import load_task
-from vitrail.runs.quantize import quantize_run
+from vitrail.runs.quantize import load_plan, quantize_run
 from vitrail.runs.run import Run
 from vitrail.runtimes import open_session, predictor
 
@@ -70,12 +70,12 @@ def quantize_trained(run: Run, quantization: NamedQuantization, *, threads: int 
 
 def executed_in(run: Run) -> str:
     """What computed the outcome of a quantised run: :data:`EXECUTED` or :data:`SIMULATED`."""
-    return SIMULATED if QuantizationPlan.load(run.quantization).simulated else EXECUTED
+    return SIMULATED if load_plan(run).simulated else EXECUTED
 
 
 def _adopt(trained: Run, own: Run, quantization: NamedQuantization) -> None:
     """The folder of the quantised run, with the weights as they are now; what was made of older ones is deleted."""
-    settings = asdict(quantization)
+    settings = asdict(quantization) | {"quantization": quantization.quantization.to_dict()}  # the names of 0.1.0
     if own.description.exists():
         differences = differing_fields(own.read().quantized, settings)
         if differences:
@@ -94,4 +94,4 @@ def _adopt(trained: Run, own: Run, quantization: NamedQuantization) -> None:
 
 def _simulation(run: Run) -> Answers:
     task = load_task(run)
-    return quantize(task, torch.zeros(1, *run.read().image_shape), plan=QuantizationPlan.load(run.quantization))
+    return quantize(task, torch.zeros(1, *run.read().image_shape), plan=load_plan(run))

@@ -1,6 +1,7 @@
 """How good and how sure a model is."""
 
 from vitrail.evaluation.classification import ClassificationReport, ClassResult, ConfidenceBin, evaluate
+from vitrail.evaluation.made_pictures import write_samples
 from vitrail.evaluation.measure import evaluate_task, measure
 from vitrail.evaluation.predict import Prediction, Predictions, SkippedImage, predict_images
 from vitrail.evaluation.robustness import (
@@ -9,7 +10,6 @@ from vitrail.evaluation.robustness import (
     measure_robustness,
     robustness_table,
 )
-from vitrail.evaluation.samples import write_samples
 from vitrail.evaluation.statistics import Interval, bootstrap, mcnemar_exact
 
 __all__ = [

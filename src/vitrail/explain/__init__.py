@@ -1,5 +1,6 @@
 """Attention and features of a trained model."""
 
+from vitrail.explain.attention_maps import AttentionMap, attention_probabilities, capture_attention
 from vitrail.explain.attribution import (
     attention_rollout,
     field_share,
@@ -7,7 +8,6 @@ from vitrail.explain.attribution import (
     input_gradient,
     mean_attention_distance,
 )
-from vitrail.explain.capture import AttentionMap, attention_probabilities, capture_attention
 from vitrail.explain.explanation import Explanation, attended, explain_images
 from vitrail.explain.representation import (
     effective_rank,

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from vitrail.core.errors import ConfigError, DataError
 from vitrail.core.files import atomic_path
 from vitrail.core.types import Preprocessing
+from vitrail.explain.attention_maps import AttentionMap, capture_attention
 from vitrail.explain.attribution import attention_rollout, grad_cam, input_gradient, mean_attention_distance
-from vitrail.explain.capture import AttentionMap, capture_attention
 from vitrail.explain.representation import (
     effective_rank,
     filter_components,

@@ -15,8 +15,8 @@ from vitrail.report.charts import curves, reliability_diagram
 from vitrail.report.fronts import ParetoPoint, pareto_plot
 from vitrail.runs.evaluate import WEIGHTS
 from vitrail.runs.export import stale_reason
+from vitrail.runs.file_results import own_accuracy
 from vitrail.runs.load import task_of
-from vitrail.runs.results import own_accuracy
 from vitrail.runs.run import Run
 from vitrail.runtimes import FORMATS, runtime_title
 from vitrail.training.recorder import read_metrics

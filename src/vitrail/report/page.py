@@ -19,8 +19,8 @@ from vitrail.report.contents import (
     read_quantization,
     read_speed,
 )
-from vitrail.report.pictures import read_explanation, read_robustness_section
-from vitrail.report.window import window
+from vitrail.report.embedded import read_explanation, read_robustness_section
+from vitrail.report.stained_glass import window
 from vitrail.runs.description import Description
 from vitrail.runs.run import Run
 

@@ -19,7 +19,7 @@ from vitrail.core.files import write_text
 from vitrail.report.fronts import ParetoPoint, pareto_plot, save_pareto_plot, with_fronts
 from vitrail.report.page import megabytes, number, percent
 from vitrail.report.references import Reference
-from vitrail.runs.results import FileResult, read_file_results
+from vitrail.runs.file_results import FileResult, read_file_results
 from vitrail.runs.run import Run
 from vitrail.tasks import Score
 

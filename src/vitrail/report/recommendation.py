@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from vitrail.core.errors import ConfigError, VitrailError
-from vitrail.runs.results import FileResult
+from vitrail.runs.file_results import FileResult
 
 Z_95 = 1.96
 

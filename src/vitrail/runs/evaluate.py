@@ -21,7 +21,7 @@ same class; ``file_hash`` identifies the file, so that an accuracy is never take
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,18 +31,17 @@ from torch import Tensor
 from vitrail.core.errors import BenchError
 from vitrail.core.files import file_hash, write_json
 from vitrail.core.types import Preprocessing
-from vitrail.data import DataConfig, DataSplits
-from vitrail.evaluation import evaluate, evaluate_task, measure
+from vitrail.data import DataSplits
+from vitrail.evaluation import evaluate, measure
 from vitrail.figures.evaluation import evaluation_figures
 from vitrail.figures.save import save_figures
-from vitrail.models import create_model
 from vitrail.runs.data import load_run_data
 from vitrail.runs.examples import class_examples, describe_classes, describe_data, drawn_examples
 from vitrail.runs.export import stale_reason
 from vitrail.runs.load import load_task
 from vitrail.runs.run import Run
 from vitrail.runtimes import MEASURED, RUNTIMES, import_runtime, open_session, predictor
-from vitrail.tasks import DEFAULT_TASK, Task, TaskSpec, find_task
+from vitrail.tasks import Task
 
 WEIGHTS = "torch-float"
 """Name of the weights' report in ``evaluation.json``."""
@@ -70,7 +69,7 @@ def evaluate_run(
     *,
     data: DataSplits[Any] | None = None,
     batch_size: int = 64,
-    threads: int = 1,
+    threads: int | None = None,
     num_examples: int = 14,
     num_samples: int = 20,
     progress: bool = False,
@@ -81,7 +80,7 @@ def evaluate_run(
         run: with weights.
         data: the run's images; loaded as its configuration says by default.
         batch_size: images at once.
-        threads: number of threads of the runtimes.
+        threads: number of threads of the runtimes; by default as many as PyTorch uses.
         num_examples: number of pictures of wrong answers, and of right ones.
         num_samples: number of pictures of the training images.
         progress: show a bar for every evaluation.
@@ -102,8 +101,7 @@ def evaluate_run(
         task=task,
         data=data,
         preprocessing=description.preprocessing,
-        answers={WEIGHTS: _eager(task)}
-        | {name: predictor(open_session(file, runtime, threads)) for name, (runtime, file) in files.items()},
+        answers={WEIGHTS: _eager(task)} | _sessions(files, threads or torch.get_num_threads()),
         batch_size=batch_size,
         num_examples=num_examples,
         num_samples=num_samples,
@@ -176,6 +174,10 @@ def _eager(task: Task) -> Answers:
     return answers
 
 
+def _sessions(files: dict[str, tuple[str, Path]], threads: int) -> dict[str, Answers]:
+    return {name: predictor(open_session(file, runtime, threads)) for name, (runtime, file) in files.items()}
+
+
 def exported_files(run: Run) -> dict[str, tuple[str, Path]]:
     """Name in ``reports`` -> (runtime, file), for every file of the run that a runtime of the bench takes."""
     files = {f"onnx-{variant}": ("onnxruntime", run.onnx(variant)) for variant in run.variants()}
@@ -198,85 +200,3 @@ def _evaluated_files(run: Run) -> tuple[dict[str, tuple[str, Path]], dict[str, s
             continue
         files[name] = runtime, file
     return files, stale
-
-
-@dataclass(frozen=True, kw_only=True)
-class PreprocessingChanges:
-    """Preprocessing that differs from the model's own.
-
-    Attributes:
-        mean, std: numbers that are subtracted from the pixels (0 to 1) and that divide them: one number, or one a
-            channel; by default the model's own.
-        crop_fraction: share of the shorter side that is kept; by default the model's own.
-        interpolation: filter for resizing; by default the model's own.
-    """
-
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    crop_fraction: float | None = None
-    interpolation: str | None = None
-
-    def applied(self, preprocessing: Preprocessing) -> Preprocessing:
-        """``preprocessing`` with these changes; one number stands for all three channels."""
-        given: dict[str, Any] = {name: value for name, value in asdict(self).items() if value is not None}
-        for name in ("mean", "std"):
-            if len(given.get(name, ())) == 1:
-                given[name] = given[name] * 3
-        return replace(preprocessing, **given)
-
-
-def evaluate_elsewhere(
-    run: Run, path: str, changes: PreprocessingChanges, *, batch_size: int = 64, progress: bool = False
-) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Evaluate a run's weights on all images of another folder; the run is not changed.
-
-    Returns:
-        the report, and "path: reason" of every image that was skipped.
-
-    Raises:
-        DataError: the folder is no data set of the task, or has classes that the model does not know.
-    """
-    data = load_run_data(run, other=path, progress=progress)
-    preprocessing = changes.applied(run.read().preprocessing)
-    report = evaluate_task(load_task(run), data.held_out, preprocessing, batch_size=batch_size, progress=progress)
-    return report, data.skipped
-
-
-def evaluate_weights(
-    model: str,
-    weights: str,
-    data: DataConfig,
-    changes: PreprocessingChanges,
-    *,
-    image_size: int | tuple[int, int] | None = None,
-    batch_size: int = 64,
-    progress: bool = False,
-) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Evaluate a classifier's weights file that belongs to no run.
-
-    Args:
-        model: name that ``vitrail models`` lists.
-        weights: file or address, as for :func:`vitrail.create_model`.
-        data: labelled images; all of them are evaluated.
-        changes: preprocessing that differs from the model's own.
-        image_size: pixels a side, or (height, width); the model's own by default.
-        batch_size: images at once.
-        progress: show bars.
-
-    Returns:
-        the report, and "path: reason" of every image that was skipped.
-
-    Raises:
-        DataError: no such data.
-        CheckpointError: the weights do not fit the model or the classes.
-    """
-    kind = find_task(DEFAULT_TASK)
-    splits = kind.load_data(data, progress=progress)
-    spec = TaskSpec(classes=splits.classes)
-    backbone = create_model(
-        model, num_classes=kind.num_outputs(spec), image_size=image_size, weights=weights, replace_head=False
-    )
-    task = kind.create(backbone, spec).eval()
-    preprocessing = changes.applied(replace(backbone.preprocessing, image_size=backbone.config.image_size))
-    report = evaluate_task(task, splits.held_out, preprocessing, batch_size=batch_size, progress=progress)
-    return report, splits.skipped

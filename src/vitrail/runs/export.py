@@ -9,9 +9,10 @@ from typing import Any
 from vitrail.core.files import read_json
 from vitrail.data import calibration_images
 from vitrail.export import ExportRecord, export_model
-from vitrail.quantization import QuantizationPlan, quantize
+from vitrail.quantization import quantize
 from vitrail.runs.data import load_run_data
 from vitrail.runs.load import load_task
+from vitrail.runs.quantize import load_plan
 from vitrail.runs.run import Run
 from vitrail.runtimes import FORMATS, export_command
 
@@ -52,7 +53,7 @@ def export_run(
     }
     quantized = None
     if "int8" in variants and run.quantization.exists() and any(FORMATS[name].takes_quantized for name in formats):
-        plan = QuantizationPlan.load(run.quantization)
+        plan = load_plan(run)
         if plan.simulated:
             _forget_quantized(run)
         else:

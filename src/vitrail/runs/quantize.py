@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from vitrail.core.config import check_choices
-from vitrail.core.errors import ConfigError
-from vitrail.core.files import write_json
+from vitrail.core.errors import ConfigError, RunError
+from vitrail.core.files import read_json, write_json
 from vitrail.data import calibration_images
 from vitrail.evaluation import measure
 from vitrail.figures.quantization import quantization_figures
 from vitrail.figures.save import save_figures
-from vitrail.quantization import QuantizationConfig, QuantizedModel, quantize
+from vitrail.quantization import QuantizationConfig, QuantizationPlan, QuantizedModel, quantize
 from vitrail.runs.data import load_run_data
 from vitrail.runs.latency_budget import fit_latency
 from vitrail.runs.load import load_task
@@ -81,6 +81,24 @@ def quantize_run(run: Run, config: CalibrationConfig, *, progress: bool = False)
     if quantized.diagnostics is not None:
         save_figures(quantization_figures(quantized.diagnostics), run.figures)
     return quantized
+
+
+def load_plan(run: Run) -> QuantizationPlan:
+    """The plan of a run's quantised model.
+
+    Raises:
+        RunError: there is none, or it was made for other weights.
+        VitrailError: the file is no plan.
+    """
+    run = Run.open(run.folder, needs=("quantization",))
+    values = read_json(run.quantization)
+    made_for = values.get("weights_hash") if isinstance(values, dict) else None
+    if made_for and made_for != run.weights_hash:
+        raise RunError(
+            f"{run.quantization.name} was made for other weights than {run.weights.name}; make it again with: vitrail "
+            f"quantize {run.folder}"
+        )
+    return QuantizationPlan.from_dict(values)
 
 
 def compare_with_float(

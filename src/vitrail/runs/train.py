@@ -17,7 +17,7 @@ from vitrail.runs.load import make_spec
 from vitrail.runs.run import Run
 from vitrail.tasks import Task, TaskKind, find_task
 from vitrail.training.config import TrainConfig
-from vitrail.training.fit import contained, fit_task, is_interruption, make_trainer
+from vitrail.training.loop import contained, fit_task, is_interruption, make_trainer
 from vitrail.training.module import seed_everything
 from vitrail.training.recorder import Recorder
 

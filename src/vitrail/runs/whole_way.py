@@ -14,9 +14,9 @@ from vitrail.core.files import read_json
 from vitrail.runs.bench import bench_run
 from vitrail.runs.evaluate import WEIGHTS, evaluate_run
 from vitrail.runs.export import export_run
+from vitrail.runs.file_results import accuracy_key
 from vitrail.runs.load import task_of
 from vitrail.runs.quantize import CalibrationConfig, quantize_run
-from vitrail.runs.results import accuracy_key
 from vitrail.runs.run import Run
 from vitrail.runs.train import train
 from vitrail.training import TrainConfig

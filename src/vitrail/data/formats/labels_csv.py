@@ -11,8 +11,8 @@ from collections import Counter
 from pathlib import Path
 
 from vitrail.core.errors import DataError
+from vitrail.data.formats.csv_rows import find_listed, read_lines, read_rows
 from vitrail.data.formats.layout import PART_NAMES, leads_inside
-from vitrail.data.formats.tables import find_listed, read_lines, read_rows
 from vitrail.data.records import LabelledImage
 
 NAME_FILES = ("classes.txt", "synset_words.txt")

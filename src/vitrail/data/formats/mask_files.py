@@ -17,8 +17,8 @@ from PIL import Image
 
 from vitrail.core.errors import DataError
 from vitrail.data.check.problems import Problems
+from vitrail.data.formats.csv_rows import read_lines
 from vitrail.data.formats.layout import PART_NAMES, image_files, is_visible_folder
-from vitrail.data.formats.tables import read_lines
 from vitrail.data.records import IGNORE, MaskedImage
 
 MASK_FOLDERS = ("masks", "labels")

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from vitrail.core.errors import DataError
 from vitrail.data.check.problems import Problems
+from vitrail.data.formats.csv_rows import find_listed, read_rows
 from vitrail.data.formats.layout import PART_NAMES, leads_inside
-from vitrail.data.formats.tables import find_listed, read_rows
 from vitrail.data.records import ScoredImage
 
 SCORE = re.compile(r"(?:mean_)?score(?:_(\d+)_to_(\d+))?")

@@ -16,8 +16,8 @@ from vitrail.core.errors import DataError
 from vitrail.core.types import ImageSize
 from vitrail.data.check.problems import Problems
 from vitrail.data.formats.coco import checked_box
+from vitrail.data.formats.csv_rows import read_lines
 from vitrail.data.formats.layout import PART_NAMES, image_files
-from vitrail.data.formats.tables import read_lines
 from vitrail.data.pixels.decode import image_size_of
 from vitrail.data.records import Box, BoxedImage
 

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from vitrail.explain.attention_maps import AttentionMap, attention_probabilities, capture_attention
 from vitrail.explain.attribution import mean_attention_distance
-from vitrail.explain.capture import AttentionMap, attention_probabilities, capture_attention
 from vitrail.explain.places import token_grid
 from vitrail.layers import Attention, GlobalSparseAttention, MobileViTBlock, WindowAttention, cell_centres
 from vitrail.layers.attention import merge_heads, split_qkv

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vitrail.bench import BenchConfig, BenchResult, Candidate, bench
 from vitrail.compare.execute import entry_run
-from vitrail.compare.plan import ComparePlan, Entry
+from vitrail.compare.plan_file import ComparePlan, Entry
 from vitrail.compare.quantized import SIMULATED, executed_in
 from vitrail.runs.bench import model_folder
 from vitrail.runs.export import export_run, stale_reason

@@ -17,9 +17,9 @@ from vitrail.bench import (
     environment,
     measure_memory,
 )
-from vitrail.bench.comparison import _with_ratios, _with_timings
 from vitrail.bench.conditions import Conditions
 from vitrail.bench.protocol import Timings
+from vitrail.bench.side_by_side import _with_ratios, _with_timings
 from vitrail.core.errors import BenchError, ConfigError, UnknownNameError
 
 QUICK = {"min_runs": 3, "min_seconds": 0, "warmup_runs": 1, "warmup_seconds": 0}
@@ -158,7 +158,7 @@ def test_an_estimate_of_energy_is_called_one(onnx_file):
 
 def test_a_meter_that_is_not_there_stops_before_anything_is_loaded(onnx_file, monkeypatch):
     one = Candidate(runtime="onnxruntime", variant="float", source=onnx_file)
-    monkeypatch.setattr("vitrail.bench.comparison.open_session", None)
+    monkeypatch.setattr("vitrail.bench.side_by_side.open_session", None)
     with pytest.raises(ConfigError, match="is no meter"):
         bench([one], BenchConfig(**QUICK, energy="wattmeter"), (3, 4, 4))
     with pytest.raises(BenchError, match="adb is not installed"):

@@ -10,7 +10,7 @@ from report.pretend import report, row
 from vitrail.bench import append_results
 from vitrail.core.errors import RunError
 from vitrail.core.files import read_json, write_json
-from vitrail.runs.results import own_accuracy, read_file_results
+from vitrail.runs.file_results import own_accuracy, read_file_results
 from vitrail.runs.run import Run
 
 REPORTS = {"torch-float": report(0.9, 1.0), "onnx-float": report(0.89, 1.0), "onnx-int8": report(0.5, 0.6)}
