@@ -10,14 +10,13 @@ from typing import Any, get_args
 
 import pytest
 from torchvision.transforms import InterpolationMode
-from vitrail.bench.session import RUNTIMES, RuntimeName
-from vitrail.export.formats import FORMATS, FormatName
 
 from vitrail.cli.main import VERBS, build_app, main
 from vitrail.core.config import typed
 from vitrail.core.errors import VitrailError
 from vitrail.core.types import Interpolation
 from vitrail.quantization.config import PRESETS, PresetName
+from vitrail.runtimes import FORMATS, FormatName, RuntimeName
 from vitrail.tasks.create import TASKS
 
 Capture = pytest.CaptureFixture[str]
@@ -107,7 +106,7 @@ def test_closed_sets_of_values_are_listed(verb: str) -> None:
     assert all(listed[name] for name in CLOSED[verb]), listed
 
 
-@pytest.mark.parametrize(("literal", "table"), [(RuntimeName, RUNTIMES), (FormatName, FORMATS), (PresetName, PRESETS)])
+@pytest.mark.parametrize(("literal", "table"), [(RuntimeName, MEASURED), (FormatName, FORMATS), (PresetName, PRESETS)])
 def test_choices_are_those_of_the_table(literal: Any, table: dict[str, Any]) -> None:
     assert {*get_args(literal)} == {*table}
 

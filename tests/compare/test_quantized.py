@@ -21,7 +21,7 @@ from vitrail.compare.execute import cell_run, entry_run
 from vitrail.compare.outcome import read_outcome
 from vitrail.compare.page import figure_data
 from vitrail.compare.tables import columns, csv_table, rows
-from vitrail.core.errors import ConfigError, RunError
+from vitrail.core.errors import RunError, VitrailError
 from vitrail.data import eval_loader
 from vitrail.evaluation import mcnemar_exact
 from vitrail.figures.comparison import comparison_figure
@@ -229,7 +229,7 @@ def test_energy_is_a_column_where_any_row_has_it(comparison: Comparison) -> None
         ({"quantization": [{"preset": "fast"}]}, "no table with a name"),
         (
             {"quantization": [{"name": "a", "preset": "fastest"}]},
-            "preset='fastest' is not allowed: Input should be 'min_max', 'mptq', 'fast' or 'best'",
+            "preset='fastest' is not allowed; choose min_max, mptq, fast or best",
         ),
         ({"quantization": [{"name": "a", "weight_bit": 4}]}, "did you mean quantization.weight_bits"),
         ({"quantization": [{"name": "a", "weight_bits": 1}]}, "weight_bits=1 is not supported"),
@@ -249,7 +249,7 @@ def test_energy_is_a_column_where_any_row_has_it(comparison: Comparison) -> None
 def test_what_is_wrong_is_named(change: dict[str, Any], message: str, values: dict[str, Any], tmp_path: Path) -> None:
     file = tmp_path / "wrong.yaml"
     file.write_text(yaml.safe_dump(values | {"runtimes": ["onnxruntime"]} | change), encoding="utf-8")
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(VitrailError, match=message):
         read_plan(file)
 
 

@@ -17,6 +17,7 @@ import vitrail.tasks
 from vitrail.cli.main import main
 from vitrail.core.errors import ConfigError, UnknownNameError
 from vitrail.runs.load import load_task
+from vitrail.runs.run import Run
 from vitrail.tasks import TASKS, TaskKind, find_task
 
 PAGE = "docs/adding-a-task.md"
@@ -57,7 +58,7 @@ def test_the_task_of_the_page_goes_through_the_verbs(
     errors = [float(row[rows[0].index("val_error")]) for row in rows[1:]]
     assert best["val_error"] == min(errors), "the lowest error is the best"
     assert best["val_error"] < 0.15, "always saying one half errs by a quarter"
-    assert isinstance(load_task(vitrail.core.run.Run(run)), brightness.task)
+    assert isinstance(load_task(Run(run)), brightness.task)
     assert json.loads((run / "run.json").read_text())["task"] == "brightness"
     assert main(["predict", str(run), str(lights), "--json"]) == 0
     answers = json.loads(capsys.readouterr().out)["predictions"]

@@ -48,11 +48,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("readme")
     images = load_data(DataConfig()).train
     (folder / "holiday").mkdir()
-    for index, (source, label) in enumerate(zip(images.sources, images.labels.tolist(), strict=True)):
+    for index, (record, label) in enumerate(zip(images.records, images.labels.tolist(), strict=True)):
         place = folder / "photos" / f"sign{label}" if index % 8 else folder / "holiday"
         if label < 3:
             place.mkdir(parents=True, exist_ok=True)
-            (place / f"{index}.jpg").write_bytes(source if isinstance(source, bytes) else source.read_bytes())
+            (place / f"{index}.jpg").write_bytes(record.source)
     return folder
 
 

@@ -40,9 +40,9 @@ def test_a_run_is_measured_file_by_file(run):
     good, missing = results[0::2], results[1::2]
     assert all(r.image_size == (6, 4) and r.peak_memory_mb > 20 and r.failure is None for r in good)
     assert all("model.int8.onnx does not exist" in r.failure for r in missing)
-    assert read_results(run.bench) == results
+    assert read_results(run.bench_rows) == results
     bench_run(run, BenchConfig(**QUICK, runtimes=("onnxruntime",), memory=False))
-    assert len(read_results(run.bench)) == 6
+    assert len(read_results(run.bench_rows)) == 6
 
 
 def test_every_file_meets_every_runtime_that_takes_it(run, write_onnx):
@@ -65,7 +65,7 @@ def test_several_runs_take_turns_and_keep_their_own_rows(run, tmp_path, write_on
     config = BenchConfig(**QUICK, runtimes=("onnxruntime",), memory=False, baseline="other/onnxruntime float")
     results = bench_runs([run, other], config)
     assert [r.run for r in results] == ["run", "run", "other", "other"]
-    mine, others = read_results(run.bench), read_results(other.bench)
+    mine, others = read_results(run.bench_rows), read_results(other.bench_rows)
     assert [*mine, *others] == results
     assert (mine[0].image_size, others[0].image_size) == ((6, 4), (8, 8))
     assert others[0].latency_ratio == 1.0
@@ -96,7 +96,7 @@ def test_a_trace_is_attached_to_the_newest_measurement(run, tmp_path):
         return BenchResult(name="torch float", runtime="torch", variant="float", energy=energy, environment=place)
 
     old = replace(measured(1.79e9, "2026-01-01"), name="openvino float", runtime="openvino")
-    append_results(run.bench, [old, measured(1.8e9, "2026-02-01")])
+    append_results(run.bench_rows, [old, measured(1.8e9, "2026-02-01")])
     times = np.arange(1.8e9 - 1, 1.8e9 + 20, 0.01)
     busy = ((times - 1.8e9) % 6 >= 2.5) & ((times - 1.8e9) % 6 < 5.5)
     rows = "".join(f"{t:.3f},{3 + 4 * b}\n" for t, b in zip(times, busy, strict=True))
@@ -105,7 +105,7 @@ def test_a_trace_is_attached_to_the_newest_measurement(run, tmp_path):
     assert row.name == "torch float"
     assert row.energy.energy_mj == pytest.approx(80.0, rel=1e-3)
     assert (row.energy.source, row.energy.failure) == ("external-csv", None)
-    assert latest_results(run.bench) == [old, row]
+    assert latest_results(run.bench_rows) == [old, row]
     with pytest.raises(BenchError, match="only the trace of an external meter"):
         attach_energy([run], "estimate:5")
 

@@ -86,6 +86,6 @@ def test_other_tasks_are_judged_by_their_own_score(full_run, tmp_path):
     write_json(other.evaluation, {"reports": {"onnx-int8": {"miou": 0.61}}})
     append_results(other.bench_rows, [row("onnxruntime int8", 9.0)])
     (entry,) = read_file_results([other])
-    assert (entry.accuracy, entry.quality, entry.score.title) == (0.61, 61.0, "mean IoU")
-    with pytest.raises(RunError, match=r"judged by different scores \(top-1, mean IoU\)"):
+    assert (entry.accuracy, entry.quality, entry.score.title) == (0.61, 61.0, "mIoU")
+    with pytest.raises(RunError, match=r"judged by different scores \(top-1, mIoU\)"):
         read_file_results([full_run, other])

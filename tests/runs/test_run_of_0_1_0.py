@@ -31,7 +31,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_the_description_is_read_whole(run: Run) -> None:
     description = run.read()
     assert description.version == 1
-    assert (description.model.name, description.model.num_params) == ("edgevit_nano_stride2", 23930)
+    assert (description.model.name, description.model.num_params) == ("edgevit_nano_stride2", 23242)
     assert description.training.model_fields["embed_dims"] == [16, 32]
     assert (description.data.num_train, description.data.num_val, description.data.num_test) == (760, 140, 300)
     assert description.trained is not None

@@ -73,8 +73,10 @@ def test_tasks_that_cannot_be(tmp_path: Path) -> None:
         GenerationTask(create_generator(NANO), ["cat"], GenerationOptions(conditional=True))
     with pytest.raises(ConfigError, match="r1_every=0"):
         make(r1_every=0)
+    with pytest.raises(ConfigError, match="neither random nor inception"):
+        make(features="none").metrics()
     with pytest.raises(RunError, match="does not exist"):
-        make(features=str(tmp_path / "none")).metrics()
+        find_extractor(str(tmp_path / "none"), open_backbone)
     with pytest.raises(ConfigError, match="a generator starts from random numbers"):
         GENERATION.make_backbone(NANO, weights="some.pth")
 

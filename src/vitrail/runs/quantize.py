@@ -104,11 +104,11 @@ def load_plan(run: Run) -> QuantizationPlan:
 def compare_with_float(
     run: Run, quantized: QuantizedModel, *, num_images: int = CHECK_IMAGES, progress: bool = False
 ) -> dict[str, dict[str, Any]]:
-    """The task's scores on held-out images of "float" and "quantized", as :func:`~vitrail.evaluation.measure` has them.
+    """The task's scores on held-out images of "float" and "codes", as :func:`~vitrail.evaluation.measure` has them.
 
     Integers are simulated in PyTorch, whether a runtime executes them or not.
     """
     samples = load_run_data(run).held_out.sample(num_images, 0)
     task = load_task(run)
-    predictors = {"float": task, "quantized": quantized}
+    predictors = {"float": task, "codes": quantized}
     return measure(task, predictors, samples, run.read().preprocessing, progress=progress)

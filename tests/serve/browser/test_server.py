@@ -62,10 +62,10 @@ def test_results_of_devices_stand_in_the_runs_beside_those_of_this_machine(serve
             assert client.post("/api/done", headers=headers).status_code == 204
     started.end()
     assert len(started.results) == 8
-    assert read_results(runs[0].bench) == started.results[0:2] + started.results[4:6]
-    assert read_results(runs[1].bench) == started.results[2:4] + started.results[6:8]
-    assert latest_results(runs[0].bench) == []
-    row = latest_results(runs[0].bench, device="Laptop 2")[0]
+    assert read_results(runs[0].bench_rows) == started.results[0:2] + started.results[4:6]
+    assert read_results(runs[1].bench_rows) == started.results[2:4] + started.results[6:8]
+    assert latest_results(runs[0].bench_rows) == []
+    row = latest_results(runs[0].bench_rows, device="Laptop 2")[0]
     assert (row.run, row.name, row.runtime) == ("first", "onnxruntime-web float", "onnxruntime-web")
     assert (row.threads, row.num_runs, row.batch_size, row.image_size) == (4, 32, 1, (8, 8))
     assert (row.latency_ms_median, row.latency_ms_p90, row.latency_ms_p99, row.latency_ms_min) == (
