@@ -16,7 +16,7 @@ from vitrail.core.config import typed
 from vitrail.core.errors import VitrailError
 from vitrail.core.types import Interpolation
 from vitrail.quantization.config import PRESETS, PresetName
-from vitrail.runtimes import FORMATS, FormatName, RuntimeName
+from vitrail.runtimes import FORMATS, MEASURED, FormatName, RuntimeName
 from vitrail.tasks.create import TASKS
 
 Capture = pytest.CaptureFixture[str]
