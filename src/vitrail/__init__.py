@@ -1,6 +1,6 @@
-"""Vitrail: from a folder of images to a vision transformer measured on the device that will run it.
+"""Vitrail: vision transformers trained on a folder of images and measured on the device that will run them.
 
-The public names are looked up on first use, so that a process which needs only a part of the package (a measurement of
+The public names are imported on first use, so that a process that needs only a part of the package (a measurement of
 ONNX Runtime's memory, ``vitrail --help``) does not load PyTorch.
 """
 
@@ -51,7 +51,7 @@ _HOMES = {
     "quantize": "quantization",
     "train": "face",
 }
-"""Public name -> the module that has it."""
+"""Public name -> module that has it."""
 
 __all__ = [
     "AugmentConfig",

@@ -1,4 +1,4 @@
-"""The Python face: the verbs of the command line as functions, and a run folder with the verbs as methods.
+"""The Python interface: the verbs of the command line as functions, and a run folder with the verbs as methods.
 
 Functions and methods take the options of the command line under the same names, with underscores.
 """
@@ -67,14 +67,14 @@ class TrainedRun(Run):
         """Accuracy of the weights and of every exported file on the held-out images.
 
         Args:
-            batch_size: images at once; it changes speed, never the result.
-            progress: show bars; by default in terminals and notebooks.
+            batch_size: number of images at once; it changes speed, never the result.
+            progress: show bars. Default: in terminals and notebooks.
 
         Returns:
             a report for each file, the weights first; ``run.evaluation`` holds them too.
 
         Raises:
-            VitrailError: the images are gone, or a file cannot be run.
+            VitrailError: the images are missing, or a file cannot be run.
         """
         return evaluation_rows(self, evaluate_run(self, batch_size=batch_size, progress=_wanted(progress)))
 
@@ -82,19 +82,19 @@ class TrainedRun(Run):
         """Accuracy and consistency under shifts, rotations, corruptions and other changes.
 
         Args:
-            progress: show a bar; by default in terminals and notebooks.
+            progress: show a bar. Default: in terminals and notebooks.
             **settings: fields of :class:`vitrail.RobustnessConfig`.
 
         Raises:
-            VitrailError: the task does not classify, or the images are gone.
+            VitrailError: the task is not classification, or the images are missing.
         """
         return measure_run_robustness(self, configured(RobustnessConfig, settings), progress=_wanted(progress))
 
     def quantize(self, *, progress: bool | None = None, **settings: Any) -> QuantizationPlan:
-        """Choose integers for weights and activations, from a few dozen training images.
+        """Quantise weights and activations, calibrated on a few dozen training images.
 
         Args:
-            progress: show bars; by default in terminals and notebooks.
+            progress: show bars. Default: in terminals and notebooks.
             **settings: options of ``vitrail quantize``, such as ``bits=8``, ``calibration=64`` or
                 ``max_size_mb=3``; fields of :class:`vitrail.CalibrationConfig` and
                 :class:`vitrail.QuantizationConfig`.
@@ -103,19 +103,19 @@ class TrainedRun(Run):
             the plan, from which :meth:`export` makes the 8-bit file.
 
         Raises:
-            VitrailError: the model cannot be quantised so.
+            VitrailError: the model cannot be quantised like this.
         """
         return quantize_run(self, configured(CalibrationConfig, settings), progress=_wanted(progress)).plan
 
     def export(
         self, *formats: str, num_images: int = VERIFICATION_IMAGES, dynamic_size: bool = False
     ) -> Rows[ExportRecord]:
-        """Write verified files: the float model, and the quantised one where there is a plan.
+        """Write verified files: the float model, and the quantised one if there is a plan.
 
         Args:
-            *formats: onnx (the default), openvino, torch-export, aoti, executorch, litert, coreml.
+            *formats: names of formats: onnx (the default), openvino, torch-export, aoti, executorch, litert, coreml.
             num_images: number of held-out images that every file is verified on.
-            dynamic_size: let the float ONNX file take images of any height and width that the architecture can.
+            dynamic_size: leave height and width of the float ONNX file free, within the limits of the architecture.
 
         Raises:
             VitrailError: a file cannot be written, or disagrees with the model.
@@ -127,11 +127,11 @@ class TrainedRun(Run):
         """Latency, memory and energy of every file in every runtime, measured side by side.
 
         Args:
-            progress: show a bar; by default in terminals and notebooks.
+            progress: show a bar. Default: in terminals and notebooks.
             **settings: fields of :class:`vitrail.BenchConfig`, such as ``runtimes=("onnxruntime",)``.
 
         Raises:
-            VitrailError: an unknown runtime, or the machine cannot be measured so.
+            VitrailError: a runtime is unknown, or this machine does not support the measurement.
         """
         return bench_rows(bench_run(self, configured(BenchConfig, settings), progress=_wanted(progress)))
 
@@ -148,15 +148,15 @@ class TrainedRun(Run):
         Args:
             images: a file, a folder, a PIL image, a uint8 array (h, w, 3) or (h, w), a uint8 tensor (3, h, w), or a
                 list of these.
-            top_k: number of things that an answer names; the task's own number by default.
-            batch_size: images at once; it changes speed, never the result.
-            progress: show a bar; by default in terminals and notebooks.
+            top_k: number of entries in an answer. Default: the task's own number.
+            batch_size: number of images at once; it changes speed, never the result.
+            progress: show a bar. Default: in terminals and notebooks.
 
         Returns:
             an answer for each image; images that cannot be decoded are left out, and listed in ``notes``.
 
         Raises:
-            VitrailError: no image can be decoded, or the task looks at no images.
+            VitrailError: no image can be decoded, or the task takes no images.
         """
         found = predict_run(
             self,
@@ -168,23 +168,23 @@ class TrainedRun(Run):
         return PredictionRows(found)
 
     def explain(self, *images: str | Path, out: str | Path | None = None) -> list[Path]:
-        """Pictures of what the model looks at.
+        """Draw pictures that explain the model's answers.
 
         Args:
-            *images: files or folders.
-            out: folder for pictures and arrays; ``explanation/`` in the run by default.
+            *images: image files or folders.
+            out: folder for pictures and arrays. Default: ``explanation/`` in the run.
 
         Returns:
             the files that were written.
 
         Raises:
-            VitrailError: no images, or the task looks at none.
+            VitrailError: there are no images, or the task takes none.
         """
         folder = None if out is None else Path(out)
         return explain_run(self, [Path(image) for image in images], folder=folder)[1]
 
     def report(self) -> Path:
-        """Write the HTML report from whatever the run has, and return its path."""
+        """Write the HTML report of the run, and return its path."""
         return write_report(self)
 
     def __repr__(self) -> str:
@@ -211,7 +211,7 @@ def train(
     progress: bool | None = None,
     **settings: Any,
 ) -> TrainedRun:
-    """Train a model on a folder of images, and leave it in a run folder.
+    """Train a model on a folder of images, and write it to a run folder.
 
     Example::
 
@@ -220,11 +220,11 @@ def train(
         run = vitrail.train("photos/", model="edgevit_xxs", epochs=50, run="runs/photos")
 
     Args:
-        data: the folder of images, or a whole configuration.
+        data: folder of images, or a whole configuration.
         run: folder that the run is written to.
         resume: continue an interrupted training where it stopped.
-        overwrite: delete a run that is in the folder.
-        progress: show a bar; by default in terminals and notebooks.
+        overwrite: delete the run in the folder.
+        progress: show a bar. Default: in terminals and notebooks.
         **settings: options of ``vitrail train``, such as ``model``, ``task``, ``epochs`` or ``mixup_alpha``; fields of
             :class:`vitrail.TrainConfig`, :class:`vitrail.DataConfig` and :class:`vitrail.AugmentConfig`.
 
@@ -232,7 +232,7 @@ def train(
         the run, with the verbs as methods.
 
     Raises:
-        VitrailError: a setting that is not allowed, unusable images, or a folder that holds something else.
+        VitrailError: a setting is not allowed, the images are unusable, or the folder holds other files.
     """
     if isinstance(data, TrainConfig):
         if settings:
@@ -249,21 +249,21 @@ def open_run(folder: str | Path) -> TrainedRun:
     """A run folder that exists, with the verbs as methods.
 
     Raises:
-        RunError: the folder is no run, or its training is not finished.
+        RunError: the folder is not a run, or its training is not finished.
     """
     return TrainedRun.open(folder)
 
 
 def configured(kind: type[Config], settings: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> Config:
-    """A configuration from flat settings; each goes to the field of that name, in a nested configuration if need be.
+    """A configuration from flat settings; each sets the field of its name, also in a nested configuration.
 
     Args:
         kind: class of the configuration.
         settings: option of the command line -> value.
-        given: values of fields that are known already.
+        given: values of known fields.
 
     Raises:
-        ConfigError: an unknown name, or a value that is not allowed.
+        ConfigError: a name is unknown, or a value is not allowed.
     """
     values: dict[str, Any] = {name: dict(value) for name, value in (given or {}).items()}
     for name, value in settings.items():
@@ -277,7 +277,7 @@ def configured(kind: type[Config], settings: Mapping[str, Any], given: Mapping[s
 
 
 def _path_of(kind: type[Any], name: str) -> tuple[str, ...] | None:
-    """Where a field is: at the top, else in the nested configuration that has it."""
+    """The path of a field: at the top, else in a nested configuration."""
     known, types = [field.name for field in fields(kind)], get_type_hints(kind)
     if name in known:
         return (name,)
@@ -286,5 +286,5 @@ def _path_of(kind: type[Any], name: str) -> tuple[str, ...] | None:
 
 
 def _wanted(progress: bool | None) -> bool:
-    """Whether bars are shown: unless it is said, where somebody watches."""
+    """Whether bars are shown. Default: in terminals and notebooks."""
     return (sys.stderr.isatty() or Console().is_jupyter) if progress is None else progress

@@ -150,7 +150,7 @@ def test_the_front_is_marked(full_run):
     front = re.findall(r'<tr class="front"><th scope="row">([^<]+)', html)
     # int8 in ONNX Runtime is cheapest, float in ONNX Runtime is more accurate; the others cost more for the same
     assert front == ["ONNX Runtime, float", "ONNX Runtime, int8"]
-    assert "Nobody beats: ONNX Runtime, float, ONNX Runtime, int8." in html
+    assert "On the Pareto front: ONNX Runtime, float, ONNX Runtime, int8." in html
 
 
 def test_energy_carries_its_source_and_an_estimate_says_so_twice(full_run):

@@ -1,4 +1,4 @@
-"""Several models, one recipe, one split, several seeds: trained, tested and measured against each other."""
+"""Comparison of several models, trained with one recipe, one split and several seeds."""
 
 from vitrail.compare.collect import CellResult, Comparison, collect
 from vitrail.compare.execute import job_list, run_cell, shard_of

@@ -1,4 +1,4 @@
-"""From the runs of a comparison to one result."""
+"""The result of a comparison, collected from its runs."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ from vitrail.runs.run import Run
 from vitrail.tasks import Score
 
 NUM_COLLAPSE_IMAGES = 64
-"""Held-out images over which the similarity of tokens is averaged."""
+"""Number of held-out images for the mean similarity of tokens."""
 
 FLOAT_BITS = 32.0
 
 Values = NDArray[np.float64]
-"""(seeds, images), or (seeds, 1) where only all images together have a score."""
+"""Scores (seeds, images), or (seeds, 1) for a score of all images together."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """Against another entry, paired by seed, and by image where images are right or wrong.
+    """The difference to another entry, paired by seed, and by image if images are right or wrong.
 
     Attributes:
-        to: name of the other.
-        interval: of the mean difference of the score.
-        p_values: McNemar's exact test, one a seed; none where images are not right or wrong.
+        to: name of the other entry.
+        interval: confidence interval of the mean difference of the score.
+        p_values: p-values of McNemar's exact test, one per seed; empty for a score of all images together.
     """
 
     to: str
@@ -56,25 +56,25 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class CellResult:
-    """What is known of one model, as trained or quantised.
+    """The result of one model, as trained or quantised.
 
     Attributes:
-        name, model, fields: of the cell; a quantised one has its way's name after a comma.
-        quantization: how it was quantised, None for the model as trained.
-        computed_by: what the scores were computed by: "torch", "onnxruntime", or "simulated" for codes that no runtime
-            executes, be it with one seed alone.
-        weight_bits, activation_bits: mean widths of what is quantised, over the seeds.
-        size_bytes: of the first seed's file, ONNX where there is one, else the weights; None if it is only simulated.
-        params, macs: of one image; quantisation changes neither.
-        scores: the task's first score, one a seed, in the order of the seeds.
-        interval: of their mean, over seeds, and images where they are right or wrong.
-        difference: to the baseline; None for the baseline itself.
-        float_difference: to the model as trained; None for that one.
-        train_seconds: mean over the seeds.
-        collapse: mean cosine similarity of different tokens of the last level, one a seed; not of quantised models.
-        consistency: share of images whose predicted class stays under a shift, one a seed; not of quantised models.
-        shifted_top1: top-1 averaged over all shifts, one a seed; not of quantised models.
-        measurements: latency and memory of the first seed's model, one a runtime that runs it.
+        name, model, fields: name, model and fields of the cell; the quantisation's name follows the name after a comma.
+        quantization: configuration of the quantisation; None for the model as trained.
+        computed_by: backend of the scores: "torch", "onnxruntime", or "simulated" if no runtime executes the codes of
+            one seed or more.
+        weight_bits, activation_bits: mean bit widths of the quantised tensors, over the seeds.
+        size_bytes: size of the first seed's file, ONNX if there is one, else the weights; None if it is only simulated.
+        params, macs: number of parameters, and MACs of one image; quantisation changes neither.
+        scores: values of the task's first score, one per seed, in the order of the seeds.
+        interval: confidence interval of the mean score, over seeds, and over images if images are right or wrong.
+        difference: difference to the baseline; None for the baseline itself.
+        float_difference: difference to the model as trained; None for that model itself.
+        train_seconds: mean training time over the seeds.
+        collapse: mean cosine similarity of different tokens of the last level, one per seed; empty if quantised.
+        consistency: share of images whose predicted class stays under a shift, one per seed; empty if quantised.
+        shifted_top1: top-1 averaged over all shifts, one per seed; empty if quantised.
+        measurements: latency and memory of the first seed's model, one per runtime that can run it.
     """
 
     name: str
@@ -99,19 +99,18 @@ class CellResult:
 
     @property
     def label(self) -> str:
-        """The name; what no runtime computes is called so wherever it is shown."""
+        """The name, with "(simulated)" if no runtime executes the model."""
         return self.name + (" (simulated)" if self.computed_by == SIMULATED else "")
 
     def measured_in(self, runtime: str) -> BenchResult | None:
-        """The row of a runtime; None if it cannot run this."""
+        """The measurement in a runtime; None if it cannot run the model."""
         return next((row for row in self.measurements if row.runtime == runtime), None)
 
     def cost(self, name: str) -> float | None:
-        """One of the costs that have a front; None where it is not known, or not this entry's to compete in.
+        """A cost that has a front; None if it is unknown or does not apply to the entry.
 
         Args:
-            name: "params" or "macs", in which quantised models do not compete, since they have the same; "size_bytes";
-                or "cpu_ms RUNTIME".
+            name: "size_bytes", "cpu_ms RUNTIME", or "params" or "macs", which do not apply to quantised models.
         """
         if name in ("params", "macs"):
             return None if self.quantization is not None else float(getattr(self, name))
@@ -123,19 +122,19 @@ class CellResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """A comparison's result.
+    """The result of a comparison.
 
     Attributes:
-        question, baseline, training: of the plan.
-        score: what was measured.
-        per_image: images are right or wrong, so that they could be resampled; else intervals are over seeds alone.
-        seeds: those that every cell was trained, and quantised, with.
-        missing: how many runs of the plan are not there yet, quantised ones included.
-        num_images: held-out images that all were tested on.
-        runtimes: that were measured.
-        cells: in the order of the plan, every model followed by its quantised forms.
-        fronts: cost (see :meth:`CellResult.cost`) -> names of the cells that nobody beats, by rising cost.
-        place: the machine that latency was measured on.
+        question, baseline, training: question, baseline and recipe of the plan.
+        score: compared score.
+        per_image: True if images are right or wrong and are resampled; else intervals are over seeds alone.
+        seeds: seeds with a run of every entry.
+        missing: number of missing runs of the plan, quantised ones included.
+        num_images: number of held-out images in the test.
+        runtimes: measured runtimes.
+        cells: results in the order of the plan, each model followed by its quantised forms.
+        fronts: cost (see :meth:`CellResult.cost`) -> names of the cells on its Pareto front, by rising cost.
+        place: machine of the latency measurement.
     """
 
     question: str
@@ -153,7 +152,7 @@ class Comparison:
 
     @property
     def quantized(self) -> bool:
-        """There are quantised models in it."""
+        """Whether it has quantised models."""
         return any(cell.quantization is not None for cell in self.cells)
 
     def to_dict(self) -> dict[str, Any]:
@@ -169,16 +168,16 @@ def deviation(values: Sequence[float]) -> float:
 def collect(
     plan: ComparePlan, folder: Path, bench_config: BenchConfig | None = None, *, progress: bool = False
 ) -> Comparison:
-    """Compare the runs that are there, and measure their latency side by side.
+    """Compare the finished runs, and measure their latency side by side.
 
     Args:
-        plan: what was trained.
-        folder: where.
-        bench_config: how latency is measured; the plan's threads and runtimes with the usual settings by default.
+        plan: plan of the comparison.
+        folder: folder of the runs.
+        bench_config: configuration of the measurement. Default: runtimes, threads and energy meter of the plan.
         progress: show a bar.
 
     Raises:
-        RunError: no seed has been trained for every cell, or two runs were tested on different images.
+        RunError: no seed has a run of every entry, or two runs were tested on different images.
     """
     there = {seed: [has_outcome(entry_run(folder, entry, seed)) for entry in plan.entries] for seed in plan.seeds}
     seeds = tuple(seed for seed, found in there.items() if all(found))
@@ -258,7 +257,7 @@ def _difference(other: str, name: str, values: dict[str, Values], per_image: boo
 
 
 def _codes(entry: Entry, runs: Sequence[Run]) -> dict[str, Any]:
-    """What only quantised models have."""
+    """Result fields that only quantised models have."""
     plans = [load_plan(run) for run in runs]
     executed = all(executed_in(run) == EXECUTED for run in runs)
     assert entry.quantization is not None
@@ -272,7 +271,7 @@ def _codes(entry: Entry, runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def _measured_as_trained(plan: ComparePlan, runs: Sequence[Run]) -> dict[str, Any]:
-    """What is measured only of models as trained."""
+    """Result fields that only models as trained have."""
     robust = [read_robustness(run)["summary"]["translation"] for run in runs] if plan.robustness else []
     file = runs[0].onnx("float") if runs[0].onnx("float").exists() else runs[0].weights
     return {
@@ -284,7 +283,7 @@ def _measured_as_trained(plan: ComparePlan, runs: Sequence[Run]) -> dict[str, An
 
 
 def collapse_of(run: Run) -> float:
-    """Mean cosine similarity between different tokens of the last level, over some held-out images."""
+    """Mean cosine similarity of different tokens of the last level, over a sample of held-out images."""
     preprocessing = run.read().preprocessing
     images = load_run_data(run).held_out.sample(NUM_COLLAPSE_IMAGES, 0)
     fitted = torch.stack([fit_image(images[i][0], preprocessing) for i in range(len(images))])

@@ -1,4 +1,4 @@
-"""The runs of a comparison, trained and quantised: resumable, and divisible among machines."""
+"""Training, quantisation and test of a comparison's runs, resumable and divisible among machines."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from vitrail.runs.run import Run
 from vitrail.runs.train import train
 
 Job = tuple[Cell, int]
-"""A model and a seed."""
+"""A cell and a seed."""
 
 
 def job_list(plan: ComparePlan) -> list[Job]:
-    """All models with the first seed, then all with the second, so that a comparison cut short has whole seeds."""
+    """All cells with the first seed, then with the next, so that an interrupted comparison has complete seeds."""
     return [(cell, seed) for seed in plan.seeds for cell in plan.cells]
 
 
 def shard_of(jobs: list[Job], shard: str) -> list[Job]:
-    """The share of one machine of several, e.g. ``2/3``; together the shares are the whole, without overlap.
+    """The jobs of one machine of several, e.g. ``2/3``; each job is in exactly one shard.
 
     Raises:
-        ConfigError: it is not i/n with 1 <= i <= n.
+        ConfigError: the shard is not i/n with 1 <= i <= n.
     """
     match = re.fullmatch(r"(\d+)/(\d+)", shard)
     index, count = (int(match[1]), int(match[2])) if match else (0, 0)
@@ -39,25 +39,25 @@ def shard_of(jobs: list[Job], shard: str) -> list[Job]:
 
 
 def cell_run(folder: Path, cell: Cell, seed: int) -> Run:
-    """Where a trained run of a comparison lies."""
+    """The trained run of a cell and a seed."""
     return Run(folder / cell.folder / f"seed-{seed}")
 
 
 def entry_run(folder: Path, entry: Entry, seed: int) -> Run:
-    """Where a run lies: a trained one, or within it one that was quantised."""
+    """The run of an entry and a seed; a quantised run lies inside its trained run."""
     run = cell_run(folder, entry.cell, seed)
     return run if entry.quantization is None else quantized_run(run, entry.quantization)
 
 
 def run_cell(plan: ComparePlan, folder: Path, job: Job, *, progress: bool = False) -> bool:
-    """Train one run, quantise it in every way of the plan, and test all; what is there already is not done again.
+    """Train one run, apply every quantisation of the plan, and test all; finished parts are skipped.
 
     Returns:
-        whether there was anything to do.
+        True if a model was trained or quantised.
 
     Raises:
         RunError: the folder has a run with other settings.
-        VitrailError: whatever training, quantisation and export raise.
+        VitrailError: training, quantisation or export failed.
     """
     run = cell_run(folder, *job)
     config = plan.config(*job)

@@ -17,7 +17,7 @@ from vitrail.runtimes import find_runtime
 def measure_entries(
     plan: ComparePlan, folder: Path, seed: int, config: BenchConfig, *, progress: bool = False
 ) -> dict[str, tuple[BenchResult, ...]]:
-    """The rows of every entry's model of one seed; all take turns. What a runtime cannot run has no row of it."""
+    """Measure every entry with one seed, all in turn; a runtime that cannot run an entry gives no row."""
     runs = [(entry, entry_run(folder, entry, seed)) for entry in plan.entries]
     candidates = [
         candidate

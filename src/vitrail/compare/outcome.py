@@ -1,9 +1,9 @@
-"""What a run of a comparison got right, on the held-out images: of every image, or of all together.
+"""The test result of a run on the held-out images, per image or of all images together.
 
-Classifiers have ``predictions.npz`` with logits, so that two of them can be compared image by image. Figures such as
-mIoU or mAP belong to all images together; such tasks have ``scores.json``::
+Classifiers have ``predictions.npz`` with logits, so that two of them can be compared image by image. Tasks with scores
+of all images together, such as mIoU or mAP, have ``scores.json``::
 
-    {"scores": {"miou": 0.71, ...}, "names": [of the images, ...]}
+    {"scores": {"miou": 0.71, ...}, "names": [names of the images, ...]}
 """
 
 from __future__ import annotations
@@ -33,13 +33,12 @@ Answers = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How good a run is.
+    """The test result of a run.
 
     Attributes:
-        per_image: every image is right or wrong.
-        values: (images,) 1 where the image is right, else 0, in the order of ``names``; (1,) the task's first score,
-            where there is no right and wrong.
-        names: of the held-out images, sorted.
+        per_image: True if every image is right or wrong.
+        values: (images,) 1 for a right image, else 0, in the order of ``names``; else (1,) the task's first score.
+        names: names of the held-out images, sorted.
     """
 
     per_image: bool
@@ -48,27 +47,27 @@ class Outcome:
 
 
 def score_of(run: Run) -> Score:
-    """What the values of an :class:`Outcome` mean: the score that decides."""
+    """The main score of the task, which is the score of an :class:`Outcome`."""
     return task_of(run).scores[0]
 
 
 def outcome_file(run: Run) -> Path:
-    """Where the outcome of a run is, or will be."""
+    """Path of the outcome of a run."""
     return run.predictions if task_of(run).task.per_image else run.scores
 
 
 def has_outcome(run: Run) -> bool:
-    """It was trained (and quantised, if it shall be) and tested."""
+    """Whether the run was trained and tested."""
     return run.description.exists() and outcome_file(run).exists()
 
 
 def write_outcome(run: Run, answers: Answers | None = None, batch_size: int = 64) -> None:
-    """Test a run, or what was made from it, on its held-out images.
+    """Test a run on its held-out images and write the outcome.
 
     Args:
-        run: a trained one.
-        answers: what is tested; the run's own weights in PyTorch by default.
-        batch_size: images at once.
+        run: trained run.
+        answers: predictor to test. Default: the run's weights in PyTorch.
+        batch_size: number of images at once.
     """
     task, images, preprocessing = load_task(run), load_run_data(run).held_out, run.read().preprocessing
     answers = answers or task
@@ -94,10 +93,10 @@ def _write_predictions(
 
 
 def read_outcome(run: Run) -> Outcome:
-    """What :func:`write_outcome` wrote.
+    """Read the outcome that :func:`write_outcome` wrote.
 
     Raises:
-        RunError: the score is not there.
+        RunError: the score is missing.
     """
     if outcome_file(run) == run.predictions:
         with np.load(run.predictions, allow_pickle=False) as arrays:

@@ -1,4 +1,4 @@
-"""A comparison's files: ``comparison.json``, ``.csv``, ``.tex``, ``.html`` and ``.png``."""
+"""The files of a comparison: ``comparison.json``, ``.csv``, ``.tex``, ``.html`` and ``.png``."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ AXES = {
     "macs": ("MACs (millions)", 1e-6),
     "size_bytes": ("file (MB)", 1e-6),
 }
-"""Cost -> in words, and the factor to their unit; other costs are milliseconds in a runtime."""
+"""Cost -> axis label, and factor to its unit; other costs are milliseconds in a runtime."""
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
-    """Write all files of a comparison into its folder; returns their paths.
+    """Write all files of a comparison into its folder; return their paths.
 
     Raises:
         VitrailError: a file cannot be written.
@@ -90,7 +90,7 @@ def _recipe(comparison: Comparison) -> dict[str, Any]:
 
 
 def _chart(comparison: Comparison, cost: str) -> Markup:
-    """The score over a cost, with the front that nobody beats."""
+    """The score over a cost, with the Pareto front."""
     axis, unit = AXES.get(cost, (f"processor time of an image (ms), {cost.partition(' ')[2]}", 1.0))
     score, front = comparison.score, comparison.fronts[cost]
     points = [
@@ -105,5 +105,5 @@ def _chart(comparison: Comparison, cost: str) -> Markup:
         if (value := cell.cost(cost)) is not None
     ]
     title = score.title[:1].upper() + score.title[1:]
-    alt = f"{title} over {axis}. Nobody beats: {', '.join(front)}."
+    alt = f"{title} over {axis}. On the Pareto front: {', '.join(front)}."
     return pareto_plot(cost.replace(" ", "-"), alt, points, axis, f"{heading_of(score)}, mean over seeds")

@@ -1,4 +1,4 @@
-"""What is compared: a small typed file."""
+"""The plan of a comparison, read from a YAML file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vitrail.tasks import TASKS, find_task
 from vitrail.training import TrainConfig
 
 OF_CELLS = ("model", "model_fields", "seed")
-"""What a cell and its seed say, so that the common recipe cannot."""
+"""Fields that the cell and its seed set; the common recipe cannot set them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,10 +27,10 @@ class Cell:
     """One model of the comparison.
 
     Attributes:
-        name: what it is called in tables.
-        model: a name that ``vitrail models`` lists.
-        fields: fields of the family's configuration that shall differ from the variant's.
-        grid: field -> values; a cell with a grid stands for one cell a combination.
+        name: name in tables.
+        model: name that ``vitrail models`` lists.
+        fields: fields of the family's configuration that differ from the variant's.
+        grid: field -> values; a cell with a grid stands for one cell per combination.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Cell:
         return folder_name(self.name)
 
     def expand(self) -> list[Cell]:
-        """One cell for every combination of the grid, itself without one."""
+        """One cell per combination of the grid; the cell itself without a grid."""
         cells = []
         for values in product(*self.grid.values()):
             chosen = dict(zip(self.grid, values, strict=True))
@@ -56,12 +56,12 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class NamedQuantization(CalibrationConfig):
-    """One way to quantise every trained model.
+    """A quantisation that is applied to every trained model.
 
-    In the file, its fields and those of its ``quantization`` stand side by side.
+    In the file, its fields and those of ``quantization`` are on one level.
 
     Attributes:
-        name: what it is called in tables.
+        name: name in tables.
     """
 
     name: str
@@ -73,7 +73,7 @@ class NamedQuantization(CalibrationConfig):
 
     @classmethod
     def from_file(cls, values: Any) -> NamedQuantization:
-        """From an entry of a comparison's file.
+        """Read an entry of a comparison's file.
 
         Raises:
             ConfigError: an unknown field, or a value that is not allowed.
@@ -90,8 +90,8 @@ class Entry:
     """A row of the result: a model as trained, or quantised.
 
     Attributes:
-        cell: the model.
-        quantization: None for the model as trained.
+        cell: cell of the model.
+        quantization: applied quantisation; None for the model as trained.
     """
 
     cell: Cell
@@ -99,26 +99,26 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """What it is called in tables."""
+        """The name in tables."""
         return self.cell.name if self.quantization is None else f"{self.cell.name}, {self.quantization.name}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ComparePlan:
-    """A comparison.
+    """The plan of a comparison.
 
     Attributes:
-        question: what is to be found out, in a sentence.
-        cells: the models.
-        quantization: every trained model is quantised in each of these ways too.
-        baseline: name of the entry that the others are compared with, e.g. "wide" or "wide, mptq W4A8"; the first
-            cell by default.
-        seeds: every cell is trained once with each.
-        training: the recipe, as ``vitrail train --config`` takes it, without model and seed.
-        runtimes: in which latency is measured; what is not PyTorch needs an export first.
-        threads: of the measurement.
-        energy: meter of the measurement, as ``vitrail bench --energy`` takes it; none by default.
-        collapse: also measure how alike the tokens of the last level are (mean cosine similarity).
+        question: question that the comparison answers, in one sentence.
+        cells: models to compare.
+        quantization: quantisations that are applied to every trained model.
+        baseline: name of the entry that the others are compared with, e.g. "wide" or "wide, mptq W4A8". Default: the
+            first cell.
+        seeds: random seeds; every cell is trained once with each.
+        training: common recipe, as in ``vitrail train --config``, without model and seed.
+        runtimes: runtimes of the latency measurement; all but PyTorch need an export first.
+        threads: number of threads in the measurement.
+        energy: energy meter, as in ``vitrail bench --energy``. Default: none.
+        collapse: also measure the mean cosine similarity of the tokens of the last level.
         robustness: also measure accuracy and consistency under shifts.
     """
 
@@ -157,7 +157,7 @@ class ComparePlan:
 
     @property
     def entries(self) -> tuple[Entry, ...]:
-        """The rows of the result: every model, followed by its quantised forms."""
+        """The rows of the result: each model, followed by its quantised forms."""
         ways = (None, *self.quantization)
         return tuple(Entry(cell=cell, quantization=way) for cell in self.cells for way in ways)
 
@@ -167,7 +167,7 @@ class ComparePlan:
         return next((entry for entry in self.entries if entry.name == self.baseline), self.entries[0])
 
     def config(self, cell: Cell, seed: int) -> TrainConfig:
-        """How one run is trained.
+        """The training configuration of one run.
 
         Raises:
             ConfigError: an unknown field, or a value that is not allowed.
@@ -177,10 +177,10 @@ class ComparePlan:
 
 
 def read_plan(file: str | Path) -> ComparePlan:
-    """A comparison from a YAML file; every model and recipe in it is checked.
+    """Read a comparison from a YAML file, and check every model and recipe in it.
 
     Raises:
-        ConfigError: unreadable, an unknown key, or a value that is not allowed.
+        ConfigError: the file is unreadable, or has an unknown key or a value that is not allowed.
     """
     try:
         values = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
@@ -209,7 +209,7 @@ def _check_task(plan: ComparePlan, config: TrainConfig) -> None:
 
 
 def folder_name(name: str) -> str:
-    """A name of the file as one of a folder."""
+    """A folder name made from a name of the file."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 

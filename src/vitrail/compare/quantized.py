@@ -1,6 +1,6 @@
-"""A trained run of a comparison in codes: a run folder of its own within the trained one, with the same weights.
+"""Quantised runs of a comparison: run folders inside the trained one, with the same weights.
 
-So every verb takes it, and nothing of it is lost or mixed up when there are several ways to quantise.
+Every verb accepts such a folder, and several quantisations of one run stay separate.
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ from vitrail.runs.run import Run
 from vitrail.runtimes import open_session, predictor
 
 SIMULATED = "simulated"
-"""How a model is called that was computed in PyTorch with the codes' values, since no runtime executes them."""
+"""Label of a model that PyTorch computed with the values of the codes, because no runtime executes the codes."""
 
 EXECUTED = "onnxruntime"
-"""The runtime that quantised files are tested in."""
+"""Runtime in which quantised files are tested."""
 
 
 def quantized_run(run: Run, quantization: NamedQuantization) -> Run:
-    """Where the quantised form of a trained run lies."""
+    """The quantised run inside a trained run."""
     return Run(run.folder / "quantized" / quantization.folder)
 
 
 def quantize_trained(run: Run, quantization: NamedQuantization, *, threads: int = 1, progress: bool = False) -> bool:
-    """Quantise a trained run, write its file where a runtime executes it, and test it on the held-out images.
+    """Quantise a trained run, export it if a runtime executes it, and test it on the held-out images.
 
-    What is tested is the file in ONNX Runtime; of codes that no runtime executes, the simulation in PyTorch.
+    The exported file is tested in ONNX Runtime; codes that no runtime executes are simulated in PyTorch.
 
     Args:
-        run: trained.
-        quantization: how.
-        threads: for ONNX Runtime.
+        run: trained run.
+        quantization: configuration of the quantisation.
+        threads: number of threads of ONNX Runtime.
         progress: show bars.
 
     Returns:
-        whether there was anything to do.
+        True if the run was tested now.
 
     Raises:
         RunError: it was quantised with other settings.
-        VitrailError: whatever quantisation and export raise.
+        VitrailError: quantisation or export failed.
     """
     own = quantized_run(run, quantization)
     _adopt(run, own, quantization)
@@ -69,13 +69,13 @@ def quantize_trained(run: Run, quantization: NamedQuantization, *, threads: int 
 
 
 def executed_in(run: Run) -> str:
-    """What computed the outcome of a quantised run: :data:`EXECUTED` or :data:`SIMULATED`."""
+    """The backend of a quantised run's outcome: :data:`EXECUTED` or :data:`SIMULATED`."""
     return SIMULATED if load_plan(run).simulated else EXECUTED
 
 
 def _adopt(trained: Run, own: Run, quantization: NamedQuantization) -> None:
-    """The folder of the quantised run, with the weights as they are now; what was made of older ones is deleted."""
-    settings = asdict(quantization) | {"quantization": quantization.quantization.to_dict()}  # the names of 0.1.0
+    """Make the folder of the quantised run with the present weights; results of older weights are deleted."""
+    settings = asdict(quantization) | {"quantization": quantization.quantization.to_dict()}  # field names of 0.1.0
     if own.description.exists():
         differences = differing_fields(own.read().quantized, settings)
         if differences:

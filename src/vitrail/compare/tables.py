@@ -1,4 +1,4 @@
-"""A comparison as a table: once as text cells, for CSV, LaTeX and the page."""
+"""The tables of a comparison: CSV, LaTeX, and text cells for the page."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ LATEX |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$",
 COMPUTED_BY = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime", "simulated": "simulated"}
 
 Text = Callable[[CellResult], str]
-"""What stands in a column of a cell's row."""
+"""Function from a cell to its text in a column."""
 
 
 def csv_table(comparison: Comparison) -> str:
-    """One row a cell and seed, with raw numbers, for other programs."""
+    """One row per cell and seed, with raw numbers, for other programs."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     measured = ("latency_ms", "cpu_ms", "peak_memory_mb", "energy_mj")
@@ -59,7 +59,7 @@ def columns(comparison: Comparison) -> list[str]:
 
 
 def rows(comparison: Comparison) -> list[list[str]]:
-    """A row of text a cell; see :func:`columns`."""
+    """One row of texts per cell; see :func:`columns`."""
     texts = [text for _, text in _columns(comparison)]
     return [[text(cell) for text in texts] for cell in comparison.cells]
 
@@ -90,7 +90,7 @@ def _columns(comparison: Comparison) -> list[tuple[str, Text]]:
         found.append(("consistency (%)", lambda cell: spread(cell.consistency, 100, 1)))
     for runtime in comparison.runtimes:
         found += _measured_columns(comparison, runtime)
-    found.append(("unbeaten in", lambda cell: _fronts(comparison, cell)))
+    found.append(("on the front of", lambda cell: _fronts(comparison, cell)))
     return found
 
 
@@ -137,17 +137,17 @@ def _fronts(comparison: Comparison, cell: CellResult) -> str:
 
 
 def scale_of(score: Score) -> tuple[float, int]:
-    """(factor, digits) that a score is shown with."""
+    """Factor and number of digits of a displayed score."""
     return (100, 1) if score.percent else (1, 3)
 
 
 def heading_of(score: Score) -> str:
-    """A score with its unit."""
+    """Title of a score with its unit."""
     return f"{score.title} (%)" if score.percent else score.title
 
 
 def spread(values: Sequence[float], factor: float, digits: int) -> str:
-    """Mean ± standard deviation over the seeds; one seed has no deviation, and what was not measured is a dash."""
+    """Mean ± standard deviation over the seeds; one seed has no deviation, and no value is a dash."""
     if not values:
         return "–"
     mean, sd = factor * sum(values) / len(values), factor * deviation(values)
@@ -163,7 +163,7 @@ def _interval(difference: Difference | None, factor: float, digits: int, spread_
 
 
 def latex_table(comparison: Comparison) -> str:
-    """A `tabular` with booktabs' rules; text is escaped."""
+    """A ``tabular`` with the rules of booktabs; text is escaped."""
     head = columns(comparison)
     lines = [
         f"% {comparison.question}",

@@ -1,1 +1,1 @@
-"""What crosses package borders: frozen dataclasses, errors, the run folder. Imports nothing of ours."""
+"""Dataclasses, errors and file access that all packages share; it imports no other package of Vitrail."""

@@ -1,4 +1,4 @@
-"""Configurations are frozen dataclasses: made from plain values, compared, and refused in one line."""
+"""Configurations as frozen dataclasses: conversion from plain values, checks and comparison."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ T = TypeVar("T")
 
 
 def typed(config_type: type[T], values: Mapping[str, Any]) -> T:
-    """A configuration from plain values, as JSON, YAML and the command line have them.
+    """A configuration from plain values of JSON, YAML or the command line.
 
     Raises:
         ConfigError: an unknown field, or a value of the wrong type.
-        VitrailError: whatever the configuration's own check raises, its fields named from the top (``data.seed``).
+        VitrailError: the configuration's own check failed; fields have their full names (``data.seed``).
     """
     _check_names(config_type, values, "")
     try:
@@ -29,17 +29,17 @@ def typed(config_type: type[T], values: Mapping[str, Any]) -> T:
 
 
 def choices(kind: Any) -> tuple[str, ...]:
-    """The words that a type allows: of a ``Literal``, also inside of a tuple or beside None; empty for other types."""
+    """The words of a ``Literal`` type, also inside a tuple or beside None; empty for other types."""
     if get_origin(kind) is Literal:
         return tuple(map(str, get_args(kind)))
     return tuple(dict.fromkeys(word for inner in get_args(kind) for word in choices(inner)))
 
 
 def check_choices(config: Any) -> None:
-    """Refuse a field of a ``Literal`` type that has another value, for configurations that are made in Python.
+    """Check the fields of ``Literal`` types, for configurations that are made in Python.
 
     Raises:
-        ConfigError: the first such field, with its choices.
+        ConfigError: a field has another value; the message lists the choices.
     """
     for name, kind in get_type_hints(type(config)).items():
         value, known = getattr(config, name), choices(kind)
@@ -49,7 +49,7 @@ def check_choices(config: Any) -> None:
 
 
 def differing_fields(old: Mapping[str, Any], changed: Mapping[str, Any], path: str = "") -> list[str]:
-    """ "name old -> new" for every field in which two configurations differ, nested ones with dots."""
+    """The fields that differ between two configurations, as "name old -> new"; nested names have dots."""
     found = []
     for name in sorted(old.keys() | changed.keys()):
         before, after = old.get(name), changed.get(name)
@@ -79,7 +79,7 @@ def _check_names(config_type: type[Any], values: Any, path: str) -> None:
 
 
 def _first_complaint(config_type: type[Any], values: Mapping[str, Any], error: ValidationError) -> VitrailError:
-    """A configuration's own check speaks for itself; all else is said of the field as a whole, not of a part of it."""
+    """The first error, of a configuration's own check or else of a whole field, not of a part of it."""
     first = error.errors()[0]
     kind: Any = config_type
     value: Any = values

@@ -1,7 +1,7 @@
-"""Errors that a user can mend.
+"""Errors that a user can correct.
 
-Every one names the value, the limit and the remedy in a single line, because the command line prints
-exactly that line and exits with status 2.
+Each message names the value, the limit and the remedy in one line. The command line prints this line and exits with
+status 2.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import Any
 
 
 class VitrailError(ValueError):
-    """Base of all errors that the user can mend; everything else is a bug in Vitrail.
+    """Base of all errors that the user can correct; any other exception is a bug in Vitrail.
 
     Attributes:
-        complaint: what is wrong, and the remedy.
-        values: field -> value, where the complaint is about fields of a configuration; the message begins with them.
+        complaint: fault and remedy.
+        values: field -> value, if the fault is in fields of a configuration; the message begins with them.
     """
 
     def __init__(self, complaint: str, /, **values: Any) -> None:
@@ -23,7 +23,7 @@ class VitrailError(ValueError):
         super().__init__(self.told(lambda name, value: f"{name}={value!r}"))
 
     def told(self, show: Callable[[str, Any], str]) -> str:
-        """The message, in which ``show`` writes each field and its value."""
+        """The message, with each field and its value in the form of ``show``."""
         subject = ", ".join(show(name, value) for name, value in self.values.items())
         return f"{subject}{':' * (len(self.values) > 1)} {self.complaint}".lstrip()
 
@@ -33,7 +33,7 @@ class ConfigError(VitrailError):
 
 
 class UnknownNameError(VitrailError):
-    """A model, runtime, preset, ... of that name does not exist."""
+    """There is no model, runtime, preset, ... of that name."""
 
 
 class ImageSizeError(VitrailError):
@@ -53,7 +53,7 @@ class RunError(VitrailError):
 
 
 class TrainingError(VitrailError):
-    """Training cannot go on: the loss is no number, memory ran out, somebody stopped it."""
+    """Training cannot continue: the loss is not finite, memory ran out, or it was stopped."""
 
 
 class ExportError(VitrailError):
@@ -72,6 +72,6 @@ class MissingDependencyError(VitrailError):
     """An optional extra is needed and not installed."""
 
     def __init__(self, package: str, extra: str, then: str = "") -> None:
-        """``then`` is a second command, for what pip cannot resolve as an extra."""
+        """``then`` is a second command, for packages that pip cannot resolve as an extra."""
         command = f"pip install 'vitrail[{extra}]'" + (f" && {then}" if then else "")
         super().__init__(f"{package} is not installed; install it with: {command}")

@@ -1,4 +1,4 @@
-"""Nothing half-written: files get their name only once they are whole."""
+"""Atomic file access: a file gets its name only when it is complete."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from vitrail.core.errors import VitrailError
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """A temporary name beside ``path``, renamed to it when the block ends without an error.
+    """A temporary path beside ``path``, renamed to it when the block ends without an error.
 
-    The temporary name keeps the suffix, since some writers choose the format by it.
+    The temporary name keeps the suffix, because some writers choose the format by it.
 
     Raises:
         VitrailError: the folder is not writable or the disk is full.
@@ -47,10 +47,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """The name of ``path`` in a temporary folder beside it, for what is a folder itself or several files.
+    """A path of the same name in a temporary folder beside ``path``, for a folder or several files.
 
-    Everything that lies in the temporary folder when the block ends without an error takes its place beside ``path``,
-    ``path`` itself last; what had its name before is replaced.
+    When the block ends without an error, all contents of the temporary folder are moved beside ``path``, ``path``
+    itself last; files and folders of the same name are replaced.
 
     Raises:
         VitrailError: the folder is not writable or the disk is full.
@@ -69,7 +69,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
 
 
 def _replace(part: Path, target: Path) -> None:
-    """Rename, also over a folder, which the system would refuse while it has contents."""
+    """Rename, also over a folder with contents, which the system refuses."""
     if part.is_file():
         with open(part, "rb") as file:
             os.fsync(file.fileno())
@@ -89,7 +89,7 @@ def _umask() -> int:
 
 
 def file_hash(path: str | Path) -> str:
-    """The first 16 hexadecimal digits of a file's SHA-256: enough to tell whether two results are of the same file."""
+    """The first 16 hexadecimal digits of a file's SHA-256, which identify the file of a result."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 

@@ -1,4 +1,4 @@
-"""Small frozen dataclasses that cross package borders."""
+"""Small frozen dataclasses that several packages share."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def as_image_size(size: int | Sequence[int]) -> ImageSize:
     """``224`` or ``(height, width)`` as a pair of positive ints.
 
     Raises:
-        ConfigError: not one or two positive integers.
+        ConfigError: the size is not one or two positive integers.
     """
     pair = tuple(size) if isinstance(size, Sequence) else (size, size)
     if len(pair) != 2 or not all(isinstance(n, int) and n > 0 for n in pair):
@@ -34,12 +34,12 @@ def as_image_size(size: int | Sequence[int]) -> ImageSize:
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureInfo:
-    """One level of features that a backbone offers.
+    """One level of features of a backbone.
 
     Attributes:
-        name: module path of what computes the level, e.g. ``stages.2`` or ``blocks.11``.
-        channels: width of the level.
-        stride: pixels of the image for one step of the level, on each axis.
+        name: path of the module that computes the level, e.g. ``stages.2`` or ``blocks.11``.
+        channels: number of channels of the level.
+        stride: pixels of the image per step of the level, on each axis.
     """
 
     name: str
@@ -48,16 +48,16 @@ class FeatureInfo:
 
 
 Interpolation = Literal["nearest", "nearest-exact", "bilinear", "bicubic"]
-"""How images are resized: what torchvision has for tensors."""
+"""Resize methods of torchvision for tensors."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """From a decoded image to the numbers that a model expects.
+    """The conversion of a decoded image to the input of a model.
 
-    The image is resized so that it just covers ``image_size / crop_fraction``, but never enlarged more than covering
-    ``image_size`` needs; then cropped in the centre, scaled to [0, 1] and normalised: ``(x - mean) / std`` per channel
-    (RGB).
+    The image is resized to just cover ``image_size / crop_fraction``, but it is never enlarged beyond the size that
+    covers ``image_size``. It is then cropped in the centre, scaled to [0, 1] and normalised: ``(x - mean) / std`` per
+    channel (RGB).
     """
 
     image_size: ImageSize = (224, 224)
@@ -67,7 +67,7 @@ class Preprocessing:
     interpolation: str = "bicubic"
 
     def normalize(self, images: Tensor) -> Tensor:
-        """uint8 images (..., c, h, w) to normalised float32 ones, on the device where they are."""
+        """Convert uint8 images (..., c, h, w) to normalised float32 images on the same device."""
         mean = torch.tensor(self.mean, device=images.device).view(-1, 1, 1)
         std = torch.tensor(self.std, device=images.device).view(-1, 1, 1)
         return (images.to(torch.float32) / 255 - mean) / std
@@ -77,18 +77,18 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """The inverse of :meth:`to_dict`, also after a trip through JSON."""
+        """The inverse of :meth:`to_dict`, also for values from JSON."""
         fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(**fields)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """What a data loader yields.
+    """A batch of a data loader.
 
     Attributes:
-        images: (b, c, h, w), uint8 before :meth:`Preprocessing.normalize`.
-        targets: what the data set collates: class indices (b,) int64 (soft labels (b, num_classes) after
+        images: images (b, c, h, w), uint8 before :meth:`Preprocessing.normalize`.
+        targets: targets as the data set collates them: class indices (b,) int64 (soft labels (b, num_classes) after
             mixup/cutmix), or any nesting of lists, dictionaries and tensors.
     """
 
@@ -96,7 +96,7 @@ class Batch:
     targets: Any
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """Lightning and plain loops move a batch with this."""
+        """Move the tensors to a device; Lightning calls this."""
         return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Batch:

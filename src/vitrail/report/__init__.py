@@ -1,4 +1,4 @@
-"""Pages: one of everything that a run has, one of the fronts of several runs."""
+"""HTML pages of one run and of several runs."""
 
 from vitrail.report.page import write_report
 

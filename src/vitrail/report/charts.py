@@ -1,4 +1,4 @@
-"""Charts as inline SVG that takes its colours and its font from the page, so that it follows dark and light."""
+"""Charts as inline SVG in the colours and the font of the page, light or dark."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 @dataclass(frozen=True)
 class Palette:
-    """Colours of a chart: text, lesser text, lines, background, and five that tell things apart."""
+    """Colours of a chart: text, secondary text, lines, background, and five for the series."""
 
     ink: str
     muted: str
@@ -29,10 +29,10 @@ class Palette:
 INK, MUTED, LINE, PAPER = "#010203", "#020304", "#030405", "#040506"
 GLASS = ("#050607", "#060708", "#070809", "#08090a", "#090a0b")
 PAGE = Palette(INK, MUTED, LINE, PAPER, GLASS)
-"""Colours that stand for the page's; :func:`page_svg` puts its variables in their places."""
+"""Placeholder colours; :func:`page_svg` replaces them by the CSS variables of the page."""
 
 PRINT = Palette("#1f1c19", "#6b645c", "#e2dcd1", "#ffffff", ("#1d4e89", "#a4243b", "#c8801a", "#2c7a5a", "#6a4791"))
-"""The colours of the page by day, for files that stand alone."""
+"""Colours of the light page, for files outside the page."""
 
 VARIABLES = {INK: "--ink", MUTED: "--muted", LINE: "--line", PAPER: "--paper"} | {
     colour: f"--glass-{number}" for number, colour in enumerate(GLASS, 1)
@@ -43,8 +43,8 @@ MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 def style(palette: Palette) -> dict[Any, Any]:
     """Settings of matplotlib."""
     return {
-        "svg.fonttype": "none",  # text stays text: it can be searched, copied and read aloud
-        "svg.hashsalt": "vitrail",  # the same report twice gives the same bytes
+        "svg.fonttype": "none",  # text can be searched, copied and read aloud
+        "svg.hashsalt": "vitrail",  # equal reports have equal bytes
         "font.size": 11,
         "font.family": "sans-serif",
         "axes.spines.top": False,
@@ -77,7 +77,7 @@ def curves(
     *,
     percent: bool = False,
 ) -> Markup:
-    """Lines over epochs, each with its name in a legend where there are several."""
+    """Lines over epochs, with a legend if there are several."""
 
     def plot(axes: Axes) -> None:
         for colour, (label, values) in zip(GLASS * len(lines), lines.items(), strict=False):
@@ -94,7 +94,7 @@ def curves(
 
 
 def reliability_diagram(name: str, alt: str, series: Mapping[str, Sequence[Mapping[str, float]]]) -> Markup:
-    """Accuracy over confidence; the diagonal is a model that is right as often as it says."""
+    """Accuracy over confidence; on the diagonal the two are equal."""
 
     def plot(axes: Axes) -> None:
         axes.plot([0, 100], [0, 100], color=MUTED, linewidth=1, linestyle=(0, (3, 3)))
@@ -108,7 +108,7 @@ def reliability_diagram(name: str, alt: str, series: Mapping[str, Sequence[Mappi
 
 
 def page_svg(name: str, alt: str, size: tuple[float, float], plot: Callable[[Axes], None]) -> Markup:
-    """Run ``plot`` on fresh axes and give the SVG, with ids of its own and a text for those who do not see it."""
+    """Draw on new axes with ``plot``; return the SVG with unique ids and an alternative text."""
     with rc_context(style(PAGE)):
         figure = Figure(figsize=size, layout="constrained")
         figure.patch.set_alpha(0)
@@ -123,12 +123,12 @@ def page_svg(name: str, alt: str, size: tuple[float, float], plot: Callable[[Axe
 def _for_page(svg: str, name: str, alt: str) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'\s+xmlns(:\w+)?="[^"]*"', "", svg, count=2)  # HTML knows what <svg> is
+    svg = re.sub(r'\s+xmlns(:\w+)?="[^"]*"', "", svg, count=2)  # HTML needs no namespaces
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r'(url\(|href=")#', rf"\1#{name}-", svg)
-    svg = re.sub(r'\b(width|height)="[\d.]+pt"', "", svg, count=2)  # the page decides; the shape is in viewBox
+    svg = re.sub(r'\b(width|height)="[\d.]+pt"', "", svg, count=2)  # the page sets the size
     svg = re.sub(r"font-family: [^;\"]*", "font-family: inherit", svg)
-    svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)  # it would style the whole page
+    svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)  # its rules would apply to the whole page
     for colour, variable in VARIABLES.items():
         svg = svg.replace(colour, f"var({variable})")
     label = Markup('role="img" aria-label="{}"').format(alt)

@@ -1,4 +1,4 @@
-"""What the page shows, read from a run's artefacts; a part whose artefact is missing is None."""
+"""Contents of the report, read from the artefacts of a run; a part without its artefact is None."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from vitrail.runtimes import FORMATS, runtime_title
 from vitrail.training.recorder import read_metrics
 
 MAX_MATRIX = 20
-"""Up to so many classes the confusion matrix is shown whole; above, the most frequent confusions."""
+"""Largest number of classes with a whole confusion matrix; above it, only the most frequent confusions are shown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,14 +30,14 @@ class Accuracy:
     """The evaluation section.
 
     Attributes:
-        split: "test" or "val".
-        scores: the task's, as in ``evaluation.json``; the first is the main one.
-        rows: one an evaluated file: its report, with ``name``, the ``value`` of the main score, and its ``change`` from
-            the first.
-        first: the PyTorch model's report.
-        confusions: (label, predicted, count) of the most frequent wrong answers, most frequent first.
-        matrix: the confusion matrix if it is small enough to be shown, as rows of (count, share of the row).
-        reliability: the diagram, None where no bins are known.
+        split: "test" or "validation".
+        scores: scores of the task, as in ``evaluation.json``; the first is the main one.
+        rows: one report per evaluated file, with ``name``, the ``value`` of the main score, and its ``change`` from the
+            first report.
+        first: report of the PyTorch model.
+        confusions: (label, predicted, count) of the most frequent wrong answers, in falling order of count.
+        matrix: confusion matrix as rows of (count, share of the row); None if there are too many classes.
+        reliability: reliability diagram; None without calibration bins.
     """
 
     split: str
@@ -50,7 +50,7 @@ class Accuracy:
 
 
 def read_accuracy(run: Run, evaluation: Mapping[str, Any] | None) -> Accuracy | None:
-    """From the contents of ``evaluation.json``; None where it has no reports."""
+    """The evaluation section from the contents of ``evaluation.json``; None if it has no reports."""
     reports = (evaluation or {}).get("reports") or {}
     if not evaluation or not reports:
         return None
@@ -79,7 +79,7 @@ def read_accuracy(run: Run, evaluation: Mapping[str, Any] | None) -> Accuracy | 
         matrix=[[(n, n / max(sum(row), 1)) for n in row] for row in counts] if 0 < len(counts) <= MAX_MATRIX else None,
         reliability=reliability_diagram(
             "reliability",
-            "Accuracy over confidence for every evaluated file; on the diagonal, confidence is honest.",
+            "Accuracy over confidence for every evaluated file; on the diagonal the two are equal.",
             bins,
         )
         if bins
@@ -88,13 +88,13 @@ def read_accuracy(run: Run, evaluation: Mapping[str, Any] | None) -> Accuracy | 
 
 
 def report_name(key: str) -> str:
-    """ "onnx-int8" as "ONNX, int8", "litert-float" as "LiteRT, float"."""
+    """Title of a report, e.g. "ONNX, int8" for "onnx-int8", "LiteRT, float" for "litert-float"."""
     kind, _, variant = key.partition("-")
     return f"{'ONNX' if kind == 'onnx' else runtime_title(kind)}, {variant}"
 
 
 def candidate_name(result: BenchResult) -> str:
-    """ "openvino int8" as "OpenVINO, int8"; compiled and eager PyTorch are float, and are not called so."""
+    """Title of a candidate, e.g. "OpenVINO, int8"; PyTorch is always float, and its title omits the variant."""
     runtime = runtime_title(result.runtime)
     return runtime if result.runtime.startswith("torch") else f"{runtime}, {result.variant}"
 
@@ -104,14 +104,14 @@ class Speed:
     """The size-and-latency section.
 
     Attributes:
-        rows: one a candidate: ``result``, ``name``, ``top1`` (or the task's main score; None if unknown), ``width``
-            of its bar in percent, ``on_front``.
-        setting: threads, images a run, image size, in words.
-        baseline: what ratios are taken to; empty where nothing could be timed.
-        contended: some row was disturbed.
-        energy, estimated: some row has an energy, or an estimate of one.
-        plot: accuracy over latency; None without accuracies.
-        cost: what the plot's axis shows.
+        rows: one entry per candidate: ``result``, ``name``, ``top1`` (or the task's main score; None if unknown),
+            ``width`` of its bar in percent, ``on_front``, ``ratio``.
+        setting: text of the number of threads, images per run and image size.
+        baseline: name of the baseline of the ratios; empty if nothing could be timed.
+        contended: True if other programs disturbed a measurement.
+        energy, estimated: True if a row has an energy, or an estimated energy.
+        plot: plot of accuracy over latency; None without accuracies.
+        cost: quantity on the cost axis of the plot.
     """
 
     rows: Sequence[Mapping[str, Any]]
@@ -125,7 +125,7 @@ class Speed:
 
 
 def read_speed(run: Run, accuracy: Accuracy | None) -> Speed | None:
-    """From ``bench.jsonl``; None where it has no rows."""
+    """The size-and-latency section from ``bench.jsonl``; None if it has no rows."""
     results = latest_results(run.bench_rows)
     if not results:
         return None
@@ -133,7 +133,7 @@ def read_speed(run: Run, accuracy: Accuracy | None) -> Speed | None:
     main = accuracy.scores[0] if accuracy else None
     top1 = [own_accuracy(run, result, reports)[0] for result in results]
     contended = any(result.contended for result in results)
-    # A busy machine stretches wall time by what the others do; processor time is what the model costs.
+    # Other programs stretch wall time; processor time is the cost of the model alone.
     field = "cpu_ms_median" if contended else "latency_ms_median"
     sign = 1 if main is None or main["higher_is_better"] else -1
     known = [
@@ -168,7 +168,7 @@ def read_speed(run: Run, accuracy: Accuracy | None) -> Speed | None:
 
 
 def _plot(rows: Sequence[Mapping[str, Any]], field: str, cost: str, main: Mapping[str, Any]) -> Markup | None:
-    """Accuracy over what ``field`` of the results says; None where no row has both."""
+    """Accuracy over ``field`` of the results; None if no row has both."""
     points = [
         ParetoPoint(
             label=row["name"],
@@ -183,12 +183,12 @@ def _plot(rows: Sequence[Mapping[str, Any]], field: str, cost: str, main: Mappin
     if not points:
         return None
     best = ", ".join(point.label for point in points if point.on_front)
-    alt = f"{main['title']} over {cost} of {len(points)} candidates. Nobody beats: {best}."
+    alt = f"{main['title']} over {cost} of {len(points)} candidates. On the Pareto front: {best}."
     return pareto_plot("pareto", alt, points, f"{cost}, median (ms)", main["title"] + " (%)" * main["percent"])
 
 
 def _different_settings(results: Sequence[BenchResult]) -> list[str]:
-    """What has to be added to the names of rows where threads or batch sizes differ."""
+    """Endings of row names, for rows that differ in threads or batch size."""
     several_threads = len({result.threads for result in results}) > 1
     several_batches = len({result.batch_size for result in results}) > 1
     return [
@@ -205,12 +205,12 @@ def _setting(results: Sequence[BenchResult]) -> str:
 
 
 def _either(numbers: Sequence[int], thing: str) -> str:
-    """ "one image", "1 or 8 images"."""
+    """Numbers with their noun, e.g. "one image" or "1 or 8 images"."""
     return f"one {thing}" if list(numbers) == [1] else f"{' or '.join(map(str, numbers))} {thing}s"
 
 
 def read_curves(run: Run) -> list[Markup]:
-    """Charts of loss, accuracy and learning rate from ``metrics.csv``; none where it is missing or empty."""
+    """Charts of loss, scores and learning rate from ``metrics.csv``; empty without rows."""
     if not run.metrics.exists() or not (rows := read_metrics(run.metrics)):
         return []
 
@@ -240,14 +240,14 @@ def read_curves(run: Run) -> list[Markup]:
 
 
 def read_exports(run: Run) -> list[dict[str, Any]]:
-    """The record of every exported file that lies in the run, ONNX first, with the file's present size."""
+    """Records of the exported files in the run, ONNX first, with their present sizes."""
     records = []
     for format, variant in itertools.product(FORMATS, run.variants()):
         path = run.exported(format, variant)
         beside = path.with_name(path.name + ".json")
         if path.exists():
             record = read_json(beside).get("record", {}) if beside.exists() else {}
-            # Other formats may be folders, or have their weights in a second file, which the record counts.
+            # Other formats may be folders or have a second file of weights; the record counts all of it.
             size = path.stat().st_size if format == "onnx" else record.get("size_bytes", path.stat().st_size)
             facts = {"file": path.name, "variant": variant, "size_bytes": size, "stale": stale_reason(run, path)}
             records.append(record | facts)
@@ -255,7 +255,7 @@ def read_exports(run: Run) -> list[dict[str, Any]]:
 
 
 def read_quantization(run: Run) -> dict[str, Any] | None:
-    """Bits and counts from ``quantization.json``; None where it is missing."""
+    """Bits and counts from ``quantization.json``; None without the file."""
     if not run.quantization.exists():
         return None
     plan = read_json(run.quantization)

@@ -1,4 +1,4 @@
-"""Pictures that other verbs left in a run, as the page embeds them."""
+"""Pictures of a run, embedded in the page."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from vitrail.runs.robustness import read_robustness
 from vitrail.runs.run import Run
 
 EXPLAINED = {
-    "attention": "What the model takes from each image; the scale is each picture's own",
-    "distances": "How far away every head looks",
-    "collapse": "How alike the tokens of a level are, and how many directions they use",
-    "receptive_fields": "Which pixels a level's central token depends on",
-    "filters": "Principal components of the filters that read the pixels",
-    "positions": "Similarity of position embeddings, a tile a position",
+    "attention": "Attention and Grad-CAM on each image; every picture has its own scale",
+    "distances": "Mean attention distance of every head",
+    "collapse": "Similarity of the tokens of each level, and their effective rank",
+    "receptive_fields": "Receptive field of the central token of each level",
+    "filters": "Principal components of the patch filters",
+    "positions": "Similarity of position embeddings, one tile per position",
 }
-"""Name of a picture of ``vitrail explain`` -> what it shows."""
+"""Name of a picture of ``vitrail explain`` -> its caption."""
 
 KINDS = {".png": "image/png", ".svg": "image/svg+xml"}
 
@@ -30,8 +30,8 @@ class Picture:
     """An image of the page.
 
     Attributes:
-        source: the picture itself, as a data URI.
-        caption: what it shows.
+        source: data URI with the picture.
+        caption: text below the picture.
     """
 
     source: str
@@ -39,7 +39,7 @@ class Picture:
 
 
 def read_explanation(run: Run) -> list[Picture]:
-    """What ``vitrail explain`` drew; empty where it has not been asked."""
+    """Pictures of ``vitrail explain``; empty without them."""
     return _pictures(run.explanation, EXPLAINED)
 
 
@@ -49,8 +49,8 @@ class RobustnessSection:
 
     Attributes:
         values: the contents of ``robustness.json``.
-        rows: (group, top-1, consistency).
-        pictures: curves.
+        rows: (group, top-1, consistency) of every group.
+        pictures: curves of every group.
     """
 
     values: Mapping[str, Any]
@@ -59,10 +59,10 @@ class RobustnessSection:
 
 
 def read_robustness_section(run: Run) -> RobustnessSection | None:
-    """From ``robustness.json`` and its curves; None where it is missing.
+    """The section from ``robustness.json`` and its curves; None without the file.
 
     Raises:
-        VitrailError: the file is no robustness file.
+        VitrailError: the file is not a robustness file.
     """
     if not run.robustness.exists():
         return None

@@ -1,4 +1,4 @@
-"""Accuracy over a cost: what nobody beats in colour, the rest in grey, estimates hollow, published values crossed."""
+"""Plots of accuracy over a cost: the Pareto front in colour, estimates hollow, published values as crosses."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class ParetoPoint:
     """A candidate in the plot of accuracy over cost.
 
     Attributes:
-        label: e.g. "openvino int8".
-        group: points of a group share a marker.
-        cost, quality: to minimise, to maximise.
-        on_front: nobody beats it.
-        estimated: the cost was not measured; it is drawn hollow, and its label says so.
-        published: a value that somebody else gave, for orientation; never on the front.
+        label: name of the candidate, e.g. "openvino int8".
+        group: name of the group; the points of a group share a marker.
+        cost, quality: value to minimise, value to maximise.
+        on_front: True on the Pareto front.
+        estimated: True if the cost was not measured; the marker is hollow and the label ends in "(estimated)".
+        published: True for a value from a publication; it is never on the front.
     """
 
     label: str
@@ -42,14 +42,14 @@ class ParetoPoint:
 
     @property
     def text(self) -> str:
-        """The label as it is drawn."""
+        """The label in the plot."""
         return self.label + (" (estimated)" if self.estimated else "") + (" (published)" if self.published else "")
 
 
 def with_fronts(points: Sequence[ParetoPoint]) -> list[ParetoPoint]:
-    """The points, with those on the front marked; measured values and estimates have a front each.
+    """Mark the points on the front; measured values and estimates have separate fronts.
 
-    An estimate may be wrong by a factor, so that it beats nothing that was measured, and the other way round.
+    An estimate may be wrong by a factor, so it is not compared with measured values.
     """
     best: set[int] = set()
     for estimated in (False, True):
@@ -70,12 +70,12 @@ def with_fronts(points: Sequence[ParetoPoint]) -> list[ParetoPoint]:
 
 
 def pareto_plot(name: str, alt: str, points: Sequence[ParetoPoint], cost: str, quality: str) -> Markup:
-    """The plot as SVG for a page, in the page's colours."""
+    """The plot as SVG in the colours of the page."""
     return page_svg(name, alt, SIZE, lambda axes: _plot(axes, points, cost, quality, PAGE))
 
 
 def save_pareto_plot(path: Path, points: Sequence[ParetoPoint], cost: str, quality: str) -> None:
-    """The plot as a file of its own, PNG or SVG by the suffix of ``path``."""
+    """Save the plot as PNG or SVG, by the suffix of ``path``."""
     with rc_context(style(PRINT)):
         figure = Figure(figsize=SIZE, layout="constrained")
         _plot(figure.add_subplot(), points, cost, quality, PRINT)
@@ -105,10 +105,10 @@ def _plot(axes: Axes, points: Sequence[ParetoPoint], cost: str, quality: str, pa
 
 
 def _label(axes: Axes, points: Sequence[ParetoPoint], palette: Palette) -> None:
-    """Names beside the points, each at the nearest height where it covers no other name; lengths are estimated."""
+    """Write each label at the nearest height where it covers no other label; text widths are estimated."""
     figure = axes.get_figure()
     assert isinstance(figure, Figure)
-    figure.draw_without_rendering()  # settles the axes, which places in points depend on
+    figure.draw_without_rendering()  # fixes the axes, on which positions in points depend
     taken: list[tuple[float, float, float]] = []
     for point in sorted(points, key=lambda p: (not p.on_front, p.cost)):
         x, y = axes.transData.transform((point.cost, point.quality)) * 72 / figure.dpi

@@ -1,4 +1,4 @@
-"""One self-contained page from whatever a run has."""
+"""The HTML report of a run."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ MISSING = "–"
 
 
 def write_report(run: Run) -> Path:
-    """Write ``run.report_page``: one HTML page without scripts, which loads nothing from the network or from disk.
+    """Write ``run.report_page``: one HTML page without scripts that loads nothing from the network or from disk.
 
-    Sections whose artefact is missing say which verb makes it. Everything that comes from the user (class names, paths,
-    image names) is escaped.
+    A section without its artefact names the verb that makes it. All text of the user (class names, paths, image names)
+    is escaped.
 
     Returns:
         the path of the page.
@@ -79,7 +79,7 @@ def write_report(run: Run) -> Path:
 def key_figures(
     accuracy: Accuracy | None, speed: Speed | None, exports: list[dict[str, Any]], run: Run
 ) -> list[tuple[str, str, str]]:
-    """(figure, what it is, what it is compared with) for the head of the page."""
+    """(figure, meaning, comparison) for the head of the page."""
     figures = []
     if accuracy:
         main, first = accuracy.scores[0], accuracy.rows[0]
@@ -107,7 +107,7 @@ def key_figures(
 
 
 def commands(run: Run, description: Description) -> list[str]:
-    """What to type to get this page again: the training command as it was given, then the verbs that follow it."""
+    """Commands that make this page again: the training command as given, then the later verbs."""
     given = shlex.split(description.command or f"vitrail train --run {shlex.quote(run.folder.name)}")
     first = shlex.join([Path(given[0]).name, *given[1:]])
     folder = shlex.quote(run.folder.name if run.folder.is_absolute() else str(run.folder))
@@ -117,7 +117,7 @@ def commands(run: Run, description: Description) -> list[str]:
 
 
 def _data(description: Description, evaluation: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What evaluation saw of the data, over what training wrote down."""
+    """Facts of the data from the training, updated by those of the evaluation."""
     trained = description.data
     totals = {"train": trained.num_train, "val": trained.num_val, "test": trained.num_test}
     known: dict[str, Any] = {
@@ -141,12 +141,12 @@ def percent(value: float | None, digits: int = 1) -> str:
 
 
 def score(value: float | None, about: Mapping[str, Any]) -> str:
-    """A figure of merit as its description in ``evaluation.json`` wants it."""
+    """A score as a percentage or a number; ``about`` is its description in ``evaluation.json``."""
     return percent(value) if about["percent"] else number(value)
 
 
 def difference(value: float, about: Mapping[str, Any]) -> str:
-    """The same for the difference of two, with its sign."""
+    """A difference of two scores, with its sign."""
     return points(value) if about["percent"] else f"{value:+.4g}".replace("-", "\u2212")
 
 
@@ -157,7 +157,7 @@ def points(value: float) -> str:
 
 
 def number(value: float | None) -> str:
-    """Three significant digits, without exponents for everyday sizes."""
+    """Three significant digits, a whole number from 100, an exponent below 0.001."""
     if value is None:
         return MISSING
     if value == 0 or abs(value) >= 100:
@@ -166,5 +166,5 @@ def number(value: float | None) -> str:
 
 
 def megabytes(size_bytes: int | None) -> str:
-    """A size in units of 10^6 bytes."""
+    """A size in MB (10^6 bytes)."""
     return MISSING if size_bytes is None else f"{number(size_bytes / 1e6)} MB"

@@ -1,4 +1,4 @@
-"""Several runs on one page: accuracy over latency, energy and size on every device, as a page, pictures and a table."""
+"""Accuracy over latency, energy and size of several runs on every device, as a page, pictures and a table."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class _Cost:
-    """Something to pay for accuracy with."""
+    """A cost axis: latency, energy or size."""
 
     key: str
     axis: str
@@ -61,7 +61,7 @@ COSTS = (
 
 @dataclass(frozen=True)
 class Front:
-    """One plot of one device: ``key`` of its cost, what is in it, and who is on the front."""
+    """One plot of one device: its cost, its points and the files on its front."""
 
     device: str
     cost: _Cost
@@ -71,17 +71,17 @@ class Front:
 
     @property
     def quality(self) -> str:
-        """What the axis of accuracy says."""
+        """Label of the accuracy axis."""
         return self.score.title + " (%)" * self.score.percent
 
     @property
     def stem(self) -> str:
-        """Name of its picture files, without suffix."""
+        """Name of the picture files without suffix."""
         return re.sub(r"[^a-z0-9]+", "-", f"{self.cost.key} {self.device}".casefold()).strip("-")
 
     def svg(self) -> Markup:
         names = ", ".join(point.text for point in self.points if point.on_front)
-        alt = f"{self.score.title} over {self.cost.axis} of {len(self.points)} points. Nobody beats: {names}."
+        alt = f"{self.score.title} over {self.cost.axis} of {len(self.points)} points. On the Pareto front: {names}."
         return pareto_plot(self.stem, alt, self.points, self.cost.axis, self.quality)
 
 
@@ -91,10 +91,10 @@ def write_pareto(
     """Write ``pareto.html``, ``pareto.csv``, and every plot as SVG and PNG.
 
     Args:
-        runs: measured and evaluated.
-        folder: where to.
-        device: only devices with this in their name.
-        references: published values; drawn as crosses in every plot whose cost they have, never part of a front.
+        runs: runs with measurements and evaluations.
+        folder: folder of the files.
+        device: part of the device name; other devices are left out.
+        references: published values, drawn as crosses in every plot of a cost that they have; never on a front.
 
     Returns:
         the files, the page first.
@@ -120,7 +120,7 @@ def write_pareto(
 
 
 def find_fronts(entries: Sequence[FileResult], references: Sequence[Reference] = ()) -> list[Front]:
-    """A plot of every device and every cost that is known there; latency and energy with one image a run only."""
+    """One plot per device and cost known there; latency and energy are of batch size 1."""
     fronts = []
     for device in dict.fromkeys(entry.device for entry in entries):
         here = [entry for entry in entries if entry.device == device and entry.accuracy is not None]
@@ -142,7 +142,7 @@ def find_fronts(entries: Sequence[FileResult], references: Sequence[Reference] =
 def _comparable(entries: Sequence[FileResult], cost: _Cost) -> list[FileResult]:
     if cost.key != "size":
         return [entry for entry in entries if entry.result.batch_size == 1]
-    # A file is as large in one runtime as in another.
+    # The size of a file does not depend on the runtime.
     return list({(entry.run, entry.result.file, entry.accuracy): entry for entry in reversed(entries)}.values())[::-1]
 
 
@@ -160,7 +160,7 @@ def _point(entry: FileResult, cost: _Cost) -> ParetoPoint:
 
 
 def to_csv(entries: Sequence[FileResult], fronts: Sequence[Front]) -> str:
-    """One row an entry; ``fronts`` names the costs at which nobody beats it."""
+    """One row per entry; ``fronts`` names the costs on whose front the entry is."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -200,7 +200,7 @@ def _row(entry: FileResult, fronts: Sequence[Front]) -> dict[str, Any]:
 
 
 def best_first(entry: FileResult) -> tuple[float, float]:
-    """What to sort by: the most accurate first, then the fastest; unknown values last."""
+    """Sort key: the most accurate first, then the fastest; unknown values last."""
     return math.inf if entry.quality is None else -entry.quality, entry.latency_ms or math.inf
 
 

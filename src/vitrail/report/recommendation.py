@@ -1,4 +1,4 @@
-"""Which file to ship: the most accurate that keeps to every limit, and why it and no other."""
+"""The recommended file: the most accurate one within every limit, with reasons."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Z_95 = 1.96
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a file has to keep to; None is no limit.
+    """Limits of a file; None is no limit.
 
     Attributes:
         max_latency_ms: Largest median latency of one image in ms. Default: no limit.
@@ -41,7 +41,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class _Quantity:
-    """A quantity that can be limited: how it is read and said; ``sign`` is -1 where more is better."""
+    """A quantity with a limit: its value, its text and its remedy; ``sign`` is -1 if more is better."""
 
     read: Callable[[FileResult], float | None]
     best: str
@@ -53,10 +53,8 @@ class _Quantity:
 QUANTITIES: Mapping[str, _Quantity] = {
     "max_latency_ms": _Quantity(lambda e: e.latency_ms, "the fastest", lambda v: f"{v:.3g} ms", "vitrail bench"),
     "max_size_mb": _Quantity(lambda e: e.size_mb, "the smallest", lambda v: f"{v:.3g} MB", "vitrail bench"),
-    "max_energy_mj": _Quantity(
-        lambda e: e.energy_mj, "the thriftiest", lambda v: f"{v:.3g} mJ", "vitrail bench --energy"
-    ),
-    "max_memory_mb": _Quantity(lambda e: e.memory_mb, "the leanest", lambda v: f"{v:.3g} MB", "vitrail bench"),
+    "max_energy_mj": _Quantity(lambda e: e.energy_mj, "the lowest", lambda v: f"{v:.3g} mJ", "vitrail bench --energy"),
+    "max_memory_mb": _Quantity(lambda e: e.memory_mb, "the lowest", lambda v: f"{v:.3g} MB", "vitrail bench"),
     "min_accuracy": _Quantity(
         lambda e: e.accuracy, "the most accurate", lambda v: f"{100 * v:.1f} %", "vitrail evaluate", sign=-1
     ),
@@ -65,14 +63,14 @@ QUANTITIES: Mapping[str, _Quantity] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Recommendation:
-    """The choice.
+    """The recommended file and the reasons.
 
     Attributes:
-        best: what to ship.
-        next_best: the second choice, None if nothing else keeps to the limits.
-        reasons: why, a sentence each.
-        num_considered: measured files with an accuracy, one image a run.
-        num_fitting: those of them that keep to every limit.
+        best: recommended file.
+        next_best: second choice; None if no other file is within the limits.
+        reasons: reasons of the choice, one phrase each.
+        num_considered: number of measured files with an accuracy, at batch size 1.
+        num_fitting: number of considered files within every limit.
     """
 
     best: FileResult
@@ -83,12 +81,12 @@ class Recommendation:
 
 
 def recommend(entries: Sequence[FileResult], limits: Limits) -> Recommendation:
-    """The most accurate entry that keeps to the limits; among equals the faster, then the smaller.
+    """The most accurate entry within the limits; among equals the faster, then the smaller.
 
-    Only measurements of one image a run are considered, and only files whose own accuracy is known.
+    Only measurements at batch size 1 are considered, and only files whose own accuracy is known.
 
     Raises:
-        VitrailError: nothing keeps to the limits; the message says which limit excludes what, or what is not known.
+        VitrailError: no file is within the limits; the message names the limit or the missing measurement.
     """
     single = [entry for entry in entries if entry.result.batch_size == 1 and entry.latency_ms is not None]
     known = [entry for entry in single if entry.accuracy is not None]
@@ -143,7 +141,7 @@ def _why(best: FileResult, num_fitting: int, num_known: int, limited: Mapping[st
 
 
 def _against(best: FileResult, after: FileResult | None) -> list[str]:
-    """What the second choice would cost and gain."""
+    """The second choice compared with the best in accuracy, latency and size."""
     if after is None:
         return []
     lost = 100 * ((best.accuracy or 0.0) - (after.accuracy or 0.0))
@@ -158,7 +156,7 @@ def _against(best: FileResult, after: FileResult | None) -> list[str]:
 
 
 def _chance(one: FileResult, other: FileResult) -> float:
-    """Half the 95 % interval of the difference of two shares that were counted apart, a careful bound for one set."""
+    """Half the 95 % interval of the difference of two independent shares, an upper bound on the same images."""
     variances = [
         share * (1 - share) / entry.num_images
         for entry in (one, other)
@@ -178,7 +176,7 @@ def _unknown(known: Sequence[FileResult], limited: Mapping[str, float]) -> list[
 
 
 def _nothing_fits(known: Sequence[FileResult], limited: Mapping[str, float]) -> str:
-    """Which limit excludes everything, or which ones only together, with the nearest candidate."""
+    """Message with the limit that excludes every file, or the limits that do so together, and the nearest file."""
     for name, limit in limited.items():
         quantity = QUANTITIES[name]
         values = [(quantity.sign * value, entry) for entry in known if (value := quantity.read(entry)) is not None]

@@ -1,4 +1,4 @@
-"""Published values that a user wants to see beside measured ones, from a CSV or YAML file."""
+"""Published values from a CSV or YAML file, shown beside measured ones."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ COSTS = ("latency_ms", "energy_mj", "size_mb")
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """What somebody published.
+    """A published result.
 
     Attributes:
-        label: whose, e.g. "EdgeViT-XXS, paper, iPhone 12".
-        accuracy: top-1, a share.
-        latency_ms, energy_mj, size_mb: of one image, of the file; None where nobody said.
-        source: where it stands.
+        label: name of the result, e.g. "EdgeViT-XXS, paper, iPhone 12".
+        accuracy: top-1 as a share.
+        latency_ms, energy_mj, size_mb: latency and energy of one image, size of the file; None if not published.
+        source: publication with the values.
     """
 
     label: str
@@ -35,7 +35,7 @@ class Reference:
 
 
 def read_references(path: Path) -> list[Reference]:
-    """Rows of ``label``, ``accuracy`` (a share, or percent above 1), any of the costs, and ``source``.
+    """Rows of ``label``, ``accuracy`` (a share, or percent if above 1), any of the costs, and ``source``.
 
     Raises:
         ConfigError: the file cannot be read, or a row lacks a label or an accuracy, or has a bad or an unknown value.

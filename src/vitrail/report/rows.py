@@ -1,4 +1,4 @@
-"""Results that show themselves: as a table of text, and as HTML in a notebook."""
+"""Lists of results that print as a text table, and as HTML in a notebook."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from vitrail.tasks import Answers, Score
 Item = TypeVar("Item")
 
 MOST_PICTURES = 16
-"""Answers that a notebook shows with pictures; the table has all."""
+"""Largest number of answers with pictures in a notebook; the table has all."""
 
 Columns = Mapping[str, Callable[[Any], str]]
-"""Heading -> text of an item."""
+"""Heading -> function from an item to its text."""
 
 
 class Rows(list[Item]):
-    """A list of results that shows itself as a table.
+    """A list of results that prints as a table.
 
     Attributes:
-        columns: heading -> text of an item.
+        columns: heading -> function from an item to its text.
         notes: lines below the table.
     """
 
@@ -57,7 +57,7 @@ class Rows(list[Item]):
 
 
 def html_table(headings: Iterable[str], lines: Iterable[Iterable[str]]) -> Markup:
-    """An HTML table; everything in it is escaped."""
+    """An HTML table; all text is escaped."""
     head = Markup("").join(Markup("<th>{}</th>").format(heading) for heading in headings)
     body = Markup("").join(
         Markup("<tr>{}</tr>").format(Markup("").join(Markup("<td>{}</td>").format(cell) for cell in line))
@@ -67,12 +67,12 @@ def html_table(headings: Iterable[str], lines: Iterable[Iterable[str]]) -> Marku
 
 
 def score_text(score: Score, value: float | None) -> str:
-    """A score as a percentage where it is a share."""
+    """A score; a share is written as a percentage."""
     return percent(value) if score.percent else number(value)
 
 
 def evaluation_rows(run: Run, evaluation: Mapping[str, Any]) -> Rows[dict[str, Any]]:
-    """The reports of ``evaluation.json``, the weights first, each with the ``name`` of its file."""
+    """Reports of ``evaluation.json``, the weights first, each with the ``name`` of its file."""
     scores = run.read().kind.scores
     columns: dict[str, Callable[[Any], str]] = {"file": lambda report: str(report["name"])}
     for one in scores:
@@ -99,7 +99,7 @@ def export_rows(records: Sequence[ExportRecord]) -> Rows[ExportRecord]:
 
 
 def bench_rows(results: Sequence[BenchResult]) -> Rows[BenchResult]:
-    """Measurements; those that failed say why."""
+    """Measurements; the notes give the reasons of failures."""
     return Rows(
         results,
         {
@@ -115,7 +115,7 @@ def bench_rows(results: Sequence[BenchResult]) -> Rows[BenchResult]:
 
 
 class PredictionRows(Rows[Prediction]):
-    """Answers to images; a notebook shows them with their pictures."""
+    """Answers to images, with pictures in a notebook."""
 
     def __init__(self, predictions: Predictions) -> None:
         self.answers = answers = predictions.answers
@@ -127,7 +127,7 @@ class PredictionRows(Rows[Prediction]):
         return Markup("<div>{}</div>").format(lines) + super()._repr_html_()
 
     def _picture(self, one: Prediction) -> Markup:
-        """The answer over its image; of images that are no files, nothing."""
+        """The answer drawn over its image; empty if the image is not a file."""
         if not one.path.is_file():
             return Markup("")
         image = decode_image(one.path)
@@ -139,7 +139,7 @@ class PredictionRows(Rows[Prediction]):
 
 
 def answer_text(answers: Answers[Any, Any], answer: Any) -> str:
-    """An answer in words: "dog 97.1 %"."""
+    """An answer as text, e.g. "dog 97.1 %"."""
     texts: dict[str, Callable[[Any], str]] = {"text": str, "count": str, "percent": percent, "number": number}
     kinds = list(answers.columns.values())
     rows = [[texts[kind](cell) for kind, cell in zip(kinds, row, strict=True)] for row in answers.rows(answer)]
@@ -147,7 +147,7 @@ def answer_text(answers: Answers[Any, Any], answer: Any) -> str:
 
 
 def run_html(run: Run) -> Markup:
-    """The key facts of a run, its accuracies and its confusion matrix, as far as they are there."""
+    """Key facts, scores and confusion matrix of a run; missing parts are left out."""
     description = run.read()
     facts = {
         "folder": str(run.folder),

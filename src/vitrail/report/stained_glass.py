@@ -1,4 +1,4 @@
-"""The stained-glass band at the head of the page: no two data sets have the same."""
+"""The stained-glass band at the head of the page; each data set has its own."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def window(key: str) -> Markup:
 
 
 def _pane(points: tuple[tuple[float, float], ...], draw: random.Random) -> str:
-    # Blue holds a window together and red is rare, as at Chartres.
+    # Blue is the most frequent colour, as in the windows of Chartres.
     colour = draw.choices((1, 2, 3, 4, 5), weights=(9, 3, 4, 3, 3))[0]
     shape = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     return f'<polygon points="{shape}" class="g{colour}" opacity="{draw.uniform(0.55, 1):.2f}"/>'

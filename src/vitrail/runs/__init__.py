@@ -1,1 +1,1 @@
-"""Run folders, and what is done to a run: one file a verb. The command line and Python call the same functions."""
+"""Run folders and the verbs on them, one file per verb, for the command line and Python alike."""

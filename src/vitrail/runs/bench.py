@@ -1,4 +1,4 @@
-"""The measurement of everything that one or several runs have."""
+"""Measurement of the files of one or several runs."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from vitrail.runtimes import ModelFolder, find_runtime
 
 
 def run_candidates(run: Run, runtimes: Sequence[str]) -> list[Candidate]:
-    """The candidates of a run: runtimes times the files that each of them takes.
+    """The candidates of a run: each runtime with each file that it takes.
 
-    A file of other weights is a candidate with its failure, see :func:`~vitrail.runs.export.stale_reason`.
+    A file of other weights is a candidate with a failure, see :func:`~vitrail.runs.export.stale_reason`.
     """
     candidates = []
     for runtime in runtimes:
@@ -33,7 +33,7 @@ def run_candidates(run: Run, runtimes: Sequence[str]) -> list[Candidate]:
 
 
 def model_folder(run: Run) -> ModelFolder:
-    """A run's weights, as runtimes of PyTorch take them."""
+    """A run's weights in the form for the PyTorch runtimes."""
     return ModelFolder(run.folder, "vitrail.runs.load:open_module")
 
 
@@ -47,14 +47,14 @@ def bench_run(
 def bench_runs(
     runs: Sequence[Run], config: BenchConfig | None = None, *, progress: bool = False, clock: Clock | None = None
 ) -> list[BenchResult]:
-    """Measure every file of the runs in every runtime that takes it, all side by side; each run keeps its own rows.
+    """Measure every file of the runs in every runtime that takes it, side by side; each run gets its own rows.
 
-    PyTorch eager and compiled take the run itself; ONNX Runtime and OpenVINO take every ``model*.onnx``. The float and
-    the int8 file are always candidates: where one is missing, its rows say how to make it.
+    Eager and compiled PyTorch take the run itself; ONNX Runtime and OpenVINO take every ``model*.onnx``. The float and
+    the int8 file are always candidates: the rows of a missing file name the command that makes it.
 
     Raises:
         RunError: a run is not complete.
-        UnknownNameError: two runs of the same name, or see :func:`~vitrail.bench.bench`.
+        UnknownNameError: two runs have the same name; see also :func:`~vitrail.bench.bench`.
     """
     config = config or BenchConfig()
     names = [run.folder.resolve().name for run in runs]
@@ -72,7 +72,7 @@ def bench_runs(
 
 
 def attach_energy(runs: Sequence[Run], choice: str) -> list[BenchResult]:
-    """Give the newest measurement of ``runs`` the energy of an external meter's trace, by the times that it noted.
+    """Add the energy from an external meter's trace to the newest measurement of ``runs``, by its recorded times.
 
     Nothing is measured again; the completed rows are added to each run's ``bench.jsonl``.
 

@@ -1,4 +1,4 @@
-"""The card of a model: everything that is known of it before it is trained."""
+"""The card of a model: its facts before training."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def model_summary(name: str) -> dict[str, Any]:
 
 
 def model_card(name: str) -> dict[str, Any]:
-    """As :func:`model_summary`, with paper, code, checkpoint layouts, and the levels of ``forward_intermediates``.
+    """Facts of :func:`model_summary`, with paper, code, checkpoint layouts and levels of ``forward_intermediates``.
 
     Raises:
         UnknownNameError: no such model.

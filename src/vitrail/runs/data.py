@@ -1,4 +1,4 @@
-"""The images that a run was trained with, once more."""
+"""The images of a run."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from vitrail.runs.run import Run
 
 
 def load_run_data(run: Run, *, other: str | None = None, progress: bool = False) -> DataSplits[Any]:
-    """The data of a run, split as for training; or all images of an ``other`` folder, with the run's classes.
+    """The data of a run, split as in training; or all images of the folder ``other``, with the run's classes.
 
     Raises:
-        DataError: the folder is gone, or has classes that the model does not know.
+        DataError: the folder is missing, or has classes that the model lacks.
     """
     description = run.read()
     config = description.training.data

@@ -1,4 +1,4 @@
-"""What a run is: the contents of ``run.json``, typed and versioned."""
+"""The contents of ``run.json``, typed and versioned."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from vitrail.tasks import TASKS, TaskKind
 from vitrail.training import TrainConfig
 
 VERSION = 1
-"""Of the layout of ``run.json``. Files of 0.1.0 have no such entry, and the same layout."""
+"""Version of the layout of ``run.json``; files of 0.1.0 have no such entry and the same layout."""
 
 
 class _Entry(BaseModel):
-    """An entry of ``run.json``; what a later version adds to it is kept in the file and not read."""
+    """An entry of ``run.json``; fields of later versions stay in the file and are not read."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class ModelEntry(_Entry):
-    """How the backbone is made again.
+    """The backbone of the run.
 
     Attributes:
         name: name that ``vitrail models`` lists.
         fields: keyword arguments of :func:`vitrail.create_model`.
-        num_params: number of parameters of the whole task; None in files that do not say it.
+        num_params: number of parameters of the whole task; None in files without it.
     """
 
     name: str
@@ -73,7 +73,7 @@ class TrainedEntry(BaseModel):
 
 
 def _train_config(values: Any) -> Any:
-    """Fields that a later version added are left out."""
+    """Leave out the fields of later versions."""
     known = {field.name for field in fields(TrainConfig)}
     return {name: value for name, value in values.items() if name in known} if isinstance(values, dict) else values
 
@@ -81,16 +81,15 @@ def _train_config(values: Any) -> Any:
 class Description(BaseModel):
     """The contents of ``run.json``.
 
-    Entries that are not named here belong to the task (the scale of scores, the skeleton of a pose) or to a later
-    version; they are kept.
+    Other entries belong to the task (the scale of scores, the skeleton of a pose) or to a later version; they are kept.
 
     Attributes:
         version: version of the layout.
         task: name of the task.
-        model: how the backbone is made again.
+        model: name and arguments of the backbone.
         classes: names of the classes, in the order of the labels.
-        preprocessing: from an image to the input of the model.
-        input_shape: shape (c, h, w) of the input where it is no image.
+        preprocessing: conversion of an image to the input of the model.
+        input_shape: shape (c, h, w) of the input if it is not an image.
         data: the images that the run was trained with.
         training: configuration of the training.
         precision: Lightning's name of the precision that "auto" stood for.
@@ -124,7 +123,7 @@ class Description(BaseModel):
 
     @classmethod
     def read(cls, values: Any, source: str = "run.json") -> Self:
-        """A description from plain values, as JSON has them.
+        """A description from the plain values of JSON.
 
         Args:
             values: contents of the file.
@@ -156,7 +155,7 @@ class Description(BaseModel):
         """The task.
 
         Raises:
-            RunError: this version does not know it.
+            RunError: this version has no such task.
         """
         if self.task not in TASKS:
             raise RunError(
@@ -167,10 +166,10 @@ class Description(BaseModel):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The classes, and the entries that the task noted of its data.
+        """The classes, and the entries of the task on its data.
 
         Raises:
-            RunError: this version does not know the task, or an entry of the task is missing.
+            RunError: this version has no such task, or an entry of the task is missing.
         """
         noted = {"classes": self.classes} | (self.model_extra or {})
         for name in ("classes", *self.kind.facts):

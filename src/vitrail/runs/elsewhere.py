@@ -1,4 +1,4 @@
-"""Evaluation on images that belong to no run, of a run or of a weights file."""
+"""Evaluation of a run or of a weights file on images that belong to no run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vitrail.tasks import DEFAULT_TASK, Task, TaskKind, TaskSpec, find_task
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
-    """What is evaluated, and on which images.
+    """The configuration of an evaluation.
 
     Attributes:
         model: Name of a model, to evaluate a weights file without a run. Default: the run.
@@ -74,7 +74,7 @@ class EvaluateConfig:
             raise ConfigError("must be above 0; 0.5 and ImageNet's 0.229 0.224 0.225 are usual", std=self.std)
 
     def changed(self, preprocessing: Preprocessing) -> Preprocessing:
-        """``preprocessing`` with the fields that are given; one number stands for all three channels."""
+        """``preprocessing`` with the given fields; one number stands for all three channels."""
         names = ("mean", "std", "crop_fraction", "interpolation")
         given: dict[str, Any] = {name: value for name in names if (value := getattr(self, name)) is not None}
         for name in ("mean", "std"):
@@ -88,18 +88,18 @@ def evaluate_elsewhere(
 ) -> tuple[TaskKind, dict[str, Any], tuple[str, ...]]:
     """Evaluate a run, or the weights of ``config``, on all images of ``config.data``; no run is changed.
 
-    Weights without a run are a classifier's.
+    Weights without a run are those of a classifier.
 
     Args:
-        config: images, preprocessing, and model and weights where there is no run.
-        run: the run; None for weights without one.
+        config: images, preprocessing, and model and weights if there is no run.
+        run: run to evaluate; None for weights without one.
         progress: show bars.
 
     Returns:
         the task, the report, and "path: reason" of every image that was skipped.
 
     Raises:
-        DataError: the folder is no data set of the task, or has classes that the model does not know.
+        DataError: the folder is not a data set of the task, or has classes that the model lacks.
         CheckpointError: the weights do not fit the model or the classes.
     """
     assert config.data is not None

@@ -1,21 +1,20 @@
-"""``evaluation.json``: how accurate the model and each of its exported files are, on the same images, with pictures.
+"""``evaluation.json``: accuracy of the model and of each exported file on the same images, with pictures.
 
-The file holds all that the page needs of images, so that a report can be written where the data is not.
-Its contents::
+The file holds all images of the report, so that the report needs no data set. Its contents::
 
     {"split": "test" | "val",
-     "scores": [{"name", "title", "higher_is_better", "percent"}, ...], the task's, the one that decides first,
+     "scores": [{"name", "title", "higher_is_better", "percent"}, ...], the main score first,
      "reports": {"torch-float": {...ClassificationReport.to_dict(), "agreement": 1.0, "file_hash": "..."},
                  "onnx-float": {...}, "onnx-int8": {...}, "litert-float": {...}, ...},
-     "stale": {"litert-float": why the file was left out, ...},
+     "stale": {"litert-float": reason of the omission, ...},
      "examples": [{"name", "label", "predicted", "probability", "jpeg_base64"}, ...],
-     "data": {"source", "fingerprint", "classes", "counts": {"train": [one a class], ...}, "skipped",
+     "data": {"source", "fingerprint", "classes", "counts": {"train": [one per class], ...}, "skipped",
               "samples": [{"name", "label", "jpeg_base64"}, ...]}}
 
-Tasks in which no single image is right or wrong have in ``reports`` what :func:`vitrail.evaluation.measure` gives, in
-``examples`` the held-out images with their answers drawn over them (``truth_base64`` beside it where the task can draw
-the truth), and no ``counts``. ``agreement`` is the share of images to which the file and the PyTorch model give the
-same class; ``file_hash`` identifies the file, so that an accuracy is never taken for that of a later file.
+For tasks with scores of all images together, ``reports`` has the results of :func:`vitrail.evaluation.measure`,
+``examples`` has held-out images with their answers drawn over them (and ``truth_base64`` if the task can draw the
+truth), and there are no ``counts``. ``agreement`` is the share of images for which the file and the PyTorch model give
+the same class. ``file_hash`` identifies the file, so that an accuracy is never used for a later file.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ Answers = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationJob:
-    """What is evaluated, and how much of it is kept as pictures; see :func:`evaluate_run`."""
+    """The inputs of an evaluation; see :func:`evaluate_run`."""
 
     task: Task
     data: DataSplits[Any]
@@ -77,20 +76,20 @@ def evaluate_run(
     """Evaluate a run's PyTorch model and every exported file on the held-out images.
 
     Args:
-        run: with weights.
-        data: the run's images; loaded as its configuration says by default.
-        batch_size: images at once.
-        threads: number of threads of the runtimes; by default as many as PyTorch uses.
+        run: run with weights.
+        data: images of the run. Default: the images of its configuration.
+        batch_size: number of images at once.
+        threads: number of threads of the runtimes. Default: as many as PyTorch uses.
         num_examples: number of pictures of wrong answers, and of right ones.
         num_samples: number of pictures of the training images.
         progress: show a bar for every evaluation.
 
     Returns:
-        the contents of ``run.evaluation``, which is written, as are its figures; see the head of this file.
+        the contents of ``run.evaluation``; the file and its figures are written.
 
     Raises:
         RunError: the run has no weights.
-        DataError: the images are gone, or have classes that the model does not know.
+        DataError: the images are missing, or have classes that the model lacks.
         BenchError: an exported file cannot be run.
     """
     description = run.read()
@@ -154,7 +153,7 @@ def evaluate_all(job: EvaluationJob) -> dict[str, Any]:
 
 
 class _Kept:
-    """A predictor that remembers its outputs, on the CPU."""
+    """A predictor that keeps its outputs on the CPU."""
 
     def __init__(self, answers: Answers) -> None:
         self.answers = answers
@@ -188,7 +187,7 @@ def exported_files(run: Run) -> dict[str, tuple[str, Path]]:
 
 
 def _evaluated_files(run: Run) -> tuple[dict[str, tuple[str, Path]], dict[str, str]]:
-    """The exported files that can be evaluated here, and why others were made from other weights."""
+    """The exported files that can be evaluated here, and the reasons of the stale ones."""
     files, stale = {}, {}
     for name, (runtime, file) in exported_files(run).items():
         if reason := stale_reason(run, file):
@@ -196,7 +195,7 @@ def _evaluated_files(run: Run) -> tuple[dict[str, tuple[str, Path]], dict[str, s
             continue
         try:
             import_runtime(runtime)
-        except BenchError:  # an optional extra; on this machine the file cannot be evaluated
+        except BenchError:  # the runtime is not installed
             continue
         files[name] = runtime, file
     return files, stale

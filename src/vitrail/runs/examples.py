@@ -16,19 +16,19 @@ from vitrail.data import DataSplits, ImageSet, Samples
 from vitrail.tasks import Task, answers_of
 
 PICTURE_SIDE = 112
-"""Pixels of the longer side of pictures in the page; a few kilobytes each."""
+"""Longer side in pixels of pictures in the page; a few kilobytes each."""
 
 DRAWN_SIDE = 320
-"""Pixels of the longer side of pictures with boxes, borders or skeletons, which have to be seen."""
+"""Longer side in pixels of pictures with boxes, borders or skeletons."""
 
 
 def drawn_examples(task: Task, held_out: Samples, preprocessing: Preprocessing, count: int) -> list[dict[str, Any]]:
-    """``count`` of the held-out images with answers, and with the truth where the task can draw it."""
+    """``count`` of the held-out images with answers, and with the truth if the task can draw it."""
     chosen, answers = held_out.sample(count, 0), answers_of(task)
     examples = []
     for index, name in enumerate(chosen.names):
         image, target = chosen[index]
-        name = name if task.takes_images else f"made picture {index + 1}"  # it did not see this one
+        name = name if task.takes_images else f"made picture {index + 1}"  # a made picture has no file
         drawn = answers.draw(image, answers.predict_sample(image, target, preprocessing))
         if drawn is None:
             continue
@@ -39,7 +39,7 @@ def drawn_examples(task: Task, held_out: Samples, preprocessing: Preprocessing, 
 
 
 def class_examples(images: ImageSet, logits: Tensor, classes: tuple[str, ...], count: int) -> list[dict[str, Any]]:
-    """The most confident wrong answers, then right ones spread over confidence, so that doubtful ones are seen too."""
+    """The most confident wrong answers, then right answers over the whole range of confidence."""
     confidence, predicted = logits.softmax(1).max(1)
     order = confidence.argsort(descending=True, stable=True).tolist()
     wrong = [i for i in order if predicted[i] != images.labels[i]]
@@ -73,7 +73,7 @@ def describe_data(data: DataSplits[Any]) -> dict[str, Any]:
 
 
 def describe_classes(data: DataSplits[ImageSet], num_samples: int) -> dict[str, Any]:
-    """As :func:`describe_data`, with the number of images of each class and pictures of some instead of totals."""
+    """As :func:`describe_data`, with counts per class instead of totals, and pictures of some images."""
     facts = describe_data(data)
     parts = {name: getattr(data, name) for name in facts.pop("totals")}
     shown = data.train if len(data.train) else data.held_out

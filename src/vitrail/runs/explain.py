@@ -1,4 +1,4 @@
-"""What a run's model looks at, as pictures and arrays."""
+"""Explanation of a run's model, as pictures and arrays."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ def explain_run(
     """Explain a run's model on image files and folders.
 
     Args:
-        run: with weights.
+        run: run with weights.
         sources: image files, or folders, which are searched for images at any depth.
-        folder: where ``arrays.npz`` and the pictures go; ``run.explanation`` by default.
+        folder: folder of ``arrays.npz`` and the pictures. Default: ``run.explanation``.
         format: format of the pictures.
-        batch_size: images at once; memory grows with it.
+        batch_size: number of images at once; memory grows with it.
 
     Returns:
         the explanation, and the files that were written.
 
     Raises:
-        ConfigError: the task looks at no images, or the sources hold none.
+        ConfigError: the task takes no images, or the sources hold none.
         DataError: an image cannot be decoded.
     """
     task = load_task(run)
     if task.input_shape is not None:
-        raise ConfigError(f"a model of the task '{task.name}' looks at no images; there is nothing to explain")
+        raise ConfigError(f"a model of the task '{task.name}' takes no images; there is nothing to explain")
     preprocessing = run.read().preprocessing
     files = [file for path in sources for file in (find_images(path) if path.is_dir() else [path])]
     if not files:
-        raise ConfigError("there are no images in what was named; name image files, or folders with some")
+        raise ConfigError("the given paths have no images; name image files, or folders with images")
     images = torch.stack([fit_image(decode_image(file, MAX_PIXELS), preprocessing) for file in files])
     explanation = explain_images(task, images, preprocessing, batch_size=batch_size)
     return explanation, write_explanation(explanation, folder or run.explanation, format)

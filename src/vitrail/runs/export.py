@@ -1,4 +1,4 @@
-"""The files of a run: those of its model, those of its quantised model where it has a plan, and which are outdated."""
+"""Export of a run's model and its quantised model, and the check for stale files."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def export_run(
     variants: Sequence[str] = ("float", "int8"),
     dynamic_size: bool = False,
 ) -> list[ExportRecord]:
-    """The float file of every format, and the 8-bit one where the run has a plan and the format takes it.
+    """Write the float file of every format, and the 8-bit one if the run has a plan and the format takes it.
 
     A plan that no runtime executes is never written to a file.
 
     Args:
-        run: with weights.
-        num_images: held-out images that every file is verified on.
+        run: run with weights.
+        num_images: number of held-out images that every file is verified on.
         formats: names in :data:`~vitrail.runtimes.table.FORMATS`.
         variants: "float", "int8" or both.
         dynamic_size: leave height and width of the float ONNX file free.
@@ -70,13 +70,13 @@ def export_run(
 
 
 def stale_reason(run: Run, file: Path) -> str | None:
-    """Why an exported file is not the run's any more; None for a file of the run's weights.
+    """The reason why an exported file does not match the run's weights; None if it does.
 
-    A file is believed where its record has no hash, as those of version 0.1.0, or the run has no weights.
+    A file is accepted if its record has no hash, as in version 0.1.0, or the run has no weights.
 
     Args:
-        run: the run that the file lies in.
-        file: the exported file; its record is ``<file>.json``.
+        run: run of the file.
+        file: exported file; its record is ``<file>.json``.
 
     Returns:
         one line with the command that makes the file again.
@@ -92,7 +92,7 @@ def stale_reason(run: Run, file: Path) -> str | None:
 
 
 def _forget_quantized(run: Run) -> None:
-    """Delete files of an earlier plan, which would be evaluated and measured as if they were this one's."""
+    """Delete the files of an earlier plan, so that they are not evaluated and measured as files of this one."""
     for name, known in FORMATS.items():
         if known.takes_quantized:
             path = run.exported(name, "int8")

@@ -1,7 +1,7 @@
-"""Accuracy, latency, size and energy of every file that was measured.
+"""Accuracy, latency, size and energy of every measured file.
 
-An accuracy counts only if it is the measured file's own: that of the int8 file for the int8 file, never the float
-model's, and of the file as it is now, never of one that lay there before or was made from other weights.
+Each accuracy is that of the measured file itself: never that of the float model for an int8 file, of an earlier file
+or of a file of other weights.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ class FileResult:
 
     @property
     def name(self) -> str:
-        """Run, runtime and variant, with threads where they are more than one, and the batch size likewise."""
+        """Run, runtime and variant, with the threads and the batch size if above 1."""
         threads = f", {self.result.threads} threads" if self.result.threads > 1 else ""
         batch = f", batch {self.result.batch_size}" if self.result.batch_size > 1 else ""
         return f"{self.run}/{self.result.name}{threads}{batch}"
 
     @property
     def quality(self) -> float | None:
-        """The accuracy so that more is better, in percent where it is a share."""
+        """The accuracy, negative if lower scores are better, in percent if it is a share."""
         return None if self.accuracy is None else self.score.rank(self.accuracy) * (100 if self.score.percent else 1)
 
     @property
@@ -63,7 +63,7 @@ class FileResult:
 
     @property
     def uses_processor_time(self) -> bool:
-        """Whether processor time stands for latency: other programs stretched the wall time of a single thread."""
+        """Whether processor time replaces latency, because other programs disturbed a measurement with one thread."""
         return self.result.contended and self.result.threads == 1 and self.result.cpu_ms_median is not None
 
     @property
@@ -89,15 +89,15 @@ class FileResult:
 
 
 def read_file_results(runs: Sequence[Run], *, device: str | None = None) -> list[FileResult]:
-    """Everything that was measured of the runs, this machine's rows and other devices'.
+    """All measurements of the runs, on this machine and on other devices.
 
     Args:
-        runs: with a ``bench.jsonl``.
-        device: only devices with this in their name, whatever its case; "this machine", or a part of the name of its
-            processor, is the machine that the runs were measured on.
+        runs: runs with a ``bench.jsonl``.
+        device: part of the device name, in upper or lower case; "this machine", or a part of the name of its processor,
+            is the machine that the runs were measured on.
 
     Raises:
-        RunError: nothing was measured, or not on such a device, or the runs are of tasks that cannot be compared.
+        RunError: there is no measurement, or none on such a device, or the tasks have different main scores.
     """
     entries = [found for run in runs for found in _results_of(run)]
     titles = list(dict.fromkeys(entry.score.title for entry in entries))
@@ -117,21 +117,21 @@ def read_file_results(runs: Sequence[Run], *, device: str | None = None) -> list
 
 
 def accuracy_key(result: BenchResult) -> str:
-    """The report in ``evaluation.json`` that tells the accuracy of what was measured."""
+    """The name of the report in ``evaluation.json`` with the accuracy of a measured file."""
     runtime = RUNTIMES.get(result.runtime)
     if runtime is not None and runtime.format is None:
         return WEIGHTS
-    # Whatever reads ONNX, here or in a browser, shares the accuracy of the file.
+    # All ONNX runtimes, here or in a browser, share the accuracy of the file.
     own_format = runtime is not None and runtime.format != "onnx"
     return f"{result.runtime if own_format else 'onnx'}-{result.variant}"
 
 
 def own_accuracy(run: Run, result: BenchResult, reports: Mapping[str, Mapping[str, Any]]) -> tuple[float | None, str]:
-    """The main score of the very file that was measured, and why it is not known where it is not.
+    """The main score of the measured file, or None and the reason.
 
     Args:
-        run: the run of the file.
-        result: the measurement.
+        run: run of the file.
+        result: measurement of the file.
         reports: ``reports`` of ``evaluation.json``.
     """
     if result.file and (stale := stale_reason(run, run.folder / result.file)):

@@ -1,4 +1,4 @@
-"""The run folder around training: may it be written, where does training go on, what describes it."""
+"""The run folder in training: checks, description and final weights."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from vitrail.training.config import TrainConfig
 from vitrail.training.recorder import TrainingFiles, best_row, read_checkpoint, recorded_rows, task_state
 
 FREE_FIELDS = ("num_workers",)
-"""Fields that do not change what is trained, so that a resumed run may have others."""
+"""Fields that a resumed run may change, because they do not change the model."""
 
 PACKAGES = ("vitrail", "torch", "torchvision", "lightning", "numpy")
 
 
 def is_finished(run: Run) -> bool:
-    """Its last epoch is done and its weights are written."""
+    """Whether the last epoch is done and the weights are written."""
     return run.description.exists() and run.read().status == "trained" and run.weights.exists()
 
 
 def check_folder(run: Run, config: TrainConfig, *, resume: bool, overwrite: bool) -> None:
-    """Nothing is lost by accident, and nothing is continued with other settings.
+    """Refuse to overwrite files by accident and to continue with other settings.
 
     Raises:
-        RunError: the folder holds something else, a finished run, or an interrupted one with another configuration.
+        RunError: the folder holds other files, a finished run, or an interrupted one with another configuration.
     """
     if run.folder.exists() and not run.folder.is_dir():
         raise RunError(f"run folder {run.folder} is a file; choose another folder")
@@ -70,9 +70,9 @@ def _check_same(run: Run, config: TrainConfig) -> None:
 
 
 def clear(run: Run) -> None:
-    """Delete what a run consists of, and nothing else in the folder.
+    """Delete the files of a run, and nothing else in the folder.
 
-    The description goes last: until then the folder is recognised as a run.
+    The description is deleted last: until then the folder is recognised as a run.
     """
     artefacts = [*run.leftovers(), *run.artefacts()]
     for path in artefacts:
@@ -82,18 +82,18 @@ def clear(run: Run) -> None:
             path.unlink(missing_ok=True)
     folders = {folder for path in artefacts for folder in path.parents if folder.is_relative_to(run.folder)}
     for folder in sorted(folders - {run.folder}, reverse=True):  # inner ones first
-        with suppress(OSError):  # it holds files of somebody else
+        with suppress(OSError):  # it holds other files
             folder.rmdir()
 
 
 def remove_leftovers(run: Run) -> None:
-    """Delete what a killed process was writing."""
+    """Delete the temporary files of a killed process."""
     for path in run.leftovers():
         path.unlink(missing_ok=True)
 
 
 def training_files(run: Run) -> TrainingFiles:
-    """Where the training of a run writes."""
+    """The files that the training of a run writes."""
     return TrainingFiles(metrics=run.metrics, checkpoints=run.checkpoints, logs=run.logs)
 
 
@@ -140,15 +140,15 @@ def describe(
 
 
 def typed_command() -> str:
-    """What was typed; the installed program without its folder, so that the line works elsewhere."""
+    """The command line; an installed ``vitrail`` has no folder, so that the line works elsewhere."""
     program = Path(sys.argv[0])
     return shlex.join([program.name if program.name == "vitrail" else str(program), *sys.argv[1:]])
 
 
 def finish(run: Run, config: TrainConfig) -> None:
-    """Write ``model.safetensors`` from the checkpoint that the configuration wants, and note it in ``run.json``.
+    """Write ``model.safetensors`` from the checkpoint that ``config.keep`` selects, and note it in ``run.json``.
 
-    It reads files alone, so that it makes no difference whether this process trained the epochs.
+    It reads only files, so that it also works if another process trained the epochs.
     """
     files = training_files(run)
     rows = recorded_rows(read_checkpoint(files.last))

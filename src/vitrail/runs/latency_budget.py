@@ -1,4 +1,4 @@
-"""As accurate as a latency allows: which products of a quantised model may stay in float, measured in the runtime."""
+"""A quantised model within a latency limit: the choice of products that stay in float, measured in the runtime."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ TIMING = BenchConfig(min_runs=30, min_seconds=0.5, budget_seconds=10.0, warmup_s
 
 @dataclass(frozen=True, kw_only=True)
 class Fitted:
-    """What a budget allowed.
+    """A quantised model within a latency limit.
 
     Attributes:
-        quantized: the model with as many products in float as the latency allows; its plan's notes say what was
-            measured.
+        quantized: model with as many products in float as the latency allows; the notes of its plan give the
+            measurement.
         latency_ms: measured latency of one image.
         num_float: number of products that went back to float.
         probes: number of products in float -> latency_ms, for every model that was measured.
@@ -49,23 +49,23 @@ def fit_latency(
     threads: int = 1,
     latency_of: Callable[[QuantizedModel], float] | None = None,
 ) -> Fitted:
-    """Give products their floats back, those first whose codes cost most, until the latency is spent.
+    """Return products to float within a latency limit, those with the largest loss from quantisation first.
 
-    The width of weights hardly changes the time that a processor needs, so that what a latency decides is where
-    integers are needed at all. The number of products is found by bisection, a file and a measurement each.
+    Bit widths of weights hardly change the latency on a processor, so the choice is between integers and float. The
+    number of products is found by bisection, with one file and one measurement per step.
 
     Args:
-        model: the float model.
-        quantized: all of it that may be quantised is, with codes that runtimes execute.
+        model: float model.
+        quantized: fully quantised model with codes that runtimes execute.
         images: normalised calibration images (n, c, h, w).
-        max_latency_ms: median wall time of one image.
-        runtime: "onnxruntime" or "openvino".
-        threads: number of threads that it may use.
-        latency_of: function that measures a model, in milliseconds; by default in the runtime.
+        max_latency_ms: limit of the median wall time of one image.
+        runtime: runtime of the measurement, "onnxruntime" or "openvino".
+        threads: number of threads of the runtime.
+        latency_of: function from a model to its latency in milliseconds. Default: measurement in the runtime.
 
     Raises:
-        QuantizationError: the plan is simulated only, the runtime executes no codes, or even with all products in
-            integers the model takes longer; the message says how long.
+        QuantizationError: the plan is simulated only, the runtime executes no codes, or the model with all products
+            in integers is too slow; the message gives its latency.
     """
     _check_executable(quantized, runtime)
     timed = latency_of or (lambda each: latency_ms(model, each, images, runtime=runtime, threads=threads))
@@ -78,7 +78,7 @@ def fit_latency(
             f"allow more, or take a smaller model",
             max_latency_ms=max_latency_ms,
         )
-    fits, too_many = 0, len(ranked)  # with none in integers it would be the float model
+    fits, too_many = 0, len(ranked)  # without products in integers it would be the float model
     while too_many - fits > 1:
         middle = (fits + too_many) // 2
         each = quantize(model, images, plan=leave_in_float(quantized.plan, ranked[:middle]))

@@ -1,4 +1,4 @@
-"""Tasks from run folders: described in ``run.json``, weights in ``model.safetensors``."""
+"""Tasks from ``run.json`` and ``model.safetensors`` of run folders."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ def task_of(run: Run) -> TaskKind:
     """The task of a run.
 
     Raises:
-        RunError: ``run.json`` names none, or one that this version does not know.
+        RunError: ``run.json`` names no task, or one that this version lacks.
     """
     return run.read().kind
 
 
 def make_spec(described: Mapping[str, Any], config: TrainConfig) -> TaskSpec:
-    """What builds a task: the entries of ``run.json`` that describe its data, and the options of its training."""
+    """The specification of a task, from the entries of ``run.json`` on its data and the options of its training."""
     return TaskSpec.of(described, config.options, config.label_smoothing, open_backbone)
 
 
 def build_task(description: Description) -> Task:
-    """The task that a description asks for, freshly initialised.
+    """The task of a description, with new weights.
 
     Raises:
         RunError: an entry is missing or of the wrong kind, or the task is unknown.
@@ -47,7 +47,7 @@ def load_task(run: Run) -> Task:
 
     Raises:
         RunError: the run lacks its description or its weights, or describes no task.
-        CheckpointError: the weights are damaged or are not those of the described model.
+        CheckpointError: the weights are damaged or do not fit the described model.
     """
     run = Run.open(run.folder, needs=("description", "weights"))
     task = build_task(run.read())
@@ -56,15 +56,15 @@ def load_task(run: Run) -> Task:
 
 
 def open_module(folder: Path) -> Task:
-    """The trained task of a run folder, for processes that know the folder alone."""
+    """The trained task of a run folder, for processes that only get the folder."""
     return load_task(Run.open(folder))
 
 
 def open_backbone(folder: str) -> tuple[Backbone, Preprocessing]:
-    """The trained backbone of a run without its classifier, and what it expects of an image.
+    """The trained backbone of a run without its classifier, and its preprocessing.
 
     Raises:
-        RunError: the folder is no run.
+        RunError: the folder is not a run.
         ConfigError: the run has no backbone that takes images.
         CheckpointError: the weights do not fit.
     """

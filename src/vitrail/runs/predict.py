@@ -1,4 +1,4 @@
-"""A run's answers to images that nobody has labelled, and pictures that a run makes."""
+"""Answers of a run to images without labels, and pictures that a run makes."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ def predict_run(
     """The answers of a run's task to images.
 
     Args:
-        run: with weights.
+        run: run with weights.
         sources: images; folders are searched for images at any depth.
-        top_k: number of things that an answer names; the task's own number by default.
-        batch_size: images at once; it changes speed, never the result.
-        pictures: folder for a picture of every answer, for files alone.
+        top_k: number of entries in an answer. Default: the task's own number.
+        batch_size: number of images at once; it changes speed, never the result.
+        pictures: folder for a picture of every answer; only for image files.
         progress: show a bar.
 
     Raises:
         ConfigError: the task takes no images, or there are no sources.
-        DataError: a folder without images, no image that can be decoded, or pixels of another shape or type.
+        DataError: a folder has no images, no image can be decoded, or pixels have another shape or type.
     """
     task = load_task(run)
     if not task.takes_images:
@@ -71,7 +71,7 @@ def predict_run(
 def _predict_pixels(
     task: Task, run: Run, sources: Sequence[ImageSource], *, top_k: int | None, batch_size: int
 ) -> Predictions:
-    """Images that the caller has decoded; they are called "image 1" and so on."""
+    """Answers to decoded images, which are named "image 1" and so on."""
     images = {
         Path(source if isinstance(source, str | Path) else f"image {number}"): _pixels(source)
         for number, source in enumerate(sources, start=1)
@@ -86,7 +86,7 @@ def _predict_pixels(
 
 
 def _pixels(source: ImageSource) -> Tensor:
-    """uint8 RGB (3, h, w)."""
+    """A source as uint8 RGB (3, h, w)."""
     if isinstance(source, str | Path):
         return decode_image(Path(source), MAX_PIXELS)
     if isinstance(source, Tensor):
@@ -102,11 +102,11 @@ def _pixels(source: ImageSource) -> Tensor:
 
 
 def sample_run(run: Run, folder: Path, *, count: int, seed: int) -> list[Path]:
-    """Pictures that a run's task makes by itself, with pages of them.
+    """Write pictures that a run's task makes without images, with overview pages.
 
     Args:
-        run: of a task that takes no images.
-        folder: where the pictures go.
+        run: run of a task that takes no images.
+        folder: folder of the pictures.
         count: number of pictures.
         seed: start of the random numbers; the same seed gives the same pictures.
 
@@ -114,6 +114,6 @@ def sample_run(run: Run, folder: Path, *, count: int, seed: int) -> list[Path]:
         the files, the pages first.
 
     Raises:
-        ConfigError: the task answers to images, or no picture is asked for.
+        ConfigError: the task takes images, or ``count`` is below 1.
     """
     return write_samples(load_task(run), folder, count=count, seed=seed)

@@ -1,4 +1,4 @@
-"""The plan of a run's quantised model: calibrated on the run's own training images, and within a latency."""
+"""The plan of a run's quantised model, calibrated on the run's training images and within a latency limit."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from vitrail.runs.load import load_task
 from vitrail.runs.run import Run
 
 CHECK_IMAGES = 256
-"""Held-out images that codes are compared with floats on; ``vitrail evaluate`` takes all, and the files."""
+"""Number of held-out images to compare codes with floats; ``vitrail evaluate`` takes all images and the files."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationConfig:
-    """What a quantised model is calibrated on.
+    """The configuration of a calibration.
 
     Attributes:
         num_images: number of training images to calibrate on; their labels are not read.
@@ -33,7 +33,7 @@ class CalibrationConfig:
             bits stay in float while the limit allows. Default: no limit.
         runtime: runtime in which the latency is measured.
         threads: number of CPU threads used to measure latency.
-        quantization: the quantisation itself.
+        quantization: configuration of the quantisation.
     """
 
     num_images: int = 64
@@ -54,14 +54,14 @@ class CalibrationConfig:
             raise ConfigError("is not positive; give milliseconds", max_latency_ms=self.max_latency_ms)
         if self.quantization.max_size_mb is not None:
             both = {"max_latency_ms": self.max_latency_ms, "quantization.max_size_mb": self.quantization.max_size_mb}
-            raise ConfigError("give one budget: the first puts floats back, which the second forbids", **both)
+            raise ConfigError("give one budget: the first returns layers to float, the second forbids it", **both)
 
 
 def quantize_run(run: Run, config: CalibrationConfig, *, progress: bool = False) -> QuantizedModel:
     """Calibrate, and write ``run.quantization`` and the pictures; an interrupted call continues where it stopped.
 
     Raises:
-        QuantizationError: the model cannot be quantised so, or the latency cannot be met.
+        QuantizationError: the model cannot be quantised like this, or the latency limit cannot be met.
     """
     train, task = load_run_data(run).train, load_task(run)
     images = task.inputs(
@@ -87,8 +87,8 @@ def load_plan(run: Run) -> QuantizationPlan:
     """The plan of a run's quantised model.
 
     Raises:
-        RunError: there is none, or it was made for other weights.
-        VitrailError: the file is no plan.
+        RunError: there is no plan, or it was made for other weights.
+        VitrailError: the file is not a plan.
     """
     run = Run.open(run.folder, needs=("quantization",))
     values = read_json(run.quantization)
@@ -104,9 +104,9 @@ def load_plan(run: Run) -> QuantizationPlan:
 def compare_with_float(
     run: Run, quantized: QuantizedModel, *, num_images: int = CHECK_IMAGES, progress: bool = False
 ) -> dict[str, dict[str, Any]]:
-    """The task's scores on held-out images of "float" and "codes", as :func:`~vitrail.evaluation.measure` has them.
+    """Scores of "float" and "quantized" on held-out images, as from :func:`~vitrail.evaluation.measure`.
 
-    Integers are simulated in PyTorch, whether a runtime executes them or not.
+    Integers are simulated in PyTorch, even if a runtime executes them.
     """
     samples = load_run_data(run).held_out.sample(num_images, 0)
     task = load_task(run)

@@ -24,7 +24,7 @@ def measure_run_robustness(
         the contents of ``run.robustness``.
 
     Raises:
-        RunError: the run does not classify.
+        RunError: the task is not classification.
     """
     task = load_task(run)
     if not task.per_image:
@@ -41,7 +41,8 @@ def read_robustness(run: Run) -> dict[str, Any]:
     """The contents of ``run.robustness``.
 
     Raises:
-        RunError: it has not been measured.
+        RunError: robustness has not been measured.
+        VitrailError: the file is not a robustness file.
     """
     if not run.robustness.exists():
         raise RunError(f"run {run.folder} has no {run.robustness.name}; make it with: vitrail evaluate --robustness")
@@ -52,9 +53,9 @@ def read_robustness(run: Run) -> dict[str, Any]:
 
 
 def robustness_by_recipe(runs: Sequence[Run]) -> dict[str, list[Mapping[str, Any]]]:
-    """Robustness of runs, those that differ in their seed alone together.
+    """Robustness of runs, in groups that differ only in their seed.
 
-    A group is named by its first folder, or by the folder above where that is called after a seed.
+    A group has the name of its first folder, or of the parent if the folder is ``seed-...``.
     """
     groups: dict[str, list[Run]] = {}
     for run in runs:

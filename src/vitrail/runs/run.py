@@ -1,4 +1,4 @@
-"""A run is a folder that describes itself; the verbs chain on it. This file names everything that a run may hold."""
+"""The run folder, with the names of all its files."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ DERIVED = (
     "explanation/*.png",
     "explanation/*.svg",
 )
-"""Files that other verbs make from the weights; exported files come to them."""
+"""Files that other verbs make from the weights, without the exported files."""
 
 BESIDE = (".json", ".data")
-"""Endings of files that lie beside an exported file and belong to it: its record, and weights that ONNX keeps apart."""
+"""Endings of files that belong to an exported file beside them: its record, and external weights of ONNX."""
 
 MAKERS = {"evaluation": "evaluate", "quantization": "quantize", "bench_rows": "bench"}
-"""Artefact -> the verb that makes it."""
+"""Artefact -> verb that makes it."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """The names of everything in a run folder, and its description.
+    """A run folder: paths of its files, and its description.
 
     Attributes:
         folder: path of the folder; it need not exist yet.
@@ -71,7 +71,7 @@ class Run:
 
     @property
     def metrics(self) -> Path:
-        """One row an epoch: epoch, learning_rate, train_loss, val_loss, then the task's scores (val_top1, ...)."""
+        """One row per epoch: epoch, learning_rate, train_loss, val_loss, then the task's scores (val_top1, ...)."""
         return self.folder / "metrics.csv"
 
     @property
@@ -86,7 +86,7 @@ class Run:
 
     @property
     def scores(self) -> Path:
-        """Scores on the held-out images, for tasks where no single image is right or wrong."""
+        """Scores on the held-out images, for tasks with scores of all images together."""
         return self.folder / "scores.json"
 
     @property
@@ -106,7 +106,7 @@ class Run:
 
     @property
     def bench_rows(self) -> Path:
-        """Measurements of latency, memory and energy, a row a line."""
+        """Measurements of latency, memory and energy, one per line."""
         return self.folder / "bench.jsonl"
 
     @property
@@ -149,16 +149,16 @@ class Run:
         return self.folder / f"{stem}{FORMATS[format].suffix}"
 
     def variants(self, format: str = "onnx") -> list[str]:
-        """Variants that the run has a file of in a format, after "float" and "int8", which always count."""
+        """Variants with a file of the format; "float" and "int8" are always the first two."""
         suffix = FORMATS[format].suffix
         names = (path.name for path in self.folder.glob(f"model.*{suffix}"))
         others = sorted(name.removeprefix("model.").removesuffix(suffix) for name in names)
         return ["float", "int8", *(name for name in others if name != "int8" and "." not in name)]
 
     def artefacts(self) -> list[Path]:
-        """Every file of the run that exists, the description last: this is the one list of what a run may hold.
+        """Every file of the run that exists, the description last.
 
-        Files that Vitrail does not write are not in it. A ``.mlpackage`` is a folder and counts as one file.
+        Files that Vitrail does not write are left out. A ``.mlpackage`` is a folder and counts as one file.
         """
         patterns = [*TRAINING[1:], *DERIVED]
         for format in FORMATS.values():
@@ -174,13 +174,13 @@ class Run:
             yield Run(path.parent)
 
     def leftovers(self) -> list[Path]:
-        """Hidden files that a killed process was writing: the temporary names of artefacts."""
+        """Hidden temporary files of a killed process."""
         targets = [path for pattern in TRAINING if "*" not in pattern for path in [self.folder / pattern]]
         return [found for path in targets for found in path.parent.glob(f".{path.stem}-*{path.suffix}")]
 
     @classmethod
     def open(cls, folder: str | Path, *, needs: tuple[str, ...] = ("description", "weights")) -> Self:
-        """An existing run that has what the caller ``needs`` (names of the properties above).
+        """An existing run with the files in ``needs`` (names of the properties above).
 
         Raises:
             RunError: the folder does not exist or lacks one of them.
@@ -218,5 +218,5 @@ class Run:
 
     @property
     def weights_hash(self) -> str:
-        """Hash of the weights, which every derived file carries; "" while there are none."""
+        """Hash of the weights, which derived files record; "" without weights."""
         return file_hash(self.weights) if self.weights.exists() else ""

@@ -1,4 +1,4 @@
-"""From a configuration to a trained run folder."""
+"""Training of a run from a configuration."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ from vitrail.training.recorder import Recorder
 def train(
     config: TrainConfig, *, run: str | Path | Run, resume: bool = False, overwrite: bool = False, progress: bool = True
 ) -> Run:
-    """Train a model and leave it, with all that describes it, in a run folder.
+    """Train a model and write it, with its description, to a run folder.
 
-    Killed at any moment, a run that is resumed ends as it would have ended uninterrupted: on a CPU the weights are
-    equal bit for bit. State is kept at the end of every epoch; an epoch that was cut short is repeated.
+    A run that is killed and resumed has the result of an uninterrupted run: on a CPU the weights are equal bit for bit.
+    The state is saved at the end of every epoch; an interrupted epoch is repeated.
 
     Args:
-        config: what to train, on what, and how.
-        run: the folder.
-        resume: continue an interrupted run (from the start, if there is none); a finished one is left as it is.
-        overwrite: delete the run that is in the folder.
-        progress: show a progress bar and say what is done; otherwise nothing is printed.
+        config: configuration of the training.
+        run: run folder.
+        resume: continue an interrupted run, or start one if there is none; a finished run is not changed.
+        overwrite: delete the run in the folder.
+        progress: show a progress bar and messages; otherwise nothing is printed.
 
     Returns:
         the run, with ``model.safetensors``, ``metrics.csv``, ``run.json``, checkpoints and TensorBoard logs.
 
     Raises:
-        ConfigError: a value that this machine or the model does not allow.
-        DataError: images that cannot be trained on.
-        RunError: the folder holds something that would be lost, or a run with other settings.
-        TrainingError: the loss is no number, memory ran out, or training was stopped (Ctrl-C, SIGTERM).
+        ConfigError: this machine or the model does not allow a value.
+        DataError: the images cannot be used for training.
+        RunError: the folder holds files that would be lost, or a run with other settings.
+        TrainingError: the loss is not finite, memory ran out, or training was stopped (Ctrl-C, SIGTERM).
         VitrailError: a file cannot be written.
     """
     if resume and overwrite:

@@ -1,4 +1,4 @@
-"""Every stage one after the other: train, quantise, export, evaluate, measure and report."""
+"""All stages in order: train, quantise, export, evaluate, measure and report."""
 
 from __future__ import annotations
 
@@ -49,18 +49,18 @@ def whole_way(
     finished: Callable[[str, Any], None] = lambda _name, _result: None,
     skipped: Callable[[str, float], None] = lambda _name, _seconds: None,
 ) -> Run:
-    """Go through all stages; each is noted in ``run.json`` when it is done.
+    """Run all stages; each is noted in ``run.json`` when it is done.
 
     Args:
-        run: its folder.
+        run: run folder.
         config: configuration of every stage.
-        report: writer of the last stage, such as :func:`vitrail.report.write_report`.
-        resume: leave out the stages that are done, continue the training where it stopped.
-        overwrite: delete a run that is in the folder.
+        report: function of the last stage, such as :func:`vitrail.report.write_report`.
+        resume: skip finished stages, and continue the training where it stopped.
+        overwrite: delete the run in the folder.
         progress: show bars.
-        stage: context in which a stage runs, from its heading "2/6 Quantize".
-        finished: receives name and result of a stage.
-        skipped: receives name and former seconds of a stage that was done before.
+        stage: function from the heading of a stage, e.g. "2/6 Quantize", to its context manager.
+        finished: callback with the name and the result of a stage.
+        skipped: callback with the name and the earlier duration in seconds of a skipped stage.
 
     Raises:
         VitrailError: a stage failed; the results of the stages before it are kept.

@@ -1,4 +1,4 @@
-"""Training: a task and data in, checkpoints and metrics out. The loop, the devices and the logs are Lightning's."""
+"""Training of a task with Lightning: configuration, loop, checkpoints and metrics."""
 
 from vitrail.training.config import TrainConfig
 from vitrail.training.demo import demo_config

@@ -1,4 +1,4 @@
-"""A generator and its discriminator, trained in turns.
+"""Training of a generator and its discriminator in turn.
 
 Source: MaxViT, appendix B.4, and HiT: Adam with betas (0, 0.99) and a constant rate.
 """
@@ -21,9 +21,9 @@ BETAS = (0.0, 0.99)
 
 
 class AdversarialModule(TrainingModule):
-    """The same epochs, checkpoints, averages and scores as for any task, with two optimisers in a step.
+    """Training with two optimisers per step; epochs, checkpoints, averages and scores are those of any task.
 
-    The moving average covers the discriminator too, where it is not used; the saved model is the task alone.
+    The moving average includes the discriminator, but only the task is saved.
     """
 
     task: AdversarialTask
@@ -41,7 +41,7 @@ class AdversarialModule(TrainingModule):
     def on_fit_start(self) -> None:
         """
         Raises:
-            ConfigError: several devices; the two backward passes of a step are not synchronised.
+            ConfigError: there are several devices; the two backward passes of a step are not synchronised.
         """
         if self.trainer.world_size > 1:
             raise ConfigError(
@@ -52,7 +52,7 @@ class AdversarialModule(TrainingModule):
         images = self._prepare(batch)
         optimizers: Any = self.optimizers()
         task, discriminator = optimizers
-        step = self.global_step // 2  # every optimiser counts
+        step = self.global_step // 2  # global_step counts the steps of both optimisers
         against = self.task.discriminator_loss(self.discriminator, images, batch.targets, step)
         self._take(discriminator, against, step)
         self.discriminator.requires_grad_(False)

@@ -1,4 +1,4 @@
-"""The one typed configuration of training."""
+"""The configuration of training."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ Precision = Literal[
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Everything that decides how a model is trained.
+    """The configuration of training.
 
     Attributes:
-        task: what the model learns: classification, segmentation, detection, instances, pose, aesthetics, generation or
+        task: task of the model: classification, segmentation, detection, instances, pose, aesthetics, generation or
             pretraining.
         options: options of the task alone, each as ``--option.NAME VALUE``, e.g. ``--option.head upernet``.
         model: name of a model; ``vitrail models`` lists them.
@@ -65,7 +65,7 @@ class TrainConfig:
         accelerator: kind of device to train on; "auto" takes a GPU if there is one.
         devices: number of devices, a list such as "0,1", or "auto" for all.
         num_nodes: number of machines that train together.
-        strategy: Lightning's strategy for several devices, e.g. ddp; "auto" chooses.
+        strategy: Lightning's strategy for several devices, e.g. ddp; "auto" leaves the choice to Lightning.
         num_workers: number of processes that decode images; 0 decodes in the training process.
         seed: random seed of the weights, the order of images, augmentation and dropout.
         deterministic: refuse GPU kernels whose results vary from run to run.
@@ -122,9 +122,9 @@ class TrainConfig:
             raise ConfigError(f"is not allowed; it must be {limit}", **{name: getattr(self, name)})
 
     def implied(self) -> dict[str, str]:
-        """The fields that are None -> what they stand for, as far as it is known without the data."""
+        """Fields that are None -> the default that applies, as far as it is known without the data."""
         if self.model not in list_models():
-            return {}  # a generator: it takes no weights, and makes pictures of one size
+            return {}  # a generator takes no weights and has one image size
         known = {"weights": "random"}
         if self.weights is None:
             family = find_family(self.model)
@@ -133,12 +133,12 @@ class TrainConfig:
         return {name: text for name, text in known.items() if getattr(self, name) is None}
 
     def to_dict(self) -> dict[str, Any]:
-        """As nested dictionaries of plain values, for ``run.json`` and YAML."""
+        """Nested dictionaries of plain values, for ``run.json`` and YAML."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """The inverse of :meth:`to_dict`, also after a trip through JSON or YAML; missing fields take their defaults.
+        """The inverse of :meth:`to_dict`, also for values from JSON or YAML; missing fields take their defaults.
 
         Raises:
             ConfigError: an unknown field, or a value of the wrong type or out of range.

@@ -1,4 +1,4 @@
-"""The recipe of ``vitrail demo``."""
+"""The training configuration of ``vitrail demo``."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from vitrail.training.config import TrainConfig
 
 
 def demo_config() -> TrainConfig:
-    """A small EdgeViT on the built-in photographs of hand signs, in about two minutes on two CPU cores.
+    """A small EdgeViT on the built-in photographs of hand signs; about two minutes on two CPU cores.
 
-    Signs fill the picture and are told apart by single fingers, so that crops are mild and nothing is mirrored. The
-    last epoch is kept: among 140 validation images the best epoch is the luckiest one.
+    Signs fill the picture and differ by single fingers, so crops are mild and images are not mirrored. The last epoch
+    is kept, because the best epoch on only 140 validation images is mostly chance.
     """
     return TrainConfig(
         model="edgevit_nano_stride2",

@@ -1,4 +1,4 @@
-"""Lightning's Trainer around a task: the loop, its devices, what it may print, and how it is stopped."""
+"""Lightning's Trainer for a task: loop, devices, output and interruption."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from vitrail.training.recorder import (
 )
 
 QUIET = (
-    # Advice to people who write training loops, not to those who use ours.
+    # Advice for authors of training loops.
     r".*does not have many workers.*",
     r".*number of training batches .* is smaller than the logging interval.*",
     r".*This DataLoader will create .* worker processes.*",
@@ -55,16 +55,16 @@ def fit_task(
     *,
     resume: bool,
 ) -> None:
-    """Train the epochs that the latest checkpoint does not have yet.
+    """Train the epochs that the latest checkpoint lacks.
 
     Args:
-        trainer: from :func:`make_trainer`.
-        task: freshly made; it is changed in place.
-        config: how it is trained.
+        trainer: trainer from :func:`make_trainer`.
+        task: new task; it is changed in place.
+        config: configuration of the training.
         splits: training and validation images.
-        preprocessing: from an image to the input of the task.
-        files: checkpoints and metrics.
-        resume: continue from the latest checkpoint, if there is one.
+        preprocessing: conversion of an image to the input of the task.
+        files: paths of checkpoints and metrics.
+        resume: continue from the latest checkpoint if there is one.
     """
     module = (AdversarialModule if task.adversarial else TrainingModule)(task, config, preprocessing)
     resumable = resume and files.last.exists()
@@ -79,7 +79,7 @@ def fit_task(
 
 
 class Loaders(LightningDataModule):
-    """The loaders of one process; made by Lightning once it is known how many processes there are."""
+    """The loaders of one process; Lightning makes them when the number of processes is known."""
 
     def __init__(self, config: TrainConfig, splits: DataSplits[Any], preprocessing: Preprocessing) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class Loaders(LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """This process's share of the validation images, none of them twice, so that the metrics are exact."""
+        """This process's share of the validation images; no image is repeated, so the metrics are exact."""
         assert self.trainer is not None
         share = range(self.trainer.global_rank, len(self.splits.val), self.trainer.world_size)
         return eval_loader(
@@ -111,9 +111,9 @@ class Loaders(LightningDataModule):
 
 
 def resolve_precision(config: TrainConfig) -> str:
-    """Lightning's name of the precision; "auto" takes bf16 where a GPU computes in it rather than emulates it.
+    """Lightning's name of the precision; "auto" is bf16 if a GPU computes in it without emulation.
 
-    CPUs are left at 32 bits: few have bf16 units, and PyTorch's fallback is slower than float.
+    On CPUs "auto" is 32 bits: few CPUs have bf16 units, and PyTorch's fallback is slower than float.
     """
     if config.precision != "auto":
         return config.precision
@@ -122,10 +122,10 @@ def resolve_precision(config: TrainConfig) -> str:
 
 
 def make_trainer(config: TrainConfig, files: TrainingFiles, recorder: Recorder, *, progress: bool) -> Trainer:
-    """Lightning's Trainer as ``config`` wants it.
+    """Lightning's Trainer from a configuration.
 
     Raises:
-        ConfigError: this machine has no such devices, or Lightning knows no such strategy or precision.
+        ConfigError: this machine has no such devices, or Lightning has no such strategy or precision.
     """
     callbacks: list[Callback] = [recorder]
     if config.ema_decay:
@@ -146,32 +146,32 @@ def make_trainer(config: TrainConfig, files: TrainingFiles, recorder: Recorder, 
             logger=TensorBoardLogger(files.logs.parent, name=files.logs.name, version="", default_hp_metric=False),
             plugins=[AtomicCheckpointIO()],
             default_root_dir=files.logs.parent,
-            use_distributed_sampler=False,  # our loaders divide the images themselves
-            num_sanity_val_steps=0,  # it would draw random numbers that a resumed run does not
+            use_distributed_sampler=False,  # our loaders divide the images
+            num_sanity_val_steps=0,  # it draws random numbers that a resumed run does not draw
             enable_progress_bar=progress,
             enable_model_summary=False,
             log_every_n_steps=10,
         )
-    except (MisconfigurationException, ValueError, TypeError, ImportError) as error:  # whichever Lightning raises
+    except (MisconfigurationException, ValueError, TypeError, ImportError) as error:  # Lightning raises all of these
         given = {name: getattr(config, name) for name in ("accelerator", "devices", "strategy", "precision")}
         raise ConfigError(f"they do not work here: {' '.join(str(error).split())}", **given) from error
 
 
 def is_interruption(error: BaseException) -> bool:
-    """Ctrl-C, which Lightning turns into SystemExit, or SIGTERM, which it turns into an exception of its own."""
+    """Whether the error is Ctrl-C (SystemExit in Lightning) or SIGTERM (SIGTERMException in Lightning)."""
     return isinstance(error, KeyboardInterrupt | SIGTERMException) or isinstance(error.__context__, KeyboardInterrupt)
 
 
 @contextmanager
 def contained() -> Iterator[None]:
-    """Lightning without its notices, and without what it leaves changed in the process."""
+    """Suppress Lightning's notices, and undo its changes to the process."""
     with _quiet(), _process_state_restored():
         yield
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No notices on hardware, no tips."""
+    """Suppress notices on hardware and tips."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
@@ -189,7 +189,7 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _process_state_restored() -> Iterator[None]:
-    """What Lightning leaves changed: it ignores Ctrl-C after the first one, and keeps PyTorch deterministic."""
+    """Undo two changes of Lightning: Ctrl-C is ignored after the first one, and PyTorch stays deterministic."""
     handler = signal.getsignal(signal.SIGINT)
     deterministic = torch.are_deterministic_algorithms_enabled()
     try:

@@ -1,4 +1,4 @@
-"""A task as Lightning trains it."""
+"""The Lightning module of a task."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from vitrail.training.optimizer import learning_rate_factor, parameter_groups
 
 
 class TrainingModule(LightningModule):
-    """Loss, metrics, optimiser and schedule of one task; the task itself knows of none of them.
+    """Loss, metrics, optimiser and schedule of one task.
 
-    All randomness of an epoch follows from (seed, epoch, rank), so that a resumed run repeats an uninterrupted one.
+    All random numbers of an epoch follow from (seed, epoch, rank), so that a resumed run repeats an uninterrupted one.
     """
 
     def __init__(self, task: Task, config: TrainConfig, preprocessing: Preprocessing) -> None:
@@ -70,7 +70,7 @@ class TrainingModule(LightningModule):
     def check(self, loss: Tensor, step: int) -> None:
         """
         Raises:
-            TrainingError: the loss is no number. The checkpoints are those of the epochs before.
+            TrainingError: the loss is not finite. Checkpoints of earlier epochs stay.
         """
         if not torch.isfinite(loss):
             raise TrainingError(
@@ -88,9 +88,9 @@ class TrainingModule(LightningModule):
         self.val_metrics.update(output, batch.targets)
 
     def on_validation_epoch_end(self) -> None:
-        """Every process computes: the metrics are summed over all of them."""
+        """Compute the metrics in every process; they are summed over all processes."""
         scores = {"train_loss": self.train_loss.compute(), "val_loss": self.val_loss.compute()}
-        # what else the metrics have is a detail (a figure for each class) that evaluation shows
+        # Other metrics are details (one value per class) for the evaluation.
         computed = self.val_metrics.compute()
         scores |= {f"val_{score.name}": computed[score.name] for score in self.task.scores}
         self.scores = {name: float(value) for name, value in scores.items()}
@@ -101,7 +101,7 @@ class TrainingModule(LightningModule):
 
 def seed_everything(seed: int, epoch: int = 0, rank: int = 0) -> None:
     """Seed the generators of Python, NumPy and PyTorch (all devices) for one epoch of one process."""
-    # 32 bits, because that is all NumPy's global generator takes.
+    # NumPy's global generator takes at most 32 bits.
     value = int(np.random.SeedSequence((seed, epoch, rank)).generate_state(1)[0])
     random.seed(value)
     np.random.seed(value)  # noqa: NPY002 (third parties draw from the global generator)
@@ -109,10 +109,10 @@ def seed_everything(seed: int, epoch: int = 0, rank: int = 0) -> None:
 
 
 def weight_average(decay: float) -> WeightAveraging:
-    """Exponential moving average of weights and running statistics, validated and saved in place of the weights.
+    """Exponential moving average of weights and running statistics, validated and saved instead of the weights.
 
-    The average starts short and lengthens: decay is at most (1 + n) / (10 + n) at the n-th step, so that the random
-    initial weights are forgotten in short runs too (as TensorFlow's ExponentialMovingAverage does it).
+    The decay is at most (1 + n) / (10 + n) at the n-th step, so that the random initial weights lose their influence in
+    short runs too (as in TensorFlow's ExponentialMovingAverage).
     """
     return WeightAveraging(multi_avg_fn=_average_with(decay))
 

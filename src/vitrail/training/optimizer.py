@@ -1,4 +1,4 @@
-"""What AdamW may decay, how fast each layer learns, and the learning rate of every step."""
+"""Parameter groups of AdamW and the schedule of the learning rate."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Optimiser groups of all trainable parameters of a task.
 
-    Matrices and kernels are decayed; vectors (biases, norms) and what ``backbone.no_weight_decay()`` names are not.
-    With ``layer_decay`` d, a parameter of the i-th of n+1 layer groups learns at ``learning_rate * d ** (n - i)``, so
-    that the classifier learns at the full rate and the stem slowest (Clark et al., ELECTRA, ICLR 2020; Bao et al.,
+    Matrices and kernels have weight decay; vectors (biases, norms) and the names in ``backbone.no_weight_decay()`` have
+    none. With ``layer_decay`` d, the i-th of n+1 layer groups has the learning rate ``learning_rate * d ** (n - i)``:
+    the classifier has the full rate, the stem the lowest (Clark et al., ELECTRA, ICLR 2020; Bao et al.,
     BEiT, ICLR 2022).
 
     Args:
-        task: the backbone and all that is trained with it.
-        backbone: the part of ``task`` that knows its layers.
-        learning_rate, weight_decay: AdamW's.
+        task: module with all trained parameters.
+        backbone: part of ``task`` that defines the layer groups.
+        learning_rate, weight_decay: learning rate and weight decay of AdamW.
         layer_decay: factor from one layer group to the one before it; 1 turns it off.
 
     Returns:
@@ -49,9 +49,9 @@ def _layer_of(name: str, layers: Sequence[tuple[str, ...]]) -> int:
 
 
 def learning_rate_factor(step: int, *, num_steps: int, num_warmup_steps: int) -> float:
-    """What the learning rate is multiplied by at a step: linear warm-up, then half a cosine down to 0.
+    """Factor of the learning rate at a step: linear warm-up, then half a cosine down to 0.
 
-    The first step has ``1 / (num_warmup_steps + 1)`` and the last is just above 0, so that no step is wasted.
+    The factor is ``1 / (num_warmup_steps + 1)`` at the first step and just above 0 at the last, never 0.
     """
     if step < num_warmup_steps:
         return (step + 1) / (num_warmup_steps + 1)

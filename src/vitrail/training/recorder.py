@@ -1,4 +1,4 @@
-"""What a run keeps of its epochs: rows of metrics, the latest state, the best state; all whole at any moment."""
+"""Metrics and checkpoints of the epochs, written atomically."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class TrainingFiles:
     """Files that training writes.
 
     Attributes:
-        metrics: CSV file, a row an epoch.
+        metrics: CSV file, one row per epoch.
         checkpoints: folder of the training state.
         logs: folder of TensorBoard's files.
     """
@@ -40,7 +40,7 @@ class TrainingFiles:
 
     @property
     def last(self) -> Path:
-        """The state at the end of the latest whole epoch."""
+        """The state at the end of the latest complete epoch."""
         return self.checkpoints / "last.ckpt"
 
     @property
@@ -50,16 +50,16 @@ class TrainingFiles:
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lightning's checkpoints, renamed into place in their own folder.
+    """Lightning's checkpoints, written and renamed in their own folder.
 
-    Lightning writes to the system's temporary folder first, and a move from there to another disk is no atomic one.
+    Lightning writes to the system's temporary folder first; a move from there to another disk is not atomic.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         with atomic_path(path) as temporary:
             try:
                 torch.save(checkpoint, temporary)
-            except RuntimeError as error:  # PyTorch's zip writer hides what the disk said
+            except RuntimeError as error:  # PyTorch's zip writer hides the error of the disk
                 raise VitrailError(
                     f"cannot write {path}: the disk is full, or its limit on file sizes is reached; "
                     f"free space and continue with --resume"
@@ -69,9 +69,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 class Recorder(Checkpoint):
     """Writes metrics.csv and the checkpoints at the end of every epoch.
 
-    Lightning's ModelCheckpoint and CSVLogger do not serve here: the former forgets what was best when the folder has
-    moved, the latter appends the epochs that a killed run has to repeat. The rows are part of the checkpoint, so that
-    the file always agrees with the state that training resumes from.
+    Lightning's ModelCheckpoint and CSVLogger are not used: the former loses the best score when the folder is moved,
+    the latter appends the epochs that a killed run repeats. The rows are part of the checkpoint, so that the file
+    always matches the state that training resumes from.
     """
 
     def __init__(self, files: TrainingFiles) -> None:
@@ -90,14 +90,14 @@ class Recorder(Checkpoint):
         self.started = time.perf_counter()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        # Read here: when the epoch ends, the schedule has already moved on.
+        # At the end of the epoch the schedule has already made the next step.
         self.learning_rate = max(group["lr"] for group in trainer.optimizers[0].param_groups)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, TrainingModule)
         head = {"epoch": trainer.current_epoch + 1, "learning_rate": self.learning_rate}
         self.rows.append(head | pl_module.scores | {"seconds": round(time.perf_counter() - self.started, 3)})
-        # The best first: if the process is killed in between, the repeated epoch writes the same file again.
+        # The best goes first: after a kill in between, the repeated epoch writes the same file again.
         if best_row(self.rows, pl_module.task.scores[0]) is self.rows[-1]:
             trainer.save_checkpoint(self.files.best, weights_only=False)
         trainer.save_checkpoint(self.files.last, weights_only=False)
@@ -108,7 +108,7 @@ class Recorder(Checkpoint):
 
 
 def best_row(rows: list[Row], score: Score) -> Row:
-    """The epoch with the best validation score; among equals the one with the lowest validation loss, the latest."""
+    """The epoch with the best validation score; among equals the lowest validation loss, then the latest."""
     return max(reversed(rows), key=lambda row: (score.rank(row.get(f"val_{score.name}", 0.0)), -row["val_loss"]))
 
 
@@ -116,7 +116,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint's contents, on the CPU.
 
     Raises:
-        VitrailError: it is unreadable.
+        VitrailError: the file is unreadable.
     """
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
@@ -125,19 +125,19 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def recorded_rows(checkpoint: dict[str, Any]) -> list[Row]:
-    """The rows that :class:`Recorder` put into a checkpoint."""
+    """The rows that :class:`Recorder` saved in a checkpoint."""
     return list(checkpoint["callbacks"][Recorder.__qualname__]["rows"])
 
 
 def task_state(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
-    """A task's state in a checkpoint: the averaged weights where averaging is on."""
+    """A task's state in a checkpoint: the averaged weights if averaging is on."""
     prefix = "task."
     state = checkpoint["state_dict"]
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
 def write_metrics(path: Path, rows: list[Row]) -> None:
-    """All rows as CSV, each with the columns of the first."""
+    """Write all rows as CSV, with the columns of the first row."""
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -146,7 +146,7 @@ def write_metrics(path: Path, rows: list[Row]) -> None:
 
 
 def read_metrics(path: Path) -> list[Row]:
-    """The rows that :func:`write_metrics` wrote; an epoch's number is whole."""
+    """Read the rows that :func:`write_metrics` wrote; the epoch is an integer."""
     with path.open(newline="", encoding="utf-8") as file:
         rows = [{k: float(v) for k, v in row.items() if v not in (None, "")} for row in csv.DictReader(file)]
     return [row | {"epoch": int(row["epoch"])} for row in rows]
