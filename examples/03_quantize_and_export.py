@@ -10,7 +10,7 @@ import vitrail
 
 def main() -> None:
     run = vitrail.open_run("runs/example")
-    run.quantize(bits=8, calibration=64)
+    run.quantize(bits=8, calibration=32)
     for record in run.export("onnx"):
         print(f"{record.path}: {record.size_bytes / 1e6:.2f} MB, same top-1 as the model {record.top1_agreement:.0%}")
 

@@ -178,7 +178,7 @@ def test_what_a_file_says_keeps_its_name(tmp_path: Path, capsys: Capture) -> Non
 
 @pytest.mark.parametrize("task", TASKS)
 def test_numbers_of_a_task_are_checked_one_by_one(task: str) -> None:
-    kind = TASKS[task].Options
+    kind = TASKS[task].options
     for name, default in vars(kind()).items():
         checked = isinstance(default, int | float) and not isinstance(default, bool)
         if checked and (task, name) != ("aesthetics", "threshold"):  # scales may begin below 0
@@ -188,9 +188,9 @@ def test_numbers_of_a_task_are_checked_one_by_one(task: str) -> None:
 
 
 def test_printed_configuration_shows_what_the_preset_chooses(capsys: Capture) -> None:
-    assert main(["quantize", "R", "--preset", "mptq", "--rounding", "second_order", "--print-config"]) == 0
+    assert main(["quantize", "R", "--preset", "mptq", "--rounding", "gptq", "--print-config"]) == 0
     printed = capsys.readouterr().out
     assert "  softmax: null  # two_scale\n" in printed
-    assert "  rounding: second_order\n" in printed
+    assert "  rounding: gptq\n" in printed
     assert main(["train", "--model", "edgevit_xxs", "--print-config"]) == 0
     assert "image_size: null  # 224 x 224\n" in capsys.readouterr().out

@@ -104,7 +104,7 @@ def load_plan(run: Run) -> QuantizationPlan:
 def compare_with_float(
     run: Run, quantized: QuantizedModel, *, num_images: int = CHECK_IMAGES, progress: bool = False
 ) -> dict[str, dict[str, Any]]:
-    """Scores of "float" and "quantized" on held-out images, as from :func:`~vitrail.evaluation.measure`.
+    """Scores of "float" and "codes" on held-out images, as from :func:`~vitrail.evaluation.measure`.
 
     Integers are simulated in PyTorch, even if a runtime executes them.
     """
