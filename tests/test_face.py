@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,7 @@ def test_every_kind_of_image_gets_the_same_answer(
 def test_the_verbs_are_methods(run: vitrail.TrainedRun) -> None:
     plan = run.quantize(bits=8, calibration=8, preset="min_max")
     assert plan.config.preset == "min_max"
+    assert re.fullmatch(r"QuantizationPlan\(EdgeViT: \d+ operands, weights 8 bits, activations 8 bits\)", repr(plan))
     assert [record.path.name for record in run.export("onnx", num_images=4)] == ["model.onnx", "model.int8.onnx"]
     reports = run.evaluate()
     assert [report["name"] for report in reports] == ["torch-float", "onnx-float", "onnx-int8"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,12 +89,15 @@ def test_the_report_and_the_python_face_show_it(run: Run) -> None:
     assert all(words in html for words in ("edgevit_nano_stride2", "model.int8.onnx", "15.0 %"))
 
 
-def test_entries_of_later_versions_are_kept_and_not_read(tmp_path: Path) -> None:
+def test_entries_of_other_versions_are_kept_and_read_as_they_are_called_now(tmp_path: Path) -> None:
     run = Run(shutil.copytree(KEPT, tmp_path / "run"))
     values = read_json(run.description)
+    values["training"]["options"] = {"opponent_width": 0.5}
     values["training"]["speed_of_light"] = values["data"]["colour"] = values["later"] = 3
     run.description.write_text(json.dumps(values | {"version": 2}))
-    assert run.read().training == Run(KEPT).read().training
+    training = run.read().training
+    assert training.options == {"discriminator_width": 0.5}
+    assert replace(training, options={}) == Run(KEPT).read().training
     run.update(seed=1)
     kept = read_json(run.description)
     assert (kept["later"], kept["training"]["speed_of_light"], kept["version"]) == (3, 3, 2)

@@ -155,6 +155,13 @@ class QuantizationPlan:
         """Operands whose codes no runtime multiplies as integers; a plan with any is simulated only."""
         return tuple(name for name, quantizer in self.operands.items() if not _executable(name, quantizer))
 
+    def __repr__(self) -> str:
+        """In a line: a plan has hundreds of scales."""
+        means = (f"{self.average_bits(weights=weights):.3g} bits" for weights in (True, False))
+        return "QuantizationPlan({}: {} operands, weights {}, activations {})".format(
+            self.model, len(self.operands), *means
+        )
+
     def average_bits(self, *, weights: bool) -> float:
         """Mean bit width of the weights (by parameters), or of the activations (by elements)."""
         counts = {name: self.counts.get(name, 1) for name in self.operands if (role_of(name) == "weight") == weights}

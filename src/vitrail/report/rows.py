@@ -140,9 +140,12 @@ class PredictionRows(Rows[Prediction]):
 
 def answer_text(answers: Answers[Any, Any], answer: Any) -> str:
     """An answer as text, e.g. "dog 97.1 %"."""
-    texts: dict[str, Callable[[Any], str]] = {"text": str, "count": str, "percent": percent, "number": number}
-    kinds = list(answers.columns.values())
-    rows = [[texts[kind](cell) for kind, cell in zip(kinds, row, strict=True)] for row in answers.rows(answer)]
+    texts: dict[str, Callable[[Any], str]] = {"text": str, "percent": percent, "number": number}
+    kinds = list(answers.columns.values())  # counts number the rows, which follow each other here
+    rows = [
+        [texts[kind](cell) for kind, cell in zip(kinds, row, strict=True) if kind in texts]
+        for row in answers.rows(answer)
+    ]
     return "; ".join(" ".join(row) for row in rows)
 
 

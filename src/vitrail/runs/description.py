@@ -72,10 +72,17 @@ class TrainedEntry(BaseModel):
     seconds: float = 0.0
 
 
+RENAMED_OPTIONS = {"opponent_width": "discriminator_width"}
+"""Option of a task in version 0.1.0 -> its name now."""
+
+
 def _train_config(values: Any) -> Any:
-    """Leave out the fields of later versions."""
+    """Leave out the fields of later versions, and rename the options of earlier ones."""
+    if not isinstance(values, dict):
+        return values
     known = {field.name for field in fields(TrainConfig)}
-    return {name: value for name, value in values.items() if name in known} if isinstance(values, dict) else values
+    options = {RENAMED_OPTIONS.get(name, name): value for name, value in (values.get("options") or {}).items()}
+    return {name: value for name, value in values.items() if name in known} | {"options": options}
 
 
 class Description(BaseModel):
