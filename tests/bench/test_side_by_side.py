@@ -152,7 +152,7 @@ def test_an_estimate_of_energy_is_called_one(onnx_file):
     images = sum(window.num_images for window in row.energy.windows)
     seconds = sum(window.end - window.start for window in row.energy.windows)
     assert images % 2 == 0
-    assert 0 < row.energy.energy_mj <= 1.3 * 8 * seconds / images * 1e3  # one core at most, at 8 W
+    assert 0 < row.energy.energy_mj <= 2 * 8 * seconds / images * 1e3  # one core at 8 W, and what else the process does
     assert "estimated" in row.energy.text()
 
 

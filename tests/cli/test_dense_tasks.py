@@ -70,7 +70,7 @@ def test_segmentation_learns_and_shows_what_it_learnt(scenes: Path, tmp_path: Pa
     assert "4 images: mIoU" in capsys.readouterr().out
     assert main(["report", run]) == 0
     page = (tmp_path / "run" / "report.html").read_text()
-    for text in ("mIoU", "pixel accuracy", "Class by class", "ground", "What is annotated in"):
+    for text in ("mIoU", "pixel accuracy", "Class by class", "ground", "Annotation of"):
         assert text in page
     assert "calibration error" not in page
 
