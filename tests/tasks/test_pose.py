@@ -105,6 +105,15 @@ def test_average_precision_agrees_with_coco() -> None:
     assert average_precision(hits).item() == pytest.approx(judge.stats[1], abs=1e-6)
 
 
+def test_an_unknown_mirror_image_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = PoseTask(create_model("edgevit_nano_stride2", num_classes=0), ("a", "b"), PoseOptions(width=16)).eval()
+    seen = []
+    forward = task.forward
+    monkeypatch.setattr(task, "forward", lambda images: seen.append(images) or forward(images))
+    PoseAnswers(task).predict([torch.zeros(3, 40, 40, dtype=torch.uint8)], Preprocessing(image_size=(64, 64)))
+    assert len(seen) == 1
+
+
 @pytest.mark.parametrize("flip_test", [False, True])
 def test_answers_are_in_pixels_of_their_image(flip_test: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that finds colours: the red dot is the left one, the green the right one, the blue the tail."""
@@ -147,8 +156,13 @@ def test_an_annotated_object_is_looked_at_where_it_is(task: PoseTask) -> None:
 
 def test_a_run_remembers_names_and_skeleton() -> None:
     spec = TaskSpec(classes=NAMES, facts={"skeleton": [[0, 2]]}, options={"stride": 8})
-    task = POSE.create(create_model("edgevit_nano_stride2", num_classes=0), spec)
+    backbone = create_model("edgevit_nano_stride2", num_classes=0)
+    task = POSE.create(backbone, spec)
     assert (task.classes, task.skeleton, task.options.stride) == (NAMES, ((0, 2),), 8)
+    assert task.mirror == (1, 0, 2), "runs of 0.1.0 say nothing of it"
+    for mirror in ([2, 1, 0], []):
+        facts = {"skeleton": [], "mirror": mirror}
+        assert POSE.create(backbone, TaskSpec(classes=NAMES, facts=facts)).mirror == tuple(mirror)
     with pytest.raises(ConfigError, match="sigma=0"):
         POSE.read_options({"sigma": 0})
 

@@ -9,6 +9,7 @@ from vitrail.data.loading.batches import TrainLoader, calibration_images, eval_l
 from vitrail.data.loading.images import load_data
 from vitrail.data.loading.masks import load_masks
 from vitrail.data.loading.pictures import load_pictures
+from vitrail.data.mirror import mirror_order
 from vitrail.data.pixels.augment import AugmentConfig
 from vitrail.data.pixels.decode import IMAGE_SUFFIXES, MAX_PIXELS, decode_image, image_size_of, pixels_of
 from vitrail.data.pixels.fit import fit_image
@@ -19,7 +20,6 @@ from vitrail.data.sets.box_set import BoxSet, InstanceSet
 from vitrail.data.sets.image_set import ImageSet, PictureSet
 from vitrail.data.sets.keypoint_set import KeypointSet
 from vitrail.data.sets.mask_set import MaskSet
-from vitrail.data.sets.mirror import has_mirror, mirror_order
 from vitrail.data.sets.samples import Samples, draw_order
 from vitrail.data.sets.score_set import ScoreSet
 from vitrail.data.sets.splits import DataSplits
@@ -50,7 +50,6 @@ __all__ = [
     "eval_loader",
     "find_images",
     "fit_image",
-    "has_mirror",
     "image_size_of",
     "load_boxes",
     "load_data",

@@ -26,6 +26,9 @@ class DataConfig:
         ignore_classes: names of classes that are neither learnt nor measured (segmentation only).
         bad_annotations: treatment of wrong boxes, masks, keypoints and scores: "refuse" (an error) or "skip" (they are
             left out and listed).
+        mirror_pairs: keypoints that change places in a mirror image, each pair as NAME=NAME (pose only). Default: the
+            pairs that the JSON gives, else those whose names differ by left and right; where neither says it, images
+            are not mirrored.
     """
 
     path: str = "sample"
@@ -35,6 +38,7 @@ class DataConfig:
     max_pixels: int = MAX_PIXELS
     ignore_classes: tuple[str, ...] = ()
     bad_annotations: Literal["refuse", "skip"] = "refuse"
+    mirror_pairs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 < self.val_fraction <= 1:

@@ -125,6 +125,7 @@ def _data(description: Description, evaluation: Mapping[str, Any] | None) -> dic
         "fingerprint": trained.fingerprint,
         "classes": list(description.classes),
         "skipped": list(trained.skipped),
+        "remarks": list(trained.remarks),
         "counts": None,
         "samples": [],
         "totals": {part: count for part, count in totals.items() if count},

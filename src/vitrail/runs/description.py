@@ -44,6 +44,7 @@ class DataEntry(_Entry):
         fingerprint: SHA-256 over names, targets and contents of all images.
         num_train, num_val, num_test: number of images of each part.
         skipped: "path: reason" of every image that was left out.
+        remarks: sentences on what was decided about the data.
     """
 
     path: str = ""
@@ -52,6 +53,7 @@ class DataEntry(_Entry):
     num_val: int = 0
     num_test: int = 0
     skipped: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 class TrainedEntry(BaseModel):
@@ -179,10 +181,11 @@ class Description(BaseModel):
             RunError: this version has no such task, or an entry of the task is missing.
         """
         noted = {"classes": self.classes} | (self.model_extra or {})
-        for name in ("classes", *self.kind.facts):
+        wanted = [name for name in ("classes", *self.kind.facts) if name in noted or name not in self.kind.later_notes]
+        for name in wanted:
             if name not in self.model_fields_set or not isinstance(noted.get(name), list | tuple):
                 raise RunError(f"run.json is incomplete: '{name}' is missing; train the run again, or restore the file")
-        return {name: noted[name] for name in ("classes", *self.kind.facts)}
+        return {name: noted[name] for name in wanted}
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -92,6 +92,8 @@ def _train(trainer: Trainer, config: TrainConfig, run: Run, *, resume: bool, ove
         crop_fraction=config.crop_fraction or task.crop_fraction or native.crop_fraction,
     )
     if trainer.is_global_zero:
+        for remark in splits.remarks if progress else ():
+            Console(stderr=True).print(remark, highlight=False, markup=False)
         if overwrite:
             clear(run)
         describe(run, config, task, splits, preprocessing, trainer.precision)

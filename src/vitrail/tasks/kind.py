@@ -31,6 +31,7 @@ class TaskKind:
         load_data: reader of its data: (config, \*, progress) to checked and split samples, or a DataError.
         options: frozen keyword-only dataclass of what only this task can be told (``--option.NAME`` in training).
         notes: name -> what ``run.json`` keeps of the data beside the classes, a list of plain values.
+        later_notes: names of notes that runs of earlier versions lack.
         num_outputs: outputs of the backbone's own classifier; 0 where the task brings a head of its own.
         make_backbone: what builds the model from a name and the arguments of :func:`vitrail.models.create_model`.
     """
@@ -41,6 +42,7 @@ class TaskKind:
     load_data: Callable[..., DataSplits[Any]]
     options: type[Any] = NoOptions
     notes: Mapping[str, Callable[[DataSplits[Any]], list[Any]]] = field(default_factory=dict)
+    later_notes: frozenset[str] = frozenset()
     num_outputs: Callable[[TaskSpec], int] = lambda _: 0
     make_backbone: Callable[..., Backbone] = create_model
 

@@ -14,13 +14,14 @@ from torch.nn import functional as F
 
 from vitrail.core.errors import ConfigError
 from vitrail.core.types import Preprocessing
-from vitrail.data import View, has_mirror, load_keypoints, mirror_order
+from vitrail.data import View, load_keypoints, mirror_order
 from vitrail.models import Backbone
 from vitrail.tasks.answers import Answers
 from vitrail.tasks.base import Score, Task
 from vitrail.tasks.drawing import draw_skeleton
 from vitrail.tasks.heads.pyramid import choose_levels
 from vitrail.tasks.kind import TaskKind
+from vitrail.tasks.spec import TaskSpec
 
 if TYPE_CHECKING:
     from torchmetrics import Metric
@@ -77,9 +78,11 @@ class PoseTask(Task):
 
     Args:
         backbone: any; its last level is taken.
-        classes: names of the keypoints; in a mirror image "left" and "right" in them change places.
+        classes: names of the keypoints.
         options: head and decoding.
         skeleton: pairs of keypoints that pictures join.
+        mirror: for each keypoint, the index of the one that takes its place in a mirror image; empty if that is
+            unknown; None to read it from the names, see :func:`vitrail.data.mirror_order`.
     """
 
     name = "pose"
@@ -97,12 +100,14 @@ class PoseTask(Task):
         options: PoseOptions | None = None,
         *,
         skeleton: Sequence[tuple[int, int]] = (),
+        mirror: Sequence[int] | None = None,
     ) -> None:
         super().__init__(backbone, classes)
         if not self.classes:
             raise ConfigError("there are no keypoints; give the names of at least 1")
         self.options = options or PoseOptions()
         self.skeleton = tuple(skeleton)
+        self.mirror = mirror_order(self.classes) if mirror is None else tuple(mirror)
         self.level = choose_levels(backbone.feature_info)[-1]
         info = backbone.feature_info[self.level]
         count = max(round(math.log2(info.stride / self.options.stride)), 0)
@@ -197,9 +202,9 @@ class PoseAnswers(Answers[PoseTask, tuple[Keypoint, ...]]):
         normal = preprocessing.normalize(seen.to(self.device))
         with torch.inference_mode():
             maps = self.task(normal)
-            if self.task.options.flip_test and has_mirror(self.task.classes):
+            if self.task.options.flip_test and self.task.mirror:
                 mirrored = self.task(normal.flip(-1)).flip(-1)
-                maps = (maps + mirrored[:, list(mirror_order(self.task.classes))]) / 2
+                maps = (maps + mirrored[:, list(self.task.mirror)]) / 2
         frame = torch.tensor([preprocessing.image_size[1], preprocessing.image_size[0]])
         answers = []
         for view, places, scores in zip(views, *self.task.locate(maps), strict=True):
@@ -267,13 +272,20 @@ def _peak_offset(maps: Tensor, y: Tensor, x: Tensor) -> Tensor:
     return torch.where(inside.unsqueeze(-1), (step / determinant.clamp(min=1e-6).unsqueeze(-1)).clamp(-1, 1), 0.0)
 
 
+def _build(backbone: Backbone, spec: TaskSpec, options: PoseOptions) -> PoseTask:
+    skeleton = [(int(a), int(b)) for a, b in spec.facts["skeleton"]]
+    return PoseTask(backbone, spec.classes, options, skeleton=skeleton, mirror=spec.facts.get("mirror"))
+
+
 POSE = TaskKind(
     task=PoseTask,
-    build=lambda backbone, spec, options: PoseTask(
-        backbone, spec.classes, options, skeleton=[(int(a), int(b)) for a, b in spec.facts["skeleton"]]
-    ),
+    build=_build,
     answers=PoseAnswers,
     load_data=load_keypoints,
     options=PoseOptions,
-    notes={"skeleton": lambda data: [list(pair) for pair in data.train.skeleton]},
+    notes={
+        "skeleton": lambda data: [list(pair) for pair in data.train.skeleton],
+        "mirror": lambda data: list(data.train.mirror) if data.train.mirrored_alike else [],
+    },
+    later_notes=frozenset({"mirror"}),
 )

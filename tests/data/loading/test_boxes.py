@@ -83,6 +83,17 @@ def test_both_layouts_say_the_same(layout: str, request: pytest.FixtureRequest) 
     assert data.align(("plate", "other", "cell")).train.target(0)["labels"].tolist() == [2, 0]
 
 
+def test_objects_of_a_side_are_not_mirrored(coco: Path) -> None:
+    assert load_boxes(DataConfig(path=str(coco))).train.mirrored_alike
+    values = coco_values()
+    values["categories"] = [{"id": 7, "name": "Left shoe"}, {"id": 8, "name": "Right shoe"}]
+    for part in ("train", "val"):
+        write(coco, part, values)
+    data = load_boxes(DataConfig(path=str(coco)))
+    assert not data.train.mirrored_alike
+    assert "(Left shoe, Right shoe)" in data.remarks[0]
+
+
 def test_cocos_own_names_and_crowds(coco: Path) -> None:
     values = coco_values()
     values["annotations"][0]["iscrowd"] = 1

@@ -47,6 +47,13 @@ def test_sample_is_not_to_be_mirrored_but_folders_are(write_images: WriteImages)
     assert load(write_images({"a": 2, "b": 2})).train.mirrored_alike
 
 
+def test_classes_of_a_side_are_not_mirrored(write_images: WriteImages) -> None:
+    data = load(write_images({"TurnLeft": 2, "TurnRight": 2, "stop": 2}))
+    assert not data.train.mirrored_alike
+    remark = "Images are mirrored only with --hflip: a mirror image may belong to another class (TurnLeft, TurnRight)"
+    assert data.remarks == (remark,)
+
+
 # --- the split
 
 

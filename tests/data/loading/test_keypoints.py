@@ -122,3 +122,97 @@ def test_categories_of_different_skeletons(folder: Path) -> None:
     (folder / "annotations/train.json").write_text(json.dumps(found))
     with pytest.raises(DataError, match="2 skeletons among"):
         load_keypoints(DataConfig(path=str(folder)))
+
+
+def rename(folder: Path, names: list[str], **category: Any) -> Path:
+    """The same folder with other names of keypoints, and further entries of the category."""
+    found = values()
+    found["categories"][0] |= {"keypoints": names} | category
+    for part in ("train", "val"):
+        (folder / "annotations" / f"{part}.json").write_text(json.dumps(found))
+    return folder
+
+
+def test_spellings_of_other_tools_change_places(folder: Path) -> None:
+    data = load_keypoints(DataConfig(path=str(rename(folder, ["L_Eye", "R_Eye", "Tail"]))))
+    assert (data.train.mirror, data.train.mirrored_alike) == ((1, 0, 2), True)
+    assert data.remarks == (
+        "Pairs of keypoints that change places in mirror images: 1 (L_Eye = R_Eye); keypoints that stay: 1 (Tail)",
+    )
+
+
+def test_without_known_sides_nothing_is_mirrored_whatever_the_option_says(folder: Path) -> None:
+    data = load_keypoints(DataConfig(path=str(rename(folder, ["kp_1", "kp_2", "kp_3"]))))
+    assert not data.train.mirrored_alike
+    assert data.remarks[0].startswith(
+        "Images are not mirrored: it is not known which of the keypoints kp_1, kp_2, kp_3"
+    )
+    augment = AugmentConfig(hflip=1.0, rand_augment_num_ops=0, random_resized_crop_scale=(0.8, 1.0))
+    loader = train_loader(data.train.subset([0]), HOW, augment, batch_size=1, num_workers=0, seed=0, num_classes=3)
+    for epoch in range(4):
+        loader.set_epoch(epoch)
+        (batch,) = loader
+        assert (torch.tensor(dots(batch.images[0])) - batch.targets["keypoints"][0, :, :2]).abs().max() < 0.03
+        assert batch.targets["keypoints"][0, 0, 0] < batch.targets["keypoints"][0, 1, 0], "turned, not mirrored"
+
+
+@pytest.mark.parametrize(
+    "category",
+    [
+        {"flip_idx": [2, 1, 0]},
+        {"flip_pairs": [[0, 2]]},
+        {"flip_pairs": [["c", "a"]], "flip_idx": [2, 1, 0]},
+        {"keypoint_flip_map": [["a", "c"]]},
+    ],
+)
+def test_pairs_of_the_json_are_taken(folder: Path, category: dict[str, Any]) -> None:
+    data = load_keypoints(DataConfig(path=str(rename(folder, ["a", "b", "c"], **category))))
+    assert (data.train.mirror, data.train.mirrored_alike) == ((2, 1, 0), True)
+
+
+def test_pairs_of_the_option_come_first(folder: Path) -> None:
+    rename(folder, ["a", "b=", "c"], flip_idx=[2, 1, 0])
+    data = load_keypoints(DataConfig(path=str(folder), mirror_pairs=("b==c",)))
+    assert (data.train.mirror, data.train.mirrored_alike) == ((0, 2, 1), True)
+
+
+@pytest.mark.parametrize(
+    ("category", "given", "words"),
+    [
+        ({"flip_idx": [1, 2, 0]}, (), "a keypoint takes the place of one that does not take its place"),
+        ({"flip_idx": [1, 0]}, (), "not the numbers 0 to 2"),
+        ({"flip_idx": [1.0, 0.0, 2.0]}, (), "not the numbers 0 to 2"),
+        ({"flip_pairs": [[1, 3]]}, (), "3 is no keypoint"),
+        ({"flip_pairs": [["a", "d"]]}, (), "'d' is no keypoint"),
+        ({"flip_pairs": [[["a"], "b"]]}, (), "is no keypoint"),
+        ({"flip_pairs": "a=b"}, (), "not a list of pairs"),
+        ({"flip_pairs": [["a", "b"], ["b", "c"]]}, (), "'b' twice"),
+        ({"flip_pairs": [["a", "b"]], "flip_idx": [2, 1, 0]}, (), r"different pairs of keypoints \(flip_idx and"),
+        ({}, ("a=d",), "mirror_pairs has 'a=d'"),
+        ({}, ("ab",), "mirror_pairs has 'ab'"),
+        ({}, ("a=b", "c=a"), "mirror_pairs has keypoint 'a' twice"),
+    ],
+)
+def test_wrong_pairs_are_refused(folder: Path, category: dict[str, Any], given: tuple[str, ...], words: str) -> None:
+    rename(folder, ["a", "b", "c"], **category)
+    with pytest.raises(DataError, match=words):
+        load_keypoints(DataConfig(path=str(folder), mirror_pairs=given))
+
+
+def test_json_that_contradicts_itself_or_its_names_is_refused(folder: Path) -> None:
+    """Indices that begin at 1 are the usual mistake."""
+    names = ["nose", "left_eye", "right_eye"]
+    rename(folder, names, flip_pairs=[[2, 1]])
+    assert load_keypoints(DataConfig(path=str(folder))).train.mirror == (0, 2, 1)
+    rename(folder, names, flip_pairs=[[0, 1]])
+    with pytest.raises(DataError, match="contradict the sides in the keypoints' names"):
+        load_keypoints(DataConfig(path=str(folder)))
+    found = values()
+    found["categories"] = [
+        {"id": id, "name": f"{id}", "keypoints": ["a", "b", "c"], "flip_idx": order}
+        for id, order in ((1, [1, 0, 2]), (2, [2, 1, 0]))
+    ]
+    for part in ("train", "val"):
+        (folder / "annotations" / f"{part}.json").write_text(json.dumps(found))
+    with pytest.raises(DataError, match="different pairs of keypoints"):
+        load_keypoints(DataConfig(path=str(folder)))

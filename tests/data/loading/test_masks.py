@@ -53,6 +53,14 @@ def test_classes_are_named_numbered_and_ignored(folder: Path) -> None:
     assert fewer.fingerprint != data.fingerprint
 
 
+def test_organs_of_a_side_are_not_mirrored(folder: Path) -> None:
+    assert load_masks(config(folder)).train.mirrored_alike
+    (folder / "classes.txt").write_text("0 background\n1 lung_L\n2 lung_R\n3 heart\n")
+    data = load_masks(config(folder))
+    assert not data.train.mirrored_alike
+    assert "(lung_L, lung_R)" in data.remarks[0]
+
+
 def test_without_names_the_values_are_the_classes(folder: Path) -> None:
     (folder / "classes.txt").unlink()
     assert load_masks(config(folder)).classes == ("0", "1", "2", "3")

@@ -12,11 +12,12 @@ from vitrail.data.formats.coco_boxes import read_coco_boxes
 from vitrail.data.formats.coco_keypoints import posed_objects, read_skeleton
 from vitrail.data.formats.coco_shapes import require_pycocotools
 from vitrail.data.formats.layout import data_folder
+from vitrail.data.formats.mirror_pairs import pairs_of_categories, pairs_of_texts
 from vitrail.data.formats.score_tables import read_scores
 from vitrail.data.formats.yolo import REMEDY, read_yolo
+from vitrail.data.mirror import classes_with_sides, describe_mirror, describe_sides, mirror_order
 from vitrail.data.sets.box_set import BoxSet, InstanceSet
 from vitrail.data.sets.keypoint_set import KeypointSet
-from vitrail.data.sets.mirror import has_mirror, mirror_order
 from vitrail.data.sets.score_set import ScoreSet
 from vitrail.data.sets.splits import DataSplits, as_splits, fingerprint
 
@@ -57,8 +58,16 @@ def _load(kind: type[AnyBoxes], config: DataConfig, *, masks: bool, progress: bo
         raise DataError(f"{root} has {len(records)} usable images and {len(classes)} classes; {REMEDY}")
     digests = problems.check_images(root, [record.name for record in records], progress=progress)
     good = problems.usable(records)
-    samples, mark = kind(records=good, max_pixels=config.max_pixels), fingerprint(repr(classes), good, digests)
-    return as_splits(samples, config, classes=classes, fingerprint=mark, skipped=problems.listed())
+    sides = classes_with_sides(classes)
+    samples = kind(records=good, max_pixels=config.max_pixels, mirrored_alike=not sides)
+    return as_splits(
+        samples,
+        config,
+        classes=classes,
+        fingerprint=fingerprint(repr(classes), good, digests),
+        skipped=problems.listed(),
+        remarks=describe_sides(sides),
+    )
 
 
 def load_keypoints(config: DataConfig, *, progress: bool = False) -> DataSplits[KeypointSet]:
@@ -71,6 +80,8 @@ def load_keypoints(config: DataConfig, *, progress: bool = False) -> DataSplits[
     problems = Problems(config)
     images, categories = read_coco(root, "keypoints", problems)
     names, skeleton = read_skeleton(root, list(categories.values()))
+    pairs = pairs_of_texts(names, config.mirror_pairs) or pairs_of_categories(root, list(categories.values()), names)
+    mirror = mirror_order(names, pairs)
     digests = problems.check_images(root, [image.name for image in images], progress=progress)
     records, unlabelled = posed_objects(images, len(names), problems)
     problems.settle(len(images))
@@ -80,13 +91,20 @@ def load_keypoints(config: DataConfig, *, progress: bool = False) -> DataSplits[
         records=records,
         skeleton=skeleton,
         places=tuple(range(len(names))),
-        mirror=mirror_order(names),
+        mirror=mirror or tuple(range(len(names))),
         max_pixels=config.max_pixels,
-        mirrored_alike=has_mirror(names),
+        mirrored_alike=bool(mirror),
     )
     mark = fingerprint(repr(names), records, {record.name: digests[record.image] for record in records})
     note = (f"{unlabelled} objects without labelled keypoints",) if unlabelled else ()
-    return as_splits(samples, config, classes=names, fingerprint=mark, skipped=problems.listed() + note)
+    return as_splits(
+        samples,
+        config,
+        classes=names,
+        fingerprint=mark,
+        skipped=problems.listed() + note,
+        remarks=describe_mirror(names, mirror),
+    )
 
 
 def load_scores(config: DataConfig, *, progress: bool = False) -> DataSplits[ScoreSet]:

@@ -12,6 +12,7 @@ from vitrail.data.formats.built_in import CLASSES, read_built_in
 from vitrail.data.formats.class_folders import REMEDY, read_class_folders
 from vitrail.data.formats.labels_csv import read_labels_csv
 from vitrail.data.formats.layout import data_folder
+from vitrail.data.mirror import classes_with_sides, describe_sides
 from vitrail.data.records import LabelledImage
 from vitrail.data.sets.image_set import ImageSet
 from vitrail.data.sets.splits import DataSplits, as_splits, cut_by_class, fingerprint
@@ -42,8 +43,16 @@ def load_data(config: DataConfig, *, progress: bool = False) -> DataSplits[Image
     digests = problems.check_images(root, [record.name for record in records], progress=progress)
     good = problems.usable(records)
     _require_every_class(records, problems.names, classes)
-    samples, mark = ImageSet(records=good, max_pixels=config.max_pixels), fingerprint("", good, digests)
-    return as_splits(samples, config, classes=classes, fingerprint=mark, skipped=problems.listed(), cut=cut_by_class)
+    sides = classes_with_sides(classes)
+    return as_splits(
+        ImageSet(records=good, max_pixels=config.max_pixels, mirrored_alike=not sides),
+        config,
+        classes=classes,
+        fingerprint=fingerprint("", good, digests),
+        skipped=problems.listed(),
+        remarks=describe_sides(sides),
+        cut=cut_by_class,
+    )
 
 
 def _load_built_in(config: DataConfig) -> DataSplits[ImageSet]:

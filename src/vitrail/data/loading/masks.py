@@ -18,6 +18,7 @@ from vitrail.data.data_config import DataConfig
 from vitrail.data.formats.coco_masks import coco_kind, read_coco_masks
 from vitrail.data.formats.layout import data_folder
 from vitrail.data.formats.mask_files import REMEDY, read_class_names, read_mask_files
+from vitrail.data.mirror import classes_with_sides, describe_sides
 from vitrail.data.pixels.decode import image_size_of
 from vitrail.data.records import IGNORE, MaskedImage
 from vitrail.data.sets.mask_set import MaskSet
@@ -56,9 +57,15 @@ def load_masks(config: DataConfig, *, progress: bool = False) -> DataSplits[Mask
         for record in problems.usable(records)
         if isinstance(mask := contents[record.name], _Contents)
     ]
-    samples = MaskSet(records=good, table=table, max_pixels=config.max_pixels)
-    mark = fingerprint(repr([names, classes]), good, digests)
-    return as_splits(samples, config, classes=classes, fingerprint=mark, skipped=problems.listed())
+    sides = classes_with_sides(classes)
+    return as_splits(
+        MaskSet(records=good, table=table, max_pixels=config.max_pixels, mirrored_alike=not sides),
+        config,
+        classes=classes,
+        fingerprint=fingerprint(repr([names, classes]), good, digests),
+        skipped=problems.listed(),
+        remarks=describe_sides(sides),
+    )
 
 
 @dataclass(frozen=True)

@@ -83,5 +83,5 @@ def _from_images(data: DataSplits[ImageSet], *, labelled: bool, crops: bool) -> 
 
     classes, test = data.classes if labelled else (), None if data.test is None else convert(data.test)
     return DataSplits(
-        classes, convert(data.train), convert(data.val), test, data.fingerprint, data.skipped, data.source
+        classes, convert(data.train), convert(data.val), test, data.fingerprint, data.skipped, data.source, data.remarks
     )

@@ -25,8 +25,9 @@ class AugmentConfig:
         random_resized_crop_scale: smallest and largest share of the image that a random crop covers; 1 1, with the
             ratio 1 1, only crops to the model's shape.
         random_resized_crop_ratio: smallest and largest width / height of a random crop.
-        hflip: probability that an image is mirrored. Default: 0.5, but 0 for the built-in hand signs. Give 0 if left
-            and right matter in your data.
+        hflip: probability that an image is mirrored. Default: 0.5, but 0 where a mirror image may have another label:
+            names of classes with left or right, keypoints whose sides are unknown, the built-in hand signs. Give 0 if
+            left and right matter in your data for another reason.
         rand_augment_num_ops: number of RandAugment's operations (N); 0 turns it off.
         rand_augment_magnitude: strength of RandAugment's operations (M), 0 to 30.
         random_erasing: probability that a rectangle is painted over.
@@ -62,7 +63,7 @@ class AugmentConfig:
 
     def implied(self) -> dict[str, str]:
         """What None stands for, see :meth:`vitrail.cli.options.to_yaml`."""
-        return {"hflip": "0.5, but 0 for the built-in hand signs"} if self.hflip is None else {}
+        return {"hflip": "0.5, but 0 where a mirror image may have another label"} if self.hflip is None else {}
 
     @property
     def mixes(self) -> bool:

@@ -30,6 +30,7 @@ class DataSplits(Generic[Part_co]):
         fingerprint: SHA-256 over names, targets and contents of all usable images; independent of where they lie.
         skipped: "path: reason" for every image or annotation that was left out.
         source: path as the user gave it.
+        remarks: sentences on what was decided about the data, for people who train with it.
     """
 
     classes: tuple[str, ...]
@@ -39,6 +40,7 @@ class DataSplits(Generic[Part_co]):
     fingerprint: str
     skipped: tuple[str, ...]
     source: str
+    remarks: tuple[str, ...] = ()
 
     @property
     def held_out(self) -> Part_co:
@@ -115,6 +117,7 @@ def as_splits(
     classes: Sequence[str],
     fingerprint: str,
     skipped: Sequence[str],
+    remarks: str = "",
     cut: Callable[[Any, DataConfig], list[int]] = cut_by_name,
 ) -> DataSplits[AnySamples]:
     """Samples as a data set: in the parts that their records name; where there is no validation part,
@@ -138,6 +141,7 @@ def as_splits(
         fingerprint=fingerprint,
         skipped=tuple(skipped),
         source=config.path,
+        remarks=(remarks,) if remarks else (),
     )
 
 
