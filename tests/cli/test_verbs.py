@@ -193,7 +193,7 @@ def test_predict_goes_on_past_broken_images(run: Path, photos: Path, tmp_path: P
 
 
 def test_quantize_and_export_can_be_repeated(run: Path, tmp_path: Path, capsys: Capture) -> None:
-    plan = result(capsys, ["quantize", str(run), "--calibration", "8"])
+    plan = result(capsys, ["quantize", str(run), "--calibration", "8", "--preset", "min_max"])
     assert plan["num_images"] == 8
     before, after = (held_out := plan.pop("held_out"))["float"], held_out["codes"]
     assert (before["agreement"], before["num_images"]) == (1.0, after["num_images"])

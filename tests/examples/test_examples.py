@@ -31,7 +31,10 @@ def test_they_are_numbered_and_all_are_run() -> None:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",  # from training on they are slow: README's block from Python goes the same way, with quicker settings
+    [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if path.stem > "02" else []) for path in EXAMPLES],
+)
 def test_it_runs(path: Path, folder: Path) -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(

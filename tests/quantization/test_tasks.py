@@ -41,9 +41,8 @@ def decibels(model: nn.Module, quantized: nn.Module) -> float:
     return float(10 * torch.log10(exact.square().sum() / noise))
 
 
-@pytest.mark.parametrize(
-    "name", ["segmentation", *(pytest.param(n, marks=pytest.mark.slow) for n in ("detection", "pose", "aesthetics"))]
-)
+@pytest.mark.slow  # tests/cli takes tasks through their files; here are the figures
+@pytest.mark.parametrize("name", ["segmentation", "detection", "pose", "aesthetics"])
 def test_eight_bits_keep_the_outputs_of_a_task_and_its_file_agrees(
     name: str, tmp_path: Path, excited: Callable[[nn.Module], nn.Module]
 ) -> None:
