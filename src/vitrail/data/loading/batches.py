@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,6 +14,7 @@ from torch import Tensor, distributed
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from vitrail.core.errors import DataError
+from vitrail.core.seeds import seeded
 from vitrail.core.types import Batch, Preprocessing
 from vitrail.data.pixels.augment import AugmentConfig
 from vitrail.data.sets.samples import Mix, Samples, Transform
@@ -66,7 +66,7 @@ class _Augmented(Dataset[tuple[Tensor, Any, Key]]):
     def __getitem__(self, key: Key) -> tuple[Tensor, Any, Key]:
         epoch, index = key
         image, target = self.images[index]
-        with _seeded(_mixed_seed(self.seed, epoch, index)):
+        with seeded(_mixed_seed(self.seed, epoch, index)):
             return *self.transform(image, target), key
 
 
@@ -93,7 +93,7 @@ class _TrainCollate:
         if self.mix is None:
             return batch
         epoch, first = samples[0][2]
-        with _seeded(_mixed_seed(self.seed, epoch, f"mix {first}")):
+        with seeded(_mixed_seed(self.seed, epoch, f"mix {first}")):
             mixed, targets = self.mix(batch.images, batch.targets)
         return Batch(images=mixed, targets=targets)
 
@@ -186,14 +186,3 @@ def _mixed_seed(seed: int, epoch: int, what: int | str) -> int:
     """A seed from three parts: a change of any part gives an unrelated stream, unlike a sum of the parts."""
     digest = hashlib.blake2b(f"{seed}/{epoch}/{what}".encode(), digest_size=4).digest()
     return int.from_bytes(digest, "little")
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Seed the global CPU generator, from which torchvision draws, and restore its state afterwards."""
-    state = torch.default_generator.get_state()
-    torch.default_generator.manual_seed(seed)
-    try:
-        yield
-    finally:
-        torch.default_generator.set_state(state)

@@ -9,8 +9,7 @@ measured with the same features on as many pictures.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +19,7 @@ from torchmetrics.image.kid import KernelInceptionDistance
 from torchmetrics.utilities import dim_zero_cat
 
 from vitrail.core.errors import ConfigError, MissingDependencyError
+from vitrail.core.seeds import seeded
 from vitrail.core.types import Preprocessing
 from vitrail.models import Backbone, create_model
 from vitrail.models.maxvit_gan import as_pixels
@@ -65,7 +65,7 @@ def find_extractor(name: str, open_backbone: OpenBackbone | None = None) -> nn.M
         MissingDependencyError: Inception without torch-fidelity.
     """
     if name == "random":
-        with _generator_lent(0):
+        with seeded(0):
             model = create_model(RANDOM[0], num_classes=0, image_size=RANDOM[1])
         return FeatureExtractor(model, Preprocessing(image_size=(RANDOM[1], RANDOM[1])))
     if name == "inception":
@@ -124,7 +124,7 @@ def compare_features(real: Tensor, made: Tensor) -> dict[str, Tensor]:
     for metric in (frechet, kernel):
         metric.update(real, real=True)
         metric.update(made, real=False)
-    with _generator_lent(0):  # which subsets
+    with seeded(0):  # which subsets
         mean, _ = kernel.compute()
     values = {"frechet": frechet.compute(), "kernel": mean}
     return values | {"precision": share_inside(made, real), "recall": share_inside(real, made)}
@@ -145,14 +145,3 @@ def share_inside(points: Tensor, reference: Tensor, neighbours: int = NEIGHBOURS
     """Share of ``points`` (n, d) that are as near to one of ``reference`` (m, d) as its k-th nearest neighbour is."""
     reach = torch.cdist(reference, reference).kthvalue(neighbours + 1, dim=1).values  # the nearest is itself
     return (torch.cdist(points, reference) <= reach).any(1).float().mean()
-
-
-@contextmanager
-def _generator_lent(seed: int) -> Iterator[None]:
-    """Seed the global CPU generator for a while, and give it back untouched."""
-    state = torch.default_generator.get_state()
-    torch.default_generator.manual_seed(seed)
-    try:
-        yield
-    finally:
-        torch.default_generator.set_state(state)
