@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from torch import Tensor, nn
 
 from vitrail.core.errors import ExportError, MissingDependencyError, VitrailError
 from vitrail.core.types import Preprocessing
-from vitrail.export import export_model
+from vitrail.export import export_model, export_source, onnx_file
 from vitrail.export.agreement import compare
+from vitrail.export.convert import to_onnx
 from vitrail.export.failure import explain
 from vitrail.export.one_image import one_image_program
 from vitrail.export.source import Source
@@ -159,6 +161,20 @@ def _tells_folders(file: Path) -> bool:
         with zipfile.ZipFile(file) as archive:
             data += [archive.read(name) for name in archive.namelist()]
     return any(b"site-packages" in part or str(Path(__file__).parents[2]).encode() in part for part in data)
+
+
+def test_two_formats_of_a_source_share_one_conversion(
+    vit: nn.Module, images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    converted = []
+    monkeypatch.setattr(onnx_file, "to_onnx", lambda *given: converted.append(given) or to_onnx(*given))
+    source = Source(model=vit, images=images[:2])
+    for format in ("onnx", "openvino"):
+        export_source(source, tmp_path / f"model{FORMATS[format].suffix}", format=format)
+    assert len(converted) == 1
+    export_source(replace(source), tmp_path / "again.onnx")
+    assert len(converted) == 2
+    assert (tmp_path / "again.onnx").read_bytes() == (tmp_path / "model.onnx").read_bytes()
 
 
 def test_a_quantised_model_goes_to_openvino_too(vit: nn.Module, images: Tensor, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import onnx
 import torch
@@ -17,6 +18,9 @@ from vitrail.quantization import capture
 LIMIT_BYTES = 2**31 - 1
 """A protocol buffer, and so a single ONNX file, cannot be larger."""
 
+_CONVERTED: WeakKeyDictionary[Source, bytes] = WeakKeyDictionary()
+"""The ONNX model of each source that still exists: OpenVINO's file is written from the same one."""
+
 
 def write(source: Source, file: Path) -> None:
     """Write one ONNX file with a free batch size, and a free height and width if the source asks for it.
@@ -28,11 +32,17 @@ def write(source: Source, file: Path) -> None:
 
 
 def onnx_bytes(source: Source) -> bytes:
-    """The ONNX model in memory, not yet verified.
+    """The ONNX model in memory, not yet verified. A source is converted once.
 
     Raises:
         ExportError: the model cannot be exported or is too large.
     """
+    if source not in _CONVERTED:
+        _CONVERTED[source] = _convert(source)
+    return _CONVERTED[source]
+
+
+def _convert(source: Source) -> bytes:
     _check_size(source.reference)
     module = source.model if source.quantized is None else source.quantized.graph_module
     program = (

@@ -14,7 +14,7 @@ from vitrail.core.types import Preprocessing
 from vitrail.quantization import QuantizedModel
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Source:
     """A model to be exported.
 

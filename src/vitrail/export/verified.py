@@ -66,12 +66,42 @@ def export_model(
         ExportError: the model cannot be exported, is too large, or the file disagrees; an older file of that name
             stays, and nothing else.
     """
-    check_formats([format])
-    target, path = TARGETS[format], Path(path)
     _check_offered(format, quantized is not None, dynamic_size)
-    facts = about(preprocessing, classes)
-    source = Source(model=model, images=images, facts=facts, quantized=quantized, dynamic_size=dynamic_size)
-    default = target.tolerance if quantized is None else INTEGER_TOLERANCE
+    source = Source(
+        model=model,
+        images=images,
+        facts=about(preprocessing, classes),
+        quantized=quantized,
+        dynamic_size=dynamic_size,
+    )
+    return export_source(source, path, format=format, variant=variant, tolerance=tolerance, weights_hash=weights_hash)
+
+
+def export_source(
+    source: Source,
+    path: str | Path,
+    *,
+    format: str = "onnx",
+    variant: str = "float",
+    tolerance: float | None = None,
+    weights_hash: str = "",
+) -> ExportRecord:
+    """Write a source as :func:`export_model` does; formats that start from ONNX share one conversion of it.
+
+    Args:
+        source: the model and its facts.
+        path: where the file goes.
+        format: a name in :data:`~vitrail.runtimes.table.FORMATS`.
+        variant: how the record calls the file.
+        tolerance: largest relative error, as in :func:`export_model`.
+        weights_hash: the hash of the weights, for the record.
+
+    Raises:
+        UnknownNameError, MissingDependencyError, ExportError: as in :func:`export_model`.
+    """
+    _check_offered(format, source.quantized is not None, source.dynamic_size)
+    target, path = TARGETS[format], Path(path)
+    default = target.tolerance if source.quantized is None else INTEGER_TOLERANCE
     with atomic_folder(path) as draft:
         with explained(FORMATS[format].title):
             target.write(source, draft)
@@ -84,13 +114,13 @@ def export_model(
             runtime=runtime,
             verified=agreement is not None,
             **asdict(agreement) if agreement else dict.fromkeys(field.name for field in fields(Agreement)),
-            num_images=len(images) if agreement else 0,
+            num_images=len(source.images) if agreement else 0,
             batch_size=FORMATS[format].batch_size,
             dynamic_batch=FORMATS[format].batch_size is None and agreement is not None,
-            dynamic_size=dynamic_size and agreement is not None,
+            dynamic_size=source.dynamic_size and agreement is not None,
             weights_hash=weights_hash,
         )
-        write_json(draft.with_name(path.name + ".json"), facts | {"record": record.to_dict()})
+        write_json(draft.with_name(path.name + ".json"), source.facts | {"record": record.to_dict()})
     return record
 
 
@@ -98,8 +128,10 @@ def _check_offered(format: str, quantized: bool, dynamic_size: bool) -> None:
     """Refuse what the format cannot hold, and a format whose extra is not installed.
 
     Raises:
+        UnknownNameError: no such format.
         MissingDependencyError: the message has the commands that install it.
     """
+    check_formats([format])
     if quantized and not FORMATS[format].takes_quantized:
         names = " or ".join(name for name, known in FORMATS.items() if known.takes_quantized)
         raise ExportError(f"format '{format}' takes no quantised model; choose {names}")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
-from typing import Any
 
 from vitrail.core.files import read_json
 from vitrail.data import calibration_images
-from vitrail.export import ExportRecord, export_model
+from vitrail.export import ExportRecord, export_source
+from vitrail.export.source import Source, about
 from vitrail.quantization import quantize
 from vitrail.runs.data import load_run_data
 from vitrail.runs.load import load_task
@@ -42,30 +44,24 @@ def export_run(
         ExportError: a file disagrees with the model, or cannot be written.
     """
     description = run.read()
-    preprocessing = description.preprocessing
     task = load_task(run)
-    images = task.inputs(calibration_images(load_run_data(run).held_out, preprocessing, num_images, 0))
-    given: dict[str, Any] = {
-        "preprocessing": preprocessing,
-        "classes": description.classes,
-        "images": images,
-        "weights_hash": run.weights_hash,
-    }
-    quantized = None
+    images = task.inputs(calibration_images(load_run_data(run).held_out, description.preprocessing, num_images, 0))
+    source = Source(model=task, images=images, facts=about(description.preprocessing, description.classes))
+    sources = {"float": source} if "float" in variants else {}
     if "int8" in variants and run.quantization.exists() and any(FORMATS[name].takes_quantized for name in formats):
         plan = load_plan(run)
         if plan.simulated:
             _forget_quantized(run)
         else:
-            quantized = quantize(task, images, plan=plan)
+            sources["int8"] = replace(source, quantized=quantize(task, images, plan=plan))
     records = []
-    for name in dict.fromkeys(formats):
-        if "float" in variants:
-            free = dynamic_size and name == "onnx"
-            records.append(export_model(task, run.exported(name), format=name, dynamic_size=free, **given))
-        if quantized is not None and FORMATS[name].takes_quantized:
-            path = run.exported(name, "int8")
-            records.append(export_model(task, path, format=name, variant="int8", quantized=quantized, **given))
+    for name, (variant, source) in product(dict.fromkeys(formats), sources.items()):
+        if source.quantized is not None and not FORMATS[name].takes_quantized:
+            continue
+        if dynamic_size and name == "onnx" and source.quantized is None:
+            source = replace(source, dynamic_size=True)
+        path = run.exported(name, variant)
+        records.append(export_source(source, path, format=name, variant=variant, weights_hash=run.weights_hash))
     return records
 
 
