@@ -52,6 +52,10 @@ class RunError(VitrailError):
     """A run folder is missing, incomplete, or of another kind than the command needs."""
 
 
+class LockedError(RunError):
+    """Another process writes to what the command needs."""
+
+
 class TrainingError(VitrailError):
     """Training cannot continue: the loss is not finite, memory ran out, or it was stopped."""
 
