@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from vitrail.core.errors import RunError, VitrailError
-from vitrail.core.files import atomic_folder, atomic_path, read_json, write_json, write_text
+from vitrail.core.errors import DataError, RunError, VitrailError
+from vitrail.core.files import (
+    atomic_folder,
+    atomic_path,
+    check_regular,
+    file_hash,
+    open_regular,
+    read_bytes,
+    read_json,
+    read_text,
+    read_yaml,
+    write_json,
+    write_text,
+)
 from vitrail.runs.run import Run
 
 
@@ -103,3 +117,66 @@ def test_a_description_of_something_else_is_refused(tmp_path: Path) -> None:
     write_json(tmp_path / "run.json", [1])
     with pytest.raises(RunError, match="does not describe a run"):
         Run(tmp_path).read()
+
+
+@pytest.fixture(params=["pipe", "device", "socket", "folder", "link to a pipe", "NUL"])
+def irregular(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """What is no regular file, under the name of one; opening it plainly may wait for ever."""
+    path = tmp_path / "a.json"
+    with socket.socket(socket.AF_UNIX) as server:
+        if request.param == "device":
+            path = Path("/dev/zero")
+        elif request.param == "socket":
+            server.bind(os.path.relpath(path))  # absolute ones may be too long for a socket
+        elif request.param == "folder":
+            path.mkdir()
+        elif request.param == "NUL":
+            path = tmp_path / "a\0.json"
+        else:
+            os.mkfifo(tmp_path / "pipe")
+            path.symlink_to("pipe")
+            path = path if "link" in request.param else tmp_path / "pipe"
+        yield path
+
+
+def test_only_regular_files_are_read(irregular: Path) -> None:
+    for read in (check_regular, open_regular, read_bytes, read_text, file_hash):
+        with pytest.raises(OSError, match=r"no regular file|Is a directory|null byte"):
+            read(irregular)
+    for read in (read_json, read_yaml):
+        with pytest.raises(DataError, match=r"^cannot read .*(no regular file|Is a directory|null byte)"):
+            read(irregular, error=DataError)
+
+
+def test_a_file_beyond_the_limit_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"\xef\xbb\xbfabc\r\n")
+    assert read_text(path, 8) == "abc\r\n"
+    with pytest.raises(OSError, match="more than 7 bytes, which is the limit"):
+        read_text(path, 7)
+    os.truncate(path, 2**40)  # a terabyte that takes no room on the disk
+    with pytest.raises(VitrailError, match=r"a\.csv: it has more than 4194304 bytes"):
+        read_yaml(path)
+    with pytest.raises(VitrailError, match=r"a\.csv: it has more than 4294967296 bytes"):
+        read_json(path)
+
+
+@pytest.mark.parametrize(
+    ("read", "content", "message"),
+    [
+        (read_json, b"[" * 100_000, "a.txt is refused: it is nested more than 50 deep"),
+        (read_json, b"\xff", "a.txt is not JSON"),
+        (read_json, b"", "a.txt is not JSON"),
+        (read_yaml, b"[" * 100_000, "a.txt is refused: line 1: it is nested more than 50 deep"),
+        (read_yaml, b"a: [", "a.txt is not YAML"),
+        (read_yaml, b"\xff", "a.txt is not YAML"),
+        (read_yaml, b"a: 2020-99-99", "a.txt is not YAML"),
+    ],
+)
+def test_contents_beyond_a_limit_are_one_line(
+    tmp_path: Path, read: Callable[..., object], content: bytes, message: str
+) -> None:
+    (tmp_path / "a.txt").write_bytes(content)
+    with pytest.raises(DataError, match=message) as error:
+        read(tmp_path / "a.txt", error=DataError)
+    assert "\n" not in str(error.value)

@@ -1,18 +1,34 @@
-"""Atomic file access: a file gets its name only when it is complete."""
+"""Files: a written one gets its name only when it is complete, and what is read is limited.
+
+Files may come from anybody. A named pipe or a device would never end, so only regular files are read, up to a size;
+:mod:`vitrail.core.parse` limits how deep their contents may be nested.
+"""
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from vitrail.core.errors import VitrailError
+from vitrail.core.parse import LimitError, parse_json, parse_yaml
+
+MAX_BYTES = 4 * 2**30
+"""Size of the largest file that is read as a whole; the annotations of the largest public data sets have 1 GiB."""
+
+MAX_YAML_BYTES = 4 * 2**20
+"""Size of the largest YAML file, which takes about 15 s to read."""
 
 
 @contextmanager
@@ -88,9 +104,107 @@ def _umask() -> int:
     return mask
 
 
+def open_regular(path: str | Path) -> io.BufferedReader:
+    """Open a file for reading in binary mode.
+
+    Raises:
+        OSError: it cannot be opened, or is not a regular file; pipes and devices are not waited for.
+    """
+    check_regular(path)
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()  # it was replaced since the check
+        check_regular(path)
+    return file
+
+
+def check_regular(path: str | Path) -> None:
+    """Check that a library may open a file.
+
+    Raises:
+        OSError: the path leads to nothing, to a folder, or to a pipe, device or socket.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except ValueError as error:  # a NUL in the name
+        raise OSError(errno.EINVAL, str(error), str(path)) from error
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        kind = "named pipe" if stat.S_ISFIFO(mode) else "socket" if stat.S_ISSOCK(mode) else "device"
+        raise OSError(errno.EINVAL, f"it is a {kind} and no regular file, save its contents as a file", str(path))
+
+
+def read_bytes(path: str | Path, limit: int = MAX_BYTES) -> bytes:
+    """The contents of a regular file.
+
+    Raises:
+        OSError: it cannot be read, is no regular file, or has more than ``limit`` bytes.
+    """
+    with open_regular(path) as file:
+        if os.fstat(file.fileno()).st_size <= limit and len(data := file.read(limit + 1)) <= limit:
+            return data
+    raise OSError(errno.EFBIG, f"it has more than {limit} bytes, which is the limit", str(path))
+
+
+def read_text(path: str | Path, limit: int = MAX_BYTES) -> str:
+    """The contents of a regular file in UTF-8, without a byte order mark; line ends stay as they are.
+
+    Raises:
+        OSError: as :func:`read_bytes`.
+        UnicodeDecodeError: it is not UTF-8.
+    """
+    return read_bytes(path, limit).decode("utf-8-sig")
+
+
+def read_json(path: str | Path, *, error: type[VitrailError] = VitrailError) -> Any:
+    """The contents of a JSON file, which :func:`~vitrail.core.parse.parse_json` limits.
+
+    Args:
+        path: the file.
+        error: class of the error.
+
+    Raises:
+        VitrailError: the file is missing, is not JSON, or goes beyond a limit; it is an ``error``.
+    """
+    try:
+        return parse_json(read_text(path))
+    except OSError as failure:
+        raise error(f"cannot read {path}: {failure.strerror}") from failure
+    except LimitError as failure:
+        raise error(f"{path} is refused: {failure}") from failure
+    except ValueError as failure:
+        raise error(f"{path} is not JSON: {failure}") from failure
+    except MemoryError as failure:
+        raise error(f"{path} does not fit into memory; split it, or free memory") from failure
+
+
+def read_yaml(path: str | Path, *, title: str = "", remedy: str = "", error: type[VitrailError] = VitrailError) -> Any:
+    """The contents of a YAML file, which :func:`~vitrail.core.parse.parse_yaml` limits.
+
+    Args:
+        path: the file.
+        title: what the file is in messages, e.g. "configuration".
+        remedy: end of the message on a file that is not YAML.
+        error: class of the error.
+
+    Raises:
+        VitrailError: the file is missing, is not YAML, or goes beyond a limit; it is an ``error``.
+    """
+    name, end = f"{title} {path}".lstrip(), f"; {remedy}" if remedy else ""
+    try:
+        return parse_yaml(read_text(path, MAX_YAML_BYTES))
+    except OSError as failure:
+        raise error(f"cannot read {name}: {failure.strerror}") from failure
+    except LimitError as failure:
+        raise error(f"{name} is refused: {failure}") from failure
+    except (yaml.YAMLError, UnicodeDecodeError) as failure:
+        raise error(f"{name} is not YAML: {' '.join(str(failure).split())}{end}") from failure
+
+
 def file_hash(path: str | Path) -> str:
     """The first 16 hexadecimal digits of a file's SHA-256, which identify the file of a result."""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
@@ -103,17 +217,3 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, value: Any) -> None:
     """Write JSON atomically, indented, non-ASCII kept readable."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-
-
-def read_json(path: str | Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        VitrailError: the file is missing or is not JSON.
-    """
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise VitrailError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise VitrailError(f"{path} is not JSON: {error}") from error
