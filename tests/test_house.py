@@ -43,6 +43,33 @@ def test_only_the_run_reads_its_description_by_key() -> None:
     assert not found
 
 
+OPENERS = {
+    "bench": "files of the system, such as /proc and /sys, and what its own processes print",
+    "core/files.py": "the readers themselves",
+    "core/parse.py": "the parsers themselves",
+    "data/check": "images",
+    "data/formats/built_in.py": "the embedded sample",
+    "data/pixels": "images",
+    "export": "drafts that it wrote itself",
+    "serve/browser/assets.py": "files whose hash is known",
+}
+"""Places that read files without the readers of :mod:`vitrail.core.files` -> what they read."""
+
+
+def test_files_of_strangers_are_read_by_the_readers_with_limits() -> None:
+    direct = re.compile(
+        r"\bjson\.loads?\((?!json\.dumps)|yaml\.(safe_)?load\(|\.read_text\(|\.read_bytes\(|\bopen\([^)]*\"r?b?\""
+    )
+    found = [
+        f"{name}:{number}"
+        for path in FILES
+        if not (name := path.relative_to(SOURCE).as_posix()).startswith(tuple(OPENERS))
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+        if direct.search(line)
+    ]
+    assert not found
+
+
 def names_in(node: ast.AST) -> Counter[str]:
     """Every name that code mentions: variables, attributes, imported names, and names in strings."""
     found: Counter[str] = Counter()

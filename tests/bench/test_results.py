@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
 from vitrail.bench import BenchResult, Energy, append_results, latest_results, read_results
-from vitrail.core.errors import BenchError
+from vitrail.core.errors import BenchError, VitrailError
 
 
 def row(name="torch float", **values) -> BenchResult:
@@ -79,3 +80,32 @@ def test_energy_survives_the_file_and_a_value_without_a_source_is_no_row(tmp_pat
     del values["energy"]["source"]
     path.write_text(json.dumps(values))
     assert read_results(path) == []
+
+
+@pytest.mark.parametrize("device", ["Lab\u2028two", "a\u0085b", "a\u2029b", "a\x0bb\x0cc\x1cd\x1ee", "a\r\nb", "猫 🐈"])
+def test_rows_end_at_line_feeds_alone(tmp_path, device):
+    path = tmp_path / "bench.jsonl"
+    append_results(path, [row(device=device), row()])
+    assert read_results(path) == [row(device=device), row()]
+
+
+def test_rows_of_other_line_ends_and_without_a_last_one_are_read(tmp_path):
+    path = tmp_path / "bench.jsonl"
+    texts = [json.dumps(row(num_runs=number).to_dict()).encode() for number in range(2)]
+    path.write_bytes(b"\r\n".join(texts))
+    assert read_results(path) == [row(num_runs=0), row(num_runs=1)]
+    append_results(path, [row(num_runs=2)])
+    assert [one.num_runs for one in read_results(path)] == [0, 1, 2]
+
+
+def test_nested_rows_are_passed_over_and_pipes_refused(tmp_path):
+    path = tmp_path / "bench.jsonl"
+    path.write_text("[" * 100_000 + "\n" + '{"a":' * 100_000 + "\n")
+    append_results(path, [row()])
+    assert read_results(path) == [row()]
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(BenchError, match=r"cannot read .*bench.jsonl: it is a named pipe"):
+        read_results(path)
+    with pytest.raises(VitrailError, match=r"cannot write .*bench.jsonl: it is a named pipe"):
+        append_results(path, [row()])

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from vitrail.compare import job_list, read_plan, shard_of
+from vitrail.compare.plan_file import Cell
 from vitrail.core.errors import ConfigError
 from vitrail.models import create_model
 
@@ -83,3 +84,9 @@ def test_every_example_builds(file: Path) -> None:
         fields = {name: tuple(v) if isinstance(v, list) else v for name, v in config.model_fields.items()}
         model = create_model(config.model, 10, image_size=config.image_size, **fields)
         assert model.num_classes == 10
+
+
+def test_a_grid_of_too_many_combinations_is_refused_before_they_are_made() -> None:
+    grid = {f"field_{number}": list(range(10)) for number in range(30)}
+    with pytest.raises(ConfigError, match=rf"cell 'a': its grid has {10**30} combinations, more than 1000"):
+        Cell(name="a", model="vit_nano_patch8", grid=grid).expand()

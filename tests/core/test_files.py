@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import resource
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from vitrail.core.errors import DataError, RunError, VitrailError
 from vitrail.core.files import (
+    append_lines,
     atomic_folder,
     atomic_path,
     check_regular,
@@ -180,3 +186,85 @@ def test_contents_beyond_a_limit_are_one_line(
     with pytest.raises(DataError, match=message) as error:
         read(tmp_path / "a.txt", error=DataError)
     assert "\n" not in str(error.value)
+
+
+APPEND = """
+import sys
+from pathlib import Path
+from vitrail.core.files import append_lines
+print("ready", flush=True)
+sys.stdin.readline()
+for number in range(100):
+    append_lines(Path(sys.argv[2]), [f"{sys.argv[1]} {number}", "x" * 5000])
+"""
+
+
+def test_lines_of_several_processes_are_all_kept(tmp_path: Path) -> None:
+    names = ("a", "b", "c")
+    command = [sys.executable, "-c", APPEND]
+    with ExitStack() as stack:
+        writers = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [*command, name, str(tmp_path / "rows")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+                )
+            )
+            for name in names
+        ]
+        for writer in writers:
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == b"ready\n"
+        for writer in writers:
+            assert writer.stdin is not None
+            writer.stdin.write(b"go\n")
+            writer.stdin.flush()
+    lines = (tmp_path / "rows").read_text().split("\n")
+    assert lines.pop() == ""
+    assert set(lines[1::2]) == {"x" * 5000}  # pairs stay together
+    assert sorted(lines[::2]) == sorted(f"{name} {number}" for name in names for number in range(100))
+
+
+def test_a_line_that_was_cut_short_is_ended_and_kept(tmp_path: Path) -> None:
+    path = tmp_path / "rows"
+    path.write_bytes(b"whole\nha\xff")
+    append_lines(path, ["new\u2028line"])
+    append_lines(path, [])
+    assert path.read_bytes() == b"whole\nha\xff\n" + "new\u2028line\n".encode()
+
+
+def test_lines_that_find_no_room_leave_the_file_as_it_was(tmp_path: Path, small_files: None) -> None:
+    path = tmp_path / "rows"
+    path.write_bytes(b"whole\nhalf")
+    with pytest.raises(VitrailError, match=r"cannot write .*rows: File too large; free space"):
+        append_lines(path, ["x" * 6000])
+    assert path.read_bytes() == b"whole\nhalf"
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_lock_that_does_not_end_is_not_waited_for_without_end(tmp_path: Path) -> None:
+    path = tmp_path / "rows"
+    with path.open("ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(VitrailError, match=r"cannot write .*rows: another process has locked it for 0 s"):
+            append_lines(path, ["x"], wait=0)
+    append_lines(path, ["x"], wait=0)
+    assert path.read_text() == "x\n"
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP])
+def test_a_file_system_without_locks_takes_lines_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    append_lines(tmp_path / "rows", ["x"])
+    assert (tmp_path / "rows").read_text() == "x\n"

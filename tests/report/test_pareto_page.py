@@ -160,12 +160,13 @@ def test_references_in_csv_and_yaml(tmp_path):
         ("r.csv", "label,accuracy\na,fast\n", "accuracy='fast' is no positive number up to 100"),
         ("r.csv", "label,accuracy,size_mb\na,50,-2\n", "size_mb='-2' is no positive number"),
         ("r.yaml", "label: x\n", "are no list of rows"),
-        ("r.yaml", "- [", "cannot be read"),
+        ("r.yaml", "- [", "is not YAML"),
+        ("r.csv", b"label,accuracy\n\xff,1\n", "cannot be read"),
         ("none.csv", None, "cannot be read: No such file"),
     ],
 )
 def test_bad_references(tmp_path, name, text, message):
     if text is not None:
-        (tmp_path / name).write_text(text)
+        (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ConfigError, match=message):
         read_references(tmp_path / name)

@@ -10,7 +10,8 @@ from typing import Any, Self
 
 from vitrail.bench.energy.result import Energy
 from vitrail.core.errors import BenchError
-from vitrail.core.files import write_text
+from vitrail.core.files import append_lines, read_bytes
+from vitrail.core.parse import parse_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,23 +105,28 @@ class BenchResult:
 
 
 def append_results(path: Path, results: Iterable[BenchResult]) -> None:
-    """Add rows at the end; the file is replaced as a whole, so it never holds half a row of ours.
+    """Add rows at the end, also while other processes add theirs.
 
-    What is there already is kept byte for byte, broken rows too.
+    Raises:
+        VitrailError: the file cannot be written.
     """
-    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-    if text and not text.endswith("\n"):
-        text += "\n"
-    write_text(path, text + "".join(json.dumps(r.to_dict(), ensure_ascii=False) + "\n" for r in results))
+    append_lines(path, (json.dumps(result.to_dict(), ensure_ascii=False) for result in results))
 
 
 def read_results(path: Path) -> list[BenchResult]:
-    """All rows, oldest first; rows that are not ours or were cut short are passed over."""
+    """All rows, oldest first; rows that are not ours or were cut short are passed over.
+
+    Raises:
+        BenchError: the file cannot be read.
+    """
+    try:
+        lines = read_bytes(path).split(b"\n") if path.exists() else []
+    except OSError as error:
+        raise BenchError(f"cannot read {path}: {error.strerror}") from error
     results = []
-    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-    for line in text.splitlines():
+    for line in lines:
         try:
-            results.append(BenchResult.from_dict(json.loads(line)))
+            results.append(BenchResult.from_dict(parse_json(line.decode(errors="replace"))))
         except (ValueError, TypeError, AttributeError):
             continue
     return results

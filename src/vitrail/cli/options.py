@@ -23,6 +23,7 @@ from cyclopts import Group, Parameter, Token
 from vitrail.cli.words import MAIN, option_name, typed_words
 from vitrail.core.config import choices, typed
 from vitrail.core.errors import ConfigError, VitrailError
+from vitrail.core.files import read_yaml
 
 Groups = Mapping[str, tuple[str, ...]]
 """Heading in the help -> dotted names of fields, or of whole nested configurations; the first match counts."""
@@ -272,12 +273,7 @@ def _one_or_pair(option: Option, value: Any) -> Any:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read configuration {file}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"configuration {file} is not YAML: {error}; compare with --print-config") from error
+    values = read_yaml(file, title="configuration", remedy="compare with --print-config", error=ConfigError)
     if not isinstance(values or {}, dict):
         raise ConfigError(f"configuration {file} holds no 'key: value' lines; compare with --print-config")
     return values or {}

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vitrail.core.errors import RunError
-from vitrail.core.files import atomic_path, read_json, write_json
+from vitrail.core.files import atomic_path, open_regular, read_json, write_json
 from vitrail.core.types import Preprocessing
 from vitrail.data import ImageSet, eval_loader
 from vitrail.evaluation import measure
@@ -99,7 +99,7 @@ def read_outcome(run: Run) -> Outcome:
         RunError: the score is missing.
     """
     if outcome_file(run) == run.predictions:
-        with np.load(run.predictions, allow_pickle=False) as arrays:
+        with open_regular(run.predictions) as file, np.load(file, allow_pickle=False) as arrays:
             right, names = arrays["logits"].argmax(1) == arrays["labels"], arrays["names"]
         order = np.argsort(names)
         return Outcome(per_image=True, values=right[order].astype(np.float64), names=tuple(names[order].tolist()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -9,10 +10,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from vitrail.core.config import typed
 from vitrail.core.errors import ConfigError
+from vitrail.core.files import read_yaml
 from vitrail.runs.quantize import CalibrationConfig
 from vitrail.runtimes import RuntimeName, find_runtime
 from vitrail.tasks import TASKS, find_task
@@ -20,6 +20,9 @@ from vitrail.training import TrainConfig
 
 OF_CELLS = ("model", "model_fields", "seed")
 """Fields that the cell and its seed set; the common recipe cannot set them."""
+
+MAX_COMBINATIONS = 1000
+"""Most combinations of one grid."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +47,13 @@ class Cell:
         return folder_name(self.name)
 
     def expand(self) -> list[Cell]:
-        """One cell per combination of the grid; the cell itself without a grid."""
+        """One cell per combination of the grid; the cell itself without a grid.
+
+        Raises:
+            ConfigError: there are too many combinations.
+        """
+        if (count := math.prod(map(len, self.grid.values()))) > MAX_COMBINATIONS:
+            raise ConfigError(f"cell '{self.name}': its grid has {count} combinations, more than {MAX_COMBINATIONS}")
         cells = []
         for values in product(*self.grid.values()):
             chosen = dict(zip(self.grid, values, strict=True))
@@ -182,12 +191,7 @@ def read_plan(file: str | Path) -> ComparePlan:
     Raises:
         ConfigError: the file is unreadable, or has an unknown key or a value that is not allowed.
     """
-    try:
-        values = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read comparison {file}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"comparison {file} is not YAML: {' '.join(str(error).split())}") from error
+    values = read_yaml(file, title="comparison", error=ConfigError)
     if not isinstance(values, dict) or not isinstance(values.get("cells"), list):
         raise ConfigError(f"comparison {file} has no list 'cells'; see examples/compare")
     cells = [expanded for cell in values["cells"] for expanded in typed(Cell, cell).expand()]

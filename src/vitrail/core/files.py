@@ -7,6 +7,7 @@ Files may come from anybody. A named pipe or a device would never end, so only r
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import io
 import json
@@ -14,7 +15,8 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -155,6 +157,57 @@ def read_text(path: str | Path, limit: int = MAX_BYTES) -> str:
         UnicodeDecodeError: it is not UTF-8.
     """
     return read_bytes(path, limit).decode("utf-8-sig")
+
+
+def append_lines(path: str | Path, lines: Iterable[str], *, wait: float = 30.0) -> None:
+    """Add lines at the end of a file to which other processes append too; what is there stays byte for byte.
+
+    A last line that a crash has cut short is ended first. The lines are added as a whole or not at all.
+
+    Args:
+        path: the file; it is made if there is none.
+        lines: texts without line ends.
+        wait: seconds to wait for other processes.
+
+    Raises:
+        VitrailError: the file cannot be written, is no regular file, or is locked for longer than ``wait``.
+    """
+    path = Path(path)
+    rest = memoryview("".join(f"{line}\n" for line in lines).encode())
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            check_regular(path)
+        with open(path, "a+b", buffering=0) as file:
+            _lock(file, wait)
+            size = file.seek(0, os.SEEK_END)
+            if size and os.pread(file.fileno(), 1, size - 1) != b"\n":
+                file.write(b"\n")
+            try:
+                while rest:
+                    rest = rest[file.write(rest) :]
+                os.fsync(file.fileno())
+            except BaseException:
+                file.truncate(size)
+                raise
+    except OSError as error:
+        raise VitrailError(f"cannot write {path}: {error.strerror}; free space or choose another folder") from error
+
+
+def _lock(file: io.FileIO, wait: float) -> None:
+    """Take the kernel's lock on an open file, which ends when the file is closed or the process ends."""
+    end = time.monotonic() + wait
+    while True:
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() > end:
+                raise OSError(error.errno, f"another process has locked it for {wait:g} s") from error
+            time.sleep(0.01)
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
+                raise
+            return None  # a file system without locks; it still adds each write at the end
 
 
 def read_json(path: str | Path, *, error: type[VitrailError] = VitrailError) -> Any:

@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vitrail.core.errors import CheckpointError
+from vitrail.core.files import check_regular, open_regular
 from vitrail.models.base import Backbone
 
 WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model")
@@ -29,6 +30,9 @@ WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "mo
 
 PREFIXES = ("module.", "_orig_mod.", "backbone.", "opt.target.")
 """Prefixes that DistributedDataParallel, torch.compile, our own tasks and Flax's optimisers add to every name."""
+
+MAX_WRAPPERS = 16
+"""Most wrappers around weights, and prefixes before their names, that are taken off."""
 
 _FIELD = re.compile(r"\{(\w+?)(?:\+(\d+))?\}")
 
@@ -86,8 +90,12 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     path = Path(path)
     if path.is_dir():
         return _read_folder(path)
-    if not path.is_file():
+    if not path.exists():
         raise CheckpointError(f"weights file {path} does not exist")
+    try:
+        check_regular(path)
+    except OSError as error:
+        raise CheckpointError(f"weights file {path} cannot be read: {error.strerror}") from error
     try:
         if path.suffix == ".safetensors":
             return strip_prefixes(load_file(path))
@@ -126,19 +134,22 @@ def read_trained(path: Path) -> dict[str, Tensor]:
         CheckpointError: they are damaged.
     """
     try:
+        check_regular(path)
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged: {str(error).splitlines()[0]}; train the run again") from error
 
 
 def _read_npz(path: Path) -> dict[str, Tensor]:
-    with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+    with open_regular(path) as file, np.load(file, allow_pickle=False) as arrays:
         names = [name for name in arrays.files if name.startswith("opt/target/")] or arrays.files
         return {name.replace("/", "."): torch.from_numpy(arrays[name]) for name in names}
 
 
 def _unwrap(value: Any, path: Path) -> dict[str, Tensor]:
-    while isinstance(value, Mapping):
+    for _ in range(MAX_WRAPPERS):  # a file may hold a state dict that contains itself
+        if not isinstance(value, Mapping):
+            break
         tensors = {str(name): tensor for name, tensor in value.items() if isinstance(tensor, Tensor)}
         inner = next((value[name] for name in WRAPPERS if isinstance(value.get(name), Mapping)), None)
         if inner is None:
@@ -152,7 +163,10 @@ def _unwrap(value: Any, path: Path) -> dict[str, Tensor]:
 def strip_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Remove the wrappers' prefixes, as long as every name has the same one."""
     names = list(state)
-    while prefix := next((p for p in PREFIXES if names and all(name.startswith(p) for name in names)), None):
+    for _ in range(MAX_WRAPPERS):
+        prefix = next((p for p in PREFIXES if names and all(name.startswith(p) for name in names)), None)
+        if prefix is None:
+            break
         names = [name.removeprefix(prefix) for name in names]
     return dict(zip(names, state.values(), strict=True))
 

@@ -18,6 +18,7 @@ from huggingface_hub.errors import (
 )
 
 from vitrail.core.errors import CheckpointError
+from vitrail.core.files import open_regular
 
 SHA256 = re.compile("[0-9a-f]{64}")
 
@@ -89,7 +90,7 @@ def _recorded_hash(path: Path, hub_id: str, file: str, revision: str) -> str | N
 
 
 def _hash(path: Path) -> str:
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

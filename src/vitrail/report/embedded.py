@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vitrail.core.files import read_bytes
 from vitrail.evaluation import GROUPS
 from vitrail.runs.robustness import read_robustness
 from vitrail.runs.run import Run
@@ -77,6 +78,6 @@ def _pictures(folder: Path, captions: Mapping[str, str]) -> list[Picture]:
     for name, caption in captions.items():
         path = next((p for suffix in KINDS if (p := folder / f"{name}{suffix}").is_file()), None)
         if path is not None:
-            data = base64.b64encode(path.read_bytes()).decode("ascii")
+            data = base64.b64encode(read_bytes(path)).decode("ascii")
             found.append(Picture(source=f"data:{KINDS[path.suffix]};base64,{data}", caption=caption))
     return found

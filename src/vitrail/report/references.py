@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from vitrail.core.errors import ConfigError
+from vitrail.core.files import read_text, read_yaml
 
 COSTS = ("latency_ms", "energy_mj", "size_mb")
 
@@ -40,12 +40,14 @@ def read_references(path: Path) -> list[Reference]:
     Raises:
         ConfigError: the file cannot be read, or a row lacks a label or an accuracy, or has a bad or an unknown value.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = yaml.safe_load(file) if path.suffix in (".yaml", ".yml") else list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error, yaml.YAMLError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"reference points {path} cannot be read: {reason}") from error
+    if path.suffix in (".yaml", ".yml"):
+        rows = read_yaml(path, title="reference points", error=ConfigError)
+    else:
+        try:
+            rows = list(csv.DictReader(io.StringIO(read_text(path), newline="")))
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ConfigError(f"reference points {path} cannot be read: {reason}") from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ConfigError(f"reference points {path} are no list of rows with label and accuracy")
     return [_reference(row, f"{path}, row {number}") for number, row in enumerate(rows, start=1)]

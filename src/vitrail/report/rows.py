@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from markupsafe import Markup
 
 from vitrail.bench import BenchResult
-from vitrail.core.files import read_json
+from vitrail.core.files import read_bytes, read_json
 from vitrail.data import decode_image
 from vitrail.evaluation import Prediction, Predictions
 from vitrail.export import ExportRecord
@@ -164,6 +164,6 @@ def run_html(run: Run) -> Markup:
     if run.evaluation.exists():
         html += Markup(evaluation_rows(run, read_json(run.evaluation))._repr_html_())
     if (picture := run.figures / "confusion.png").is_file():
-        data = base64.b64encode(picture.read_bytes()).decode("ascii")
+        data = base64.b64encode(read_bytes(picture)).decode("ascii")
         html += Markup('<img alt="confusion matrix" width="480" src="data:image/png;base64,{}">').format(data)
     return html

@@ -14,6 +14,7 @@ from executorch.runtime import Runtime, Verification
 from numpy.typing import NDArray
 
 from vitrail.core.errors import BenchError
+from vitrail.core.files import read_bytes
 from vitrail.runtimes.session import Images, Session
 
 _live: weakref.WeakSet[_Loaded] = weakref.WeakSet()
@@ -35,7 +36,7 @@ def load(source: Path, *, threads: int) -> Session:
         )
     if not _live:
         _unsafe_reset_threadpool(threads)
-    loaded = _Loaded(source.read_bytes(), threads)
+    loaded = _Loaded(read_bytes(source), threads)
     _live.add(loaded)
 
     def run(images: Images) -> NDArray[Any]:

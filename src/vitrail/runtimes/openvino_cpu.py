@@ -12,6 +12,7 @@ from typing import Any
 import openvino as ov
 from numpy.typing import NDArray
 
+from vitrail.core.files import check_regular
 from vitrail.runtimes.openvino_core import openvino_core
 from vitrail.runtimes.session import Images, Session, Shape
 
@@ -21,6 +22,8 @@ OPTIONS = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "NU
 def load(source: Path, *, threads: int, shape: Shape | None) -> Session:
     """An ``.onnx`` or ``.xml`` file, compiled for the CPU, for images of one shape if it is given."""
     core = openvino_core()
+    if source.suffix == ".xml":
+        check_regular(source.with_suffix(".bin"))
     model = core.read_model(str(source))
     if shape:
         model.reshape(list(shape))

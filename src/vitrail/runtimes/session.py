@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitrail.core.errors import BenchError, VitrailError
+from vitrail.core.files import check_regular
 from vitrail.runtimes.table import RUNTIMES, export_command, find_runtime
 
 if TYPE_CHECKING:
@@ -133,6 +134,11 @@ def open_session(source: Any, runtime: str, threads: int = 1, *, shape: Shape | 
         if not source.exists():
             command = export_command(source.parent, known.format)
             raise BenchError(f"{source} does not exist; make it with: {command}")
+        try:
+            if not source.is_dir():
+                check_regular(source)
+        except OSError as error:
+            raise BenchError(f"{source} cannot be loaded: {error.strerror}") from error
     more = {"shape": shape} if known.takes_shape else {}
     try:
         session: Session = module.load(source, threads=threads, **more)

@@ -16,7 +16,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
 from vitrail.core.errors import VitrailError
-from vitrail.core.files import atomic_path, write_text
+from vitrail.core.files import atomic_path, check_regular, read_text, write_text
 from vitrail.tasks import Score
 from vitrail.training.module import TrainingModule
 
@@ -119,6 +119,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         VitrailError: the file is unreadable.
     """
     try:
+        check_regular(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # PyTorch raises many kinds for files that are no checkpoints
         raise VitrailError(f"cannot read {path}: {_first_line(error)}; start again with --overwrite") from error
@@ -147,8 +148,8 @@ def write_metrics(path: Path, rows: list[Row]) -> None:
 
 def read_metrics(path: Path) -> list[Row]:
     """Read the rows that :func:`write_metrics` wrote; the epoch is an integer."""
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [{k: float(v) for k, v in row.items() if v not in (None, "")} for row in csv.DictReader(file)]
+    table = csv.DictReader(io.StringIO(read_text(path), newline=""))
+    rows = [{k: float(v) for k, v in row.items() if v not in (None, "")} for row in table]
     return [row | {"epoch": int(row["epoch"])} for row in rows]
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import random
 import sqlite3
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -314,3 +315,21 @@ def test_a_database_that_refuses_is_told_and_the_device_keeps_its_result(device,
     assert witness.seen[-1][0] == "trouble"
     store._db.execute("PRAGMA query_only = OFF")
     assert device.send(result).status_code == 201
+
+
+def test_a_device_that_meets_a_locked_database_joins_with_the_same_link_later(device, bench, store, witness):
+    invitation = bench.access.invitation
+
+    def join(invitation: str, number: int) -> int:
+        message = {"invitation": invitation, "device": device.description | {"id": f"{number:032x}"}}
+        return device.client.post("/api/join", json=message).status_code
+
+    store._db.execute("PRAGMA busy_timeout = 0")
+    with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert join(invitation, 2) == 503
+        assert witness.seen[-1][0] == "trouble"
+    assert join(invitation, 2) == 200
+    assert witness.seen[-1][0] == "joined"
+    assert join(invitation, 3) == 401
+    assert join(bench.access.invitation, 3) == 200

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 import sqlite3
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -103,7 +105,7 @@ def of_a_later_version(path):
         (lambda path: path.write_text("no database at all, but long enough to look at " * 50), "not a database"),
         (foreign, "another program"),
         (of_a_later_version, "version 99"),
-        (lambda path: path.mkdir(), "unable to open"),
+        (lambda path: path.mkdir(), "Is a directory"),
     ],
 )
 def test_a_file_of_something_else_is_left_alone(tmp_path, spoil, reason):
@@ -113,3 +115,35 @@ def test_a_file_of_something_else_is_left_alone(tmp_path, spoil, reason):
     with pytest.raises(BenchError, match=f"{reason}.*--database"):
         Store(path)
     assert before is None or path.read_bytes() == before
+
+
+def test_two_services_that_begin_at_once_share_the_file(tmp_path, monkeypatch):
+    path, connect, looks, others = tmp_path / "devices.sqlite", sqlite3.connect, [], []
+
+    class Interrupted(sqlite3.Connection):
+        """Between its first two looks at the file, another service prepares it, if it can."""
+
+        def execute(self, *words):
+            if words[0].startswith(("SELECT count", "PRAGMA application_id")):
+                looks.append(words[0])
+                if len(looks) == 2:
+                    others.append(threading.Thread(target=lambda: Store(path).close()))
+                    others[0].start()
+                    others[0].join(0.2)
+            return super().execute(*words)
+
+    factories = iter([Interrupted])
+    monkeypatch.setattr(
+        sqlite3, "connect", lambda *a, **k: connect(*a, **k, factory=next(factories, sqlite3.Connection))
+    )
+    store = Store(path)
+    others[0].join(20)
+    row, _ = store.add_device(describe())
+    assert store.add(row, measured(1)) is not None
+    store.close()
+
+
+def test_a_pipe_is_no_database(tmp_path):
+    os.mkfifo(tmp_path / "devices.sqlite")
+    with pytest.raises(BenchError, match="named pipe"):
+        Store(tmp_path / "devices.sqlite")

@@ -9,6 +9,7 @@ the last case the trace is shifted to where power is high during work and low du
 from __future__ import annotations
 
 import csv
+import io
 import math
 import re
 from array import array
@@ -24,6 +25,7 @@ from vitrail.bench.energy.meter import Mark, unix_now
 from vitrail.bench.energy.result import EnergyWindow
 from vitrail.bench.energy.trace import PowerTrace
 from vitrail.core.errors import BenchError
+from vitrail.core.files import open_regular
 
 Array = NDArray[np.float64]
 UNITS = {
@@ -111,8 +113,8 @@ def read_trace(file: Path) -> Recorded:
         BenchError: the file cannot be read, lacks a column, or has fewer than two samples.
     """
     try:
-        with file.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
-            rows = csv.reader(stream)
+        with open_regular(file) as stream:
+            rows = csv.reader(io.TextIOWrapper(stream, encoding="utf-8-sig", errors="replace", newline=""))
             names = _headings(file, rows)
             columns = _columns(file, names)
             samples = array("d")  # minutes at 5 kHz are millions of rows

@@ -15,7 +15,8 @@ from typing import Any
 from rich.progress import track
 
 from vitrail.core.errors import DataError, VitrailError
-from vitrail.core.files import write_text
+from vitrail.core.files import read_text, write_text
+from vitrail.core.parse import parse_json
 from vitrail.data.pixels.decode import decode_image
 
 CACHE_VERSION = 1
@@ -90,7 +91,7 @@ def _cache_path(root: Path, max_pixels: int) -> Path:
 
 def _read_cache(path: Path) -> dict[str, FileCheck]:
     try:
-        values: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+        values: dict[str, dict[str, Any]] = parse_json(read_text(path))
         return {name: FileCheck(**value) for name, value in values.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}  # without the cache the files are decoded again

@@ -101,7 +101,7 @@ def read_lists(root: Path, file: Path, problems: Problems) -> dict[str, list[dic
     Raises:
         DataError: there are no such lists.
     """
-    values = read_json(file)
+    values = read_json(file, error=DataError)
     if not isinstance(values, dict) or not all(isinstance(values.get(key), list) for key in LISTS):
         raise DataError(f"{file} is no COCO JSON: it needs the lists 'images', 'annotations' and 'categories'")
     found: dict[str, list[dict[str, Any]]] = {key: [] for key in LISTS}

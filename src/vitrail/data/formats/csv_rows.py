@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 
 from vitrail.core.errors import DataError
+from vitrail.core.files import read_text
 
 
 def read_rows(table: Path, remedy: str) -> list[dict[str, str]]:
@@ -15,11 +17,10 @@ def read_rows(table: Path, remedy: str) -> list[dict[str, str]]:
         DataError: unreadable, or without rows; the latter message ends with ``remedy``.
     """
     try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            rows = [
-                {key.strip(): (value or "").strip() for key, value in row.items() if isinstance(key, str)}
-                for row in csv.DictReader(file)
-            ]
+        rows = [
+            {key.strip(): (value or "").strip() for key, value in row.items() if isinstance(key, str)}
+            for row in csv.DictReader(io.StringIO(read_text(table), newline=""))
+        ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{table} cannot be read ({error}); save it as comma-separated UTF-8") from error
     if not rows:
@@ -39,7 +40,7 @@ def read_lines(file: Path, form: str) -> list[str]:
         DataError: unreadable; the message ends with ``form``, such as "one class name a line".
     """
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        lines = io.StringIO(read_text(file), newline=None)  # str.splitlines would split names at other characters too
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file} cannot be read ({error}); save it as UTF-8, {form}") from error
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    return [line.strip() for line in lines if line.strip()]

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vitrail.core.errors import DataError
+from vitrail.core.files import read_text
 from vitrail.data.check.problems import Problems
 from vitrail.data.formats.csv_rows import find_listed, read_rows
 from vitrail.data.formats.layout import PART_NAMES, leads_inside
@@ -130,7 +131,7 @@ def _read_ava(file: Path, problems: Problems) -> Scored:
     """A line an image: number, id, counts of the scores 1 to 10, two tags, challenge."""
     scale = tuple(float(level) for level in AVA_LEVELS)
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = read_text(file).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file} cannot be read ({error}); save it as plain text") from error
     records = []

@@ -10,9 +10,8 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-import yaml
-
 from vitrail.core.errors import DataError
+from vitrail.core.files import read_bytes, read_yaml
 from vitrail.core.types import ImageSize
 from vitrail.data.check.problems import Problems
 from vitrail.data.formats.coco import checked_box
@@ -70,10 +69,8 @@ def _class_names(root: Path) -> tuple[str, ...]:
             continue
         if file.suffix == ".txt":
             return tuple(read_lines(file, "one class name a line"))
-        try:
-            names = (yaml.safe_load(file.read_text(encoding="utf-8-sig")) or {}).get("names")
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError) as error:
-            raise DataError(f"{file} cannot be read ({str(error).splitlines()[0]}); it needs 'names'") from error
+        values = read_yaml(file, remedy="it needs 'names'", error=DataError)
+        names = values.get("names") if isinstance(values, dict) else None
         if isinstance(names, dict):
             names = [names[key] for key in sorted(names)]
         if isinstance(names, list) and names:
@@ -85,7 +82,7 @@ def _objects(
     root: Path, file: Path, size: ImageSize, count: int, problems: Problems
 ) -> tuple[tuple[Box, ...], tuple[int, ...]]:
     boxes, labels = [], []
-    for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+    for number, line in enumerate(read_bytes(file).decode(errors="replace").splitlines(), start=1):
         if not line.strip():
             continue
         where = f"{file.relative_to(root).as_posix()} line {number}"

@@ -89,6 +89,10 @@ class Access:
         self.invitation = secrets.token_urlsafe(TOKEN_BYTES)
         return True
 
+    def return_invitation(self, invitation: str) -> None:
+        """Make an invitation valid again that was used up although its device could not join."""
+        self.invitation = invitation
+
     def open_session(self, device: int, label: str) -> str:
         """A session of a device that was accepted; its token."""
         token = secrets.token_urlsafe(TOKEN_BYTES)

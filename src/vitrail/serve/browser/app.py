@@ -134,7 +134,11 @@ class BrowserBench:
         if not self.access.accepts(message.invitation):
             _limit(self.access.lets_in(_address(request)))
             raise HTTPException(401, "this link was used before or is not ours; scan the code on the terminal again")
-        row, label = await run_in_threadpool(self.store.add_device, message.device)
+        try:
+            row, label = await run_in_threadpool(self.store.add_device, message.device)
+        except BaseException:
+            self.access.return_invitation(message.invitation)
+            raise
         token = self.access.open_session(row, label)
         session = self._session(token)
         self.events.joined(session)

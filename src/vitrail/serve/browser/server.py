@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 Tell = Callable[[str], None]
 
-MAX_CONNECTIONS = 512
 PACKAGES = ("starlette", "uvicorn", "cryptography", "segno")
 
 
@@ -122,7 +121,7 @@ class _Host:
             self.tell(f"The database has it, but: {error}")
 
     def trouble(self, error: Exception) -> None:
-        self.tell(f"Results cannot be stored: {error}; devices keep them and try again.")
+        self.tell(f"The database cannot be written: {error}. Devices keep results and try again; links stay valid.")
 
     def done(self, session: DeviceSession) -> None:
         self.tell(f"{session.label} has measured everything.")
@@ -135,6 +134,7 @@ def _serve(host: _Host, plan: Plan, store: Store, assets: Assets, listener: sock
     import uvicorn
 
     from vitrail.serve.browser.app import BrowserBench
+    from vitrail.serve.browser.connections import TimedProtocol
 
     bench = BrowserBench(list(host.offers.values()), plan, store=store, assets=assets, access=host.access, events=host)
     with tempfile.TemporaryDirectory(prefix="vitrail-") as folder:
@@ -142,14 +142,14 @@ def _serve(host: _Host, plan: Plan, store: Store, assets: Assets, listener: sock
         host.server = uvicorn.Server(
             uvicorn.Config(
                 bench.app,
-                http="h11",
+                http=TimedProtocol,
+                loop="asyncio",  # others do not ask the listening socket
                 ws="none",
                 lifespan="off",
                 log_level="critical",  # garbage from the network is no news; the host tells what is
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
-                limit_concurrency=MAX_CONNECTIONS,
                 timeout_graceful_shutdown=3,
                 ssl_certfile=str(certificate.certificate) if certificate else None,
                 ssl_keyfile=str(certificate.key) if certificate else None,
@@ -181,8 +181,9 @@ def _fetch(tell: Tell) -> Assets:
 
 @contextlib.contextmanager
 def _listening(config: BrowserConfig) -> Iterator[socket.socket]:
-    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as listener:
+    from vitrail.serve.browser.connections import MAX_CONNECTIONS, LimitedListener
+
+    with LimitedListener(socket.AF_INET6 if ":" in config.host else socket.AF_INET) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((config.host, config.port))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import threading
 from array import array
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from vitrail.core.errors import BenchError
+from vitrail.core.files import check_regular
+from vitrail.core.parse import parse_json
 from vitrail.serve.browser.messages import DeviceDescription, Measurement
 
 APPLICATION_ID = 0x56697472  # "Vitr"
@@ -65,30 +66,33 @@ class Store:
         self._lock = threading.Lock()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists():
+                check_regular(path)
             self._db = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
             self._prepare()
         except (OSError, sqlite3.Error) as error:
+            reason = getattr(error, "strerror", None) or error
             raise BenchError(
-                f"{path} cannot be used as the database of devices: {error}; choose another with --database"
+                f"{path} cannot be used as the database of devices: {reason}; choose another with --database"
             ) from error
 
     def _prepare(self) -> None:
-        (application,) = self._db.execute("PRAGMA application_id").fetchone()
-        (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if application != APPLICATION_ID and tables:
-            raise sqlite3.DatabaseError("it belongs to another program")
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        if tables and version != VERSION:
-            raise sqlite3.DatabaseError(f"it is of version {version}, and this Vitrail writes version {VERSION}")
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
-        self._db.execute("PRAGMA foreign_keys = ON")
-        with self._writing():
-            if not self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        with self._writing():  # or a process that looks meanwhile would see half of the preparation
+            (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            (application,) = self._db.execute("PRAGMA application_id").fetchone()
+            (version,) = self._db.execute("PRAGMA user_version").fetchone()
+            if tables and application != APPLICATION_ID:
+                raise sqlite3.DatabaseError("it belongs to another program")
+            if tables and version != VERSION:
+                raise sqlite3.DatabaseError(f"it is of version {version}, and this Vitrail writes version {VERSION}")
+            if not tables:
                 for statement in SCHEMA.split(";"):
                     self._db.execute(statement)
                 self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 self._db.execute(f"PRAGMA user_version = {VERSION}")
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
+        self._db.execute("PRAGMA foreign_keys = ON")
 
     def close(self) -> None:
         """Fold the log into the file; other methods must not be called any more."""
@@ -101,10 +105,10 @@ class Store:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
+                self._db.execute("COMMIT")
+            finally:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
 
     def add_device(self, device: DeviceDescription) -> tuple[int, str]:
         """Its row and its label: the name that it gave, with a number where another device has that name."""
@@ -168,7 +172,7 @@ class Store:
 
 
 def _stored(device: int, label: str, description: str, received: str, result: str, samples: bytes) -> Stored:
-    values: dict[str, Any] = json.loads(result) | {"samples_ms": list(array("d", samples))}
+    values: dict[str, Any] = parse_json(result) | {"samples_ms": list(array("d", samples))}
     return Stored(
         device=device,
         label=label,
