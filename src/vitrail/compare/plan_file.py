@@ -13,6 +13,7 @@ import yaml
 
 from vitrail.core.config import typed
 from vitrail.core.errors import ConfigError
+from vitrail.core.paths import user_path
 from vitrail.runs.quantize import CalibrationConfig
 from vitrail.runtimes import RuntimeName, find_runtime
 from vitrail.tasks import TASKS, find_task
@@ -183,7 +184,7 @@ def read_plan(file: str | Path) -> ComparePlan:
         ConfigError: the file is unreadable, or has an unknown key or a value that is not allowed.
     """
     try:
-        values = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+        values = yaml.safe_load(user_path(file).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read comparison {file}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
