@@ -17,6 +17,7 @@ from vitrail.bench import BenchConfig, BenchResult
 from vitrail.core.config import typed
 from vitrail.core.errors import ConfigError
 from vitrail.core.files import read_json
+from vitrail.core.paths import user_path
 from vitrail.data import DataConfig
 from vitrail.evaluation import Prediction, RobustnessConfig
 from vitrail.export import ExportRecord
@@ -180,8 +181,8 @@ class TrainedRun(Run):
         Raises:
             VitrailError: there are no images, or the task takes none.
         """
-        folder = None if out is None else Path(out)
-        return explain_run(self, [Path(image) for image in images], folder=folder)[1]
+        folder = None if out is None else user_path(out)
+        return explain_run(self, [user_path(image) for image in images], folder=folder)[1]
 
     def report(self) -> Path:
         """Write the HTML report of the run, and return its path."""

@@ -6,6 +6,7 @@ import errno
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -82,6 +83,17 @@ def test_mistakes_get_one_line_and_status_2(words: list[str], message: str, caps
     line = one_line(capsys)
     assert line.startswith("vitrail: error: ")
     assert message in line
+
+
+@pytest.mark.parametrize(
+    "line", ["report ~/x", "predict ~/x a.png", "train --config=~/x", "train --config ~/x", "bench R --references=~/x"]
+)
+def test_the_home_folder_is_meant_by_every_option(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main([*line.split(), *(["--plot=~/y"] if "bench" in line else [])]) == 2
+    assert f"{tmp_path}/x" in one_line(capsys)
 
 
 def test_traceback_only_with_debug(capsys: Capture) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import io
 import os
 import shlex
 import sys
@@ -19,6 +20,7 @@ from cyclopts import App, CycloptsError, Parameter
 from vitrail import __version__
 from vitrail.cli.words import MAIN, default_words, option_name, typed_words
 from vitrail.core.errors import VitrailError
+from vitrail.core.paths import user_path
 
 VERBS = {
     "demo": "See the whole way on the embedded sample, in minutes on a laptop",
@@ -65,7 +67,8 @@ def build_app(verb: str | None = None) -> App:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (that of the process by default) and return the exit status."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    _use_utf8()
+    words = [_at_home(word) for word in (sys.argv[1:] if argv is None else argv)]
     verb = words[0] if words and words[0] in VERBS else None
     debug = "--debug" in words
     if verb is None and words and not words[0].startswith("-"):
@@ -95,6 +98,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         if (sentence := _disk_sentence(error)) is not None:
             return _fail(f"error: {sentence}", 2, debug)
         return _fail(f"bug: {type(error).__name__}: {error}; please report it with what --debug prints", 1, debug)
+
+
+def _use_utf8() -> None:
+    """Files and pipes get UTF-8 whatever the system's encoding is, and no name is too strange to be printed."""
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            errors = "surrogateescape" if stream is sys.stdin else "backslashreplace"
+            stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors=errors)
+
+
+def _at_home(word: str) -> str:
+    """``~/x`` and ``--run=~/x`` with the home folder; shells leave the second as it is."""
+    option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+    return option + equals + str(user_path(value)) if value.startswith("~") else word
 
 
 def _as_typed(error: Exception, words: list[str]) -> str:

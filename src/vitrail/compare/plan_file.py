@@ -13,6 +13,7 @@ from typing import Any
 from vitrail.core.config import typed
 from vitrail.core.errors import ConfigError
 from vitrail.core.files import read_yaml
+from vitrail.core.paths import user_path
 from vitrail.runs.quantize import CalibrationConfig
 from vitrail.runtimes import RuntimeName, find_runtime
 from vitrail.tasks import TASKS, find_task
@@ -191,7 +192,7 @@ def read_plan(file: str | Path) -> ComparePlan:
     Raises:
         ConfigError: the file is unreadable, or has an unknown key or a value that is not allowed.
     """
-    values = read_yaml(file, title="comparison", error=ConfigError)
+    values = read_yaml(user_path(file), title="comparison", error=ConfigError)
     if not isinstance(values, dict) or not isinstance(values.get("cells"), list):
         raise ConfigError(f"comparison {file} has no list 'cells'; see examples/compare")
     cells = [expanded for cell in values["cells"] for expanded in typed(Cell, cell).expand()]

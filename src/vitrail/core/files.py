@@ -7,7 +7,6 @@ Files may come from anybody. A named pipe or a device would never end, so only r
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import io
 import json
@@ -22,12 +21,16 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import lock_descriptor
 
 from vitrail.core.errors import VitrailError
 from vitrail.core.parse import LimitError, parse_json, parse_yaml
 
 MAX_BYTES = 4 * 2**30
 """Size of the largest file that is read as a whole; the annotations of the largest public data sets have 1 GiB."""
+
+NONBLOCK = getattr(os, "O_NONBLOCK", 0)
+"""Flag that opens a named pipe without waiting; Windows has neither."""
 
 MAX_YAML_BYTES = 4 * 2**20
 """Size of the largest YAML file, which takes about 15 s to read."""
@@ -113,7 +116,7 @@ def open_regular(path: str | Path) -> io.BufferedReader:
         OSError: it cannot be opened, or is not a regular file; pipes and devices are not waited for.
     """
     check_regular(path)
-    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | NONBLOCK))  # noqa: SIM115
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()  # it was replaced since the check
         check_regular(path)
@@ -181,8 +184,10 @@ def append_lines(path: str | Path, lines: Iterable[str], *, wait: float = 30.0) 
         with open(path, "a+b", buffering=0) as file:
             _lock(file, wait)
             size = file.seek(0, os.SEEK_END)
-            if size and os.pread(file.fileno(), 1, size - 1) != b"\n":
-                file.write(b"\n")
+            if size:
+                file.seek(size - 1)
+                if file.read(1) != b"\n":
+                    file.write(b"\n")
             try:
                 while rest:
                     rest = rest[file.write(rest) :]
@@ -195,19 +200,16 @@ def append_lines(path: str | Path, lines: Iterable[str], *, wait: float = 30.0) 
 
 
 def _lock(file: io.FileIO, wait: float) -> None:
-    """Take the kernel's lock on an open file, which ends when the file is closed or the process ends."""
+    """Take the system's lock on an open file, which ends when the file is closed or the process ends."""
     end = time.monotonic() + wait
-    while True:
-        try:
-            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+    try:
+        while not lock_descriptor(file.fileno(), blocking=False):
             if time.monotonic() > end:
-                raise OSError(error.errno, f"another process has locked it for {wait:g} s") from error
+                raise OSError(errno.EAGAIN, f"another process has locked it for {wait:g} s")
             time.sleep(0.01)
-        except OSError as error:
-            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
-                raise
-            return None  # a file system without locks; it still adds each write at the end
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
+            raise  # else a file system without locks; it still adds each write at the end
 
 
 def read_json(path: str | Path, *, error: type[VitrailError] = VitrailError) -> Any:
@@ -262,9 +264,11 @@ def file_hash(path: str | Path) -> str:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text file atomically."""
+    """Write a text file atomically, in UTF-8; what is no UTF-8 in a file name is written as ``\\udcff``,
+    which JSON reads back.
+    """
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: str | Path, value: Any) -> None:

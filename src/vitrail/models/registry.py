@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vitrail.core.errors import ConfigError, UnknownNameError
+from vitrail.core.paths import user_path
 from vitrail.core.types import as_image_size
 from vitrail.models import (
     edgevit,
@@ -167,6 +168,6 @@ def load_checkpoint(model: Backbone, path_or_url: str | Path, *, replace_head: b
     Raises:
         CheckpointError: unreadable or unfitting, with the keys that do not fit.
     """
-    path = fetch_weights(str(path_or_url)) if "://" in str(path_or_url) else Path(path_or_url)
+    path = fetch_weights(str(path_or_url)) if "://" in str(path_or_url) else user_path(path_or_url)
     tables = family_of(model).checkpoint_keys
     return load_state(model, read_weights(path), tables, replace_head=replace_head, source=str(path_or_url))

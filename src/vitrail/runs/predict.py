@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from vitrail.core.errors import ConfigError, DataError
+from vitrail.core.paths import user_path
 from vitrail.data import MAX_PIXELS, decode_image, pixels_of
 from vitrail.evaluation import Prediction, Predictions, predict_images, write_samples
 from vitrail.runs.load import load_task
@@ -50,7 +51,7 @@ def predict_run(
         raise ConfigError(f"a model of the task '{task.name}' takes no images; make pictures with: vitrail predict RUN")
     if not sources:
         raise ConfigError("no images given; name files or folders, or pass images")
-    paths = [Path(source) for source in sources if isinstance(source, str | Path)]
+    paths = [user_path(source) for source in sources if isinstance(source, str | Path)]
     if len(paths) < len(sources):
         return _predict_pixels(task, run, sources, top_k=top_k, batch_size=batch_size)
     predictions = predict_images(
@@ -88,7 +89,7 @@ def _predict_pixels(
 def _pixels(source: ImageSource) -> Tensor:
     """A source as uint8 RGB (3, h, w)."""
     if isinstance(source, str | Path):
-        return decode_image(Path(source), MAX_PIXELS)
+        return decode_image(user_path(source), MAX_PIXELS)
     if isinstance(source, Tensor):
         source = source.permute(1, 2, 0).numpy() if source.ndim == 3 else source.numpy()
     if isinstance(source, np.ndarray):

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from vitrail.core.errors import RunError
 from vitrail.core.files import file_hash, read_json, write_json
+from vitrail.core.paths import NOT_UTF8, user_path
 from vitrail.runs.description import VERSION, Description
 from vitrail.runtimes import FORMATS
 
@@ -51,13 +52,18 @@ class Run:
     """A run folder: paths of its files, and its description.
 
     Attributes:
-        folder: path of the folder; it need not exist yet.
+        folder: path of the folder, which need not exist yet; ``~`` stands for the home folder.
+
+    Raises:
+        RunError: the path is no UTF-8 text, which files of the run have to hold.
     """
 
     folder: Path
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "folder", Path(self.folder))
+        object.__setattr__(self, "folder", user_path(self.folder))
+        if NOT_UTF8.search(str(self.folder)) or "\0" in str(self.folder):
+            raise RunError(f"run folder {str(self.folder)!r} has a name that is no UTF-8 text; choose another name")
 
     @property
     def description(self) -> Path:
@@ -185,7 +191,7 @@ class Run:
         Raises:
             RunError: the folder does not exist or lacks one of them.
         """
-        run = cls(Path(folder))
+        run = cls(user_path(folder))
         if run.folder.exists() and not run.folder.is_dir():
             raise RunError(f"run folder {run.folder} is a file; give the folder that it lies in")
         if not run.folder.is_dir():

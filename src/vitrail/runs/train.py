@@ -11,6 +11,7 @@ from lightning.pytorch import Trainer
 from rich.console import Console
 
 from vitrail.core.errors import ConfigError, DataError, TrainingError
+from vitrail.core.paths import user_path
 from vitrail.data import DataSplits
 from vitrail.runs.folder import check_folder, clear, describe, finish, is_finished, remove_leftovers, training_files
 from vitrail.runs.load import make_spec
@@ -49,7 +50,7 @@ def train(
     """
     if resume and overwrite:
         raise ConfigError("resume and overwrite contradict each other; pass only one of --resume and --overwrite")
-    run = run if isinstance(run, Run) else Run(Path(run))
+    run = run if isinstance(run, Run) else Run(user_path(run))
     recorder = Recorder(training_files(run))
     with contained():
         try:

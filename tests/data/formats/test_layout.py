@@ -34,3 +34,12 @@ def test_a_folder_is_wanted(load: Callable[[DataConfig], object], tmp_path: Path
     (tmp_path / "photos.zip").touch()
     with pytest.raises(DataError, match=r"photos\.zip is not a folder; unpack archives first, then give "):
         load(DataConfig(path=str(tmp_path / "photos.zip")))
+
+
+def test_a_class_whose_name_no_file_can_hold_is_refused(write_images: Callable[..., Path]) -> None:
+    root = write_images({"cat": 2, "dog\udce9": 2})
+    with pytest.raises(DataError, match=r"photos has a class 'dog\\udce9', whose name is no UTF-8 text; rename it"):
+        load_data(DataConfig(path=str(root)))
+    (root / "dog\udce9").rename(root / "dog")
+    (root / "dog" / "000.jpg").rename(root / "dog" / "a\udce9.jpg")
+    assert len(load_data(DataConfig(path=str(root))).skipped) == 0

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vitrail.core.errors import DataError
 from vitrail.data.formats.layout import PART_NAMES, image_files, is_visible_folder
+from vitrail.data.formats.own_folders import holds_own_folders
 from vitrail.data.pixels.decode import IMAGE_SUFFIXES
 from vitrail.data.records import LabelledImage
 
@@ -31,6 +32,7 @@ def read_class_folders(root: Path) -> Listing:
 
 def _list_classes(root: Path, folders: list[str]) -> Listing:
     files = {name: image_files(root / name, root) for name in folders}
+    folders = [name for name in folders if files[name] or not holds_own_folders(root / name)]
     if not any(files.values()):
         raise _nothing_found(root)
     empty = [name for name in folders if not files[name]]

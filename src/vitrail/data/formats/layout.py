@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 from vitrail.core.errors import DataError
+from vitrail.core.paths import user_path
+from vitrail.data.formats.own_folders import is_own_folder
 from vitrail.data.pixels.decode import IMAGE_SUFFIXES
 
 PART_NAMES = {
@@ -26,7 +28,7 @@ def data_folder(path: str, remedy: str) -> Path:
     Raises:
         DataError: there is none; the message ends with ``remedy``.
     """
-    root = Path(path).expanduser()
+    root = user_path(path)
     if not root.exists():
         raise DataError(f"data folder {path} does not exist; {remedy}")
     if not root.is_dir():
@@ -35,10 +37,13 @@ def data_folder(path: str, remedy: str) -> Path:
 
 
 def image_files(folder: Path, root: Path) -> list[Path]:
-    """All visible image files below ``folder``, sorted; links that lead out of ``root`` are left out."""
+    """All visible image files below ``folder``, sorted.
+
+    Links that lead out of ``root`` are left out, and so are folders that Vitrail wrote, such as runs.
+    """
     found: list[Path] = []
     for where, folders, files in os.walk(folder, followlinks=False):
-        folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
+        folders[:] = [name for name in folders if is_visible_folder(Path(where, name))]
         for name in files:
             path = Path(where, name)
             if name.startswith(".") or path.suffix.lower() not in IMAGE_SUFFIXES:
@@ -63,5 +68,6 @@ def leads_inside(path: Path, root: Path) -> bool:
 
 
 def is_visible_folder(entry: Path) -> bool:
-    """A folder of its own, neither hidden nor a link."""
-    return entry.is_dir() and not entry.is_symlink() and not entry.name.startswith((".", "__MACOSX"))
+    """A folder of its own, neither hidden nor a link, nor one that Vitrail wrote."""
+    visible = entry.is_dir() and not entry.is_symlink() and not entry.name.startswith((".", "__MACOSX"))
+    return visible and not is_own_folder(entry)

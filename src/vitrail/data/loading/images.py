@@ -12,6 +12,7 @@ from vitrail.data.formats.built_in import CLASSES, read_built_in
 from vitrail.data.formats.class_folders import REMEDY, read_class_folders
 from vitrail.data.formats.labels_csv import read_labels_csv
 from vitrail.data.formats.layout import data_folder
+from vitrail.data.formats.own_folders import describe_own_folders
 from vitrail.data.mirror import classes_with_sides, describe_sides
 from vitrail.data.records import LabelledImage
 from vitrail.data.sets.image_set import ImageSet
@@ -50,7 +51,7 @@ def load_data(config: DataConfig, *, progress: bool = False) -> DataSplits[Image
         classes=classes,
         fingerprint=fingerprint("", good, digests),
         skipped=problems.listed(),
-        remarks=describe_sides(sides),
+        remarks=" ".join(filter(None, (describe_sides(sides), describe_own_folders(root)))),
         cut=cut_by_class,
     )
 

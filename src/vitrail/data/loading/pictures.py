@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from vitrail.core.errors import DataError
+from vitrail.core.paths import user_path
 from vitrail.data.check.problems import Problems
 from vitrail.data.data_config import DataConfig
 from vitrail.data.formats.class_folders import read_class_folders
 from vitrail.data.formats.layout import PART_NAMES, data_folder, find_images
+from vitrail.data.formats.own_folders import describe_own_folders
 from vitrail.data.loading.images import load_data
 from vitrail.data.records import LabelledImage, Record
 from vitrail.data.sets.image_set import ImageSet, PictureSet
@@ -38,7 +40,7 @@ def load_pictures(
         DataError: missing or empty data, or too many files that cannot be decoded.
     """
     if labelled is None:
-        labelled = config.path == "sample" or _has_classes(Path(config.path).expanduser())
+        labelled = config.path == "sample" or _has_classes(user_path(config.path))
     if labelled or config.path == "sample":
         return _from_images(load_data(config, progress=progress), labelled=labelled, crops=crops)
     root = data_folder(config.path, REMEDY)
@@ -52,7 +54,14 @@ def load_pictures(
     mark = hashlib.sha256(lines.encode("utf-8", "replace")).hexdigest()  # in the order of the files
     labelled_as_0 = [LabelledImage(name=one.name, source=one.source, part=one.part, label=0) for one in good]
     samples = PictureSet(records=labelled_as_0, crops=crops, max_pixels=config.max_pixels)
-    return as_splits(samples, config, classes=(), fingerprint=mark, skipped=problems.listed())
+    return as_splits(
+        samples,
+        config,
+        classes=(),
+        fingerprint=mark,
+        skipped=problems.listed(),
+        remarks=describe_own_folders(root),
+    )
 
 
 def _records(root: Path) -> list[Record]:

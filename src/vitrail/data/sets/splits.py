@@ -11,6 +11,7 @@ from typing import Any, Generic, Self, TypeVar
 import torch
 
 from vitrail.core.errors import DataError
+from vitrail.core.paths import NOT_UTF8
 from vitrail.data.data_config import DataConfig
 from vitrail.data.records import Record
 from vitrail.data.sets.image_set import LabelledSamples
@@ -124,11 +125,14 @@ def as_splits(
     ``cut`` gives the indices of those training samples that become one.
 
     Raises:
-        DataError: too few images to cut.
+        DataError: too few images to cut, or a class whose name no text file can hold.
     """
     found: dict[str, list[int]] = {"train": [], "val": [], "test": [], "": []}
     for index, record in enumerate(samples.records):
         found[record.part].append(index)
+    for name in classes:
+        if NOT_UTF8.search(name):
+            raise DataError(f"{config.path} has a class {name!r}, whose name is no UTF-8 text; rename it")
     undecided = found[""] or ([] if found["val"] else found["train"])
     if undecided:
         kept = {undecided[i] for i in cut(samples.subset(undecided), config)}
