@@ -44,13 +44,14 @@ def load_data(config: DataConfig, *, progress: bool = False) -> DataSplits[Image
     good = problems.usable(records)
     _require_every_class(records, problems.names, classes)
     sides = classes_with_sides(classes)
+    problems.remark(describe_sides(sides))
     return as_splits(
         ImageSet(records=good, max_pixels=config.max_pixels, mirrored_alike=not sides),
         config,
         classes=classes,
         fingerprint=fingerprint("", good, digests),
         skipped=problems.listed(),
-        remarks=describe_sides(sides),
+        remarks=problems.remarks,
         cut=cut_by_class,
     )
 
