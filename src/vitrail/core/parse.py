@@ -71,6 +71,16 @@ def parse_yaml(text: str) -> Any:
         raise yaml.YAMLError(f"a value cannot be read ({error or type(error).__name__})") from error
 
 
+def compose_yaml(text: str) -> yaml.Node | None:
+    """The nodes of a YAML text, which keep their lines and the spelling of their values; None of an empty text.
+
+    Raises:
+        LimitError, yaml.YAMLError: as :func:`parse_yaml`.
+    """
+    node: yaml.Node | None = _Loader(text).get_single_node()
+    return node
+
+
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader with limits, which hold before anything is made of the text."""
 

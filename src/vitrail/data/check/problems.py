@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,11 +23,13 @@ class Problems:
 
     Attributes:
         names: samples that have to be left out.
+        remarks: sentences on what was decided about the data, each once.
     """
 
     def __init__(self, config: DataConfig) -> None:
         self.config = config
         self.names: set[str] = set()
+        self.remarks: list[str] = []
         self._annotations: list[str] = []
         self._images: list[tuple[str, str]] = []
 
@@ -34,6 +37,27 @@ class Problems:
         """Add a wrong annotation; ``name`` is the sample, or the file with a line or an id."""
         self._annotations.append(f"{name}: {reason}")
         self.names.add(name)
+
+    def remark(self, text: str) -> None:
+        """Add a sentence on what was decided about the data; "" says nothing."""
+        if text and text not in self.remarks:
+            self.remarks.append(text)
+
+    @contextmanager
+    def told_first(self) -> Iterator[None]:
+        """What is wrong with annotations is the reason of errors such as "no classes": it is told instead of them, or
+        with them where it is skipped.
+
+        Raises:
+            DataError: the block raises one.
+        """
+        try:
+            yield
+        except DataError as error:
+            if not self._annotations:
+                raise
+            self._refuse_annotations()
+            raise DataError(f"{error} (left out: {_first(self._annotations)})") from error
 
     def check_images(self, root: Path, names: Sequence[str], *, progress: bool) -> dict[str, str]:
         """Leave out images that cannot be decoded; give the SHA-256 of every image (path inside ``root``)."""
@@ -53,11 +77,7 @@ class Problems:
         Raises:
             DataError: annotations are wrong and not to be skipped, or too many images cannot be decoded.
         """
-        if self._annotations and self.config.bad_annotations == "refuse":
-            raise DataError(
-                f"{len(self._annotations)} annotations in {self.config.path} are wrong: {_first(self._annotations)}; "
-                f"mend them, or pass bad_annotations=skip to go on without them"
-            )
+        self._refuse_annotations()
         if len(self._images) > self.config.max_bad_fraction * count:
             unusable = _first([f"{name} {problem}" for name, problem in self._images])
             raise DataError(
@@ -65,10 +85,24 @@ class Problems:
                 f"{self.config.max_bad_fraction:.1%}: {unusable}; mend or delete them, or raise max_bad_fraction"
             )
 
+    def _refuse_annotations(self) -> None:
+        if self._annotations and self.config.bad_annotations == "refuse":
+            raise DataError(
+                f"{len(self._annotations)} annotations in {self.config.path} are wrong: {_first(self._annotations)}; "
+                f"mend them, or pass bad_annotations=skip to go on without them"
+            )
+
     def usable(self, records: Sequence[AnyRecord]) -> list[AnyRecord]:
-        """:meth:`settle`, and then the samples that are not left out."""
+        """:meth:`settle`, and then the samples that are not left out.
+
+        Raises:
+            DataError: as :meth:`settle`, or nothing is left.
+        """
         self.settle(len(records))
-        return [record for record in records if record.name not in self.names]
+        good = [record for record in records if record.name not in self.names]
+        if not good and self.names:
+            raise DataError(f"{self.config.path} has no usable images; all are left out: {_first(self.listed())}")
+        return good
 
     def listed(self) -> tuple[str, ...]:
         """Everything that is left out, for :attr:`~vitrail.data.DataSplits.skipped`."""

@@ -1,7 +1,7 @@
 """COCO's JSON: which image has which objects, checked entry by entry.
 
-Layout: ``annotations/train.json`` beside ``train/`` (the same for val and test), or COCO's own names
-(``annotations/instances_train2017.json`` beside ``train2017/``).
+Ids are numbers, however they are written: ``"3"`` and ``3.0`` are 3. Parts may number a class differently; classes are
+joined by name, in the order of the training part's ids.
 """
 
 from __future__ import annotations
@@ -11,27 +11,34 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from vitrail.core.errors import DataError
 from vitrail.core.files import read_json
 from vitrail.core.types import ImageSize
 from vitrail.data.check.problems import Problems
-from vitrail.data.formats.layout import PART_NAMES, leads_inside
+from vitrail.data.formats.coco_files import LISTS, ImageFolder, annotation_files, has_lists
+from vitrail.data.formats.tool_exports import describe_found
 from vitrail.data.pixels.decode import image_size_of
 from vitrail.data.records import Box
 
 SLACK = 1.0
 """Pixels that a box may reach out of its image: tools round differently; it is cut off at the border."""
 
-LISTS = ("images", "annotations", "categories")
+LARGEST = 1e9
+"""No number of an annotation is larger: pixels, areas and visibilities are all below."""
+
 IDS = ("id", "image_id", "category_id")
 
 REMEDY = "give annotations/train.json (COCO) beside train/, the same for val and test"
 
+Id = int | str
 
-Categories = dict[Any, dict[str, Any]]
-"""Entries of the JSON by id, ascending."""
+Entries = dict[int, dict[str, Any]]
+"""Entries of a list of the JSON, by their place in it."""
+
+Category = dict[str, Any]
+"""Entry of ``categories``; ``name`` is a text."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +47,15 @@ class CocoObject:
 
     Attributes:
         values: annotation as in the JSON.
+        key: id of the annotation, or its place in the JSON where it has none.
+        label: index of its class.
         box: where the object is, inside the image.
         where: name of the annotation in messages.
     """
 
     values: dict[str, Any]
+    key: Id
+    label: int
     box: Box
     where: str
 
@@ -55,7 +66,7 @@ class CocoImage:
 
     Attributes:
         name: path in the data folder.
-        part: "train", "val" or "test".
+        part: "train", "val" or "test"; "" where nothing says it.
         size: (height, width) as the JSON says.
     """
 
@@ -66,8 +77,27 @@ class CocoImage:
     objects: list[CocoObject] = field(default_factory=list)
 
 
-def read_coco(root: Path, kind: str, problems: Problems) -> tuple[list[CocoImage], Categories]:
-    """Read and check every part: images in the order of the files, and the categories of all.
+@dataclass(frozen=True)
+class CocoPart:
+    """One annotation file.
+
+    Attributes:
+        title: path in the data folder, for messages.
+        lists: the JSON's ``images``, ``annotations`` and ``categories``.
+        labels: id of a category -> index of its class.
+        images: images by id.
+    """
+
+    file: Path
+    title: str
+    part: str
+    lists: dict[str, Entries]
+    labels: dict[Id, int]
+    images: dict[Id, CocoImage]
+
+
+def read_coco(root: Path, kind: str, problems: Problems) -> tuple[list[CocoImage], list[Category]]:
+    """Read and check every part: images in the order of the files, and the categories of all in the order of classes.
 
     Args:
         root: the data folder.
@@ -75,120 +105,197 @@ def read_coco(root: Path, kind: str, problems: Problems) -> tuple[list[CocoImage
         problems: takes everything that is wrong.
 
     Raises:
-        DataError: no annotations, or files that are no COCO JSON.
+        DataError: no annotations, files that are no COCO JSON, or categories that contradict each other.
+    """
+    parts, categories = read_parts(root, kind, problems)
+    images: list[CocoImage] = []
+    for part in parts:
+        _read_annotations(part, problems)
+        images += {image.name: image for image in part.images.values()}.values()
+    return images, categories
+
+
+def read_parts(root: Path, kind: str, problems: Problems) -> tuple[list[CocoPart], list[Category]]:
+    """The images of every part, without their annotations, and the categories of all in the order of classes.
+
+    Raises:
+        DataError: as :func:`read_coco`.
     """
     files = annotation_files(root, kind)
     if not files:
-        raise DataError(f"{root} has no annotations; {REMEDY}")
-    images: list[CocoImage] = []
-    categories: Categories = {}
-    for file, part in files:
-        values = read_lists(root, file, problems)
-        known = {entry["id"]: entry for entry in values["categories"] if "id" in entry and "name" in entry}
-        for identifier, entry in known.items():
-            if categories.setdefault(identifier, entry)["name"] != entry["name"]:
-                raise DataError(
-                    f"{file} calls category {identifier} '{entry['name']}', another part calls it otherwise"
-                )
-        images += _read_part(root, file, part, values, known, problems)
-    return images, dict(sorted(categories.items()))
+        raise DataError(f"{root} has no annotations; {describe_found(root)}{REMEDY}")
+    contents = [read_lists(root, file, problems) for file, _ in files]
+    tables = [_categories(file, lists["categories"]) for (file, _), lists in zip(files, contents, strict=True)]
+    categories = _join(files, tables, problems)
+    categories = _without_headings(categories, contents, problems)
+    index = {entry["name"]: label for label, entry in enumerate(categories)}
+    parts = []
+    for (file, part), lists, table in zip(files, contents, tables, strict=True):
+        labels = {key: index[entry["name"]] for key, entry in table.items() if entry["name"] in index}
+        title = file.relative_to(root).as_posix()
+        images = _read_images(root, file, part, lists["images"], problems)
+        parts.append(CocoPart(file, title, part, lists, labels, images))
+    return parts, categories
 
 
-def read_lists(root: Path, file: Path, problems: Problems) -> dict[str, list[dict[str, Any]]]:
+def read_lists(root: Path, file: Path, problems: Problems) -> dict[str, Entries]:
     """The lists ``images``, ``annotations`` and ``categories`` of a file; entries that are no objects, or whose ids are
-    neither numbers nor texts, are added to ``problems`` and left out.
+    neither numbers nor texts, are added to ``problems`` and left out. A number that is written as a text is a number.
 
     Raises:
         DataError: there are no such lists.
     """
     values = read_json(file, error=DataError)
-    if not isinstance(values, dict) or not all(isinstance(values.get(key), list) for key in LISTS):
+    if not has_lists(values):
         raise DataError(f"{file} is no COCO JSON: it needs the lists 'images', 'annotations' and 'categories'")
-    found: dict[str, list[dict[str, Any]]] = {key: [] for key in LISTS}
+    found: dict[str, Entries] = {key: {} for key in LISTS}
     for key in LISTS:
         for number, entry in enumerate(values[key]):
             where = f"{file.relative_to(root).as_posix()} {key}[{number}]"
             if not isinstance(entry, dict):
                 problems.add(where, f"is {type(entry).__name__} instead of an object")
-            elif odd := [name for name in IDS if not isinstance(entry.get(name, 0), int | str)]:
-                problems.add(where, f"its {odd[0]} {entry[odd[0]]!r} is neither a number nor a text")
+                continue
+            ids = {name: identifier(entry[name]) for name in IDS if entry.get(name) is not None}
+            if odd := [name for name, one in ids.items() if one is None]:
+                problems.add(where, f"its {odd[0]} {shown(entry[odd[0]])} is neither a number nor a text")
+            elif key == "categories" and not ("id" in ids and _is_name(entry.get("name"))):
+                problems.add(where, "it needs an id and a name")
+            elif key == "images" and "id" not in ids:
+                problems.add(where, "it has no id")
             else:
-                found[key].append(entry)
+                found[key][number] = entry | ids
     return found
 
 
-def annotation_files(root: Path, kind: str) -> list[tuple[Path, str]]:
-    """One JSON a part: the one of the wanted kind, else the one that is named as the part."""
-    found: dict[str, tuple[int, Path]] = {}
-    for file in sorted((root / "annotations").glob("*.json")):
-        match = re.search("train|val|test", file.stem)
-        if match is None:
-            continue
-        rank = 2 if kind in file.stem else 1 if file.stem.lower() in PART_NAMES else 0
-        if rank and found.get(match[0], (0, file))[0] < rank:
-            found[match[0]] = (rank, file)
-    return [(file, part) for part, (_, file) in sorted(found.items())]
+def identifier(value: Any) -> Id | None:
+    """An id: a number, also where it is written as a text or with a point; another text; None for anything else."""
+    if isinstance(value, str):
+        return int(value) if re.fullmatch(r"0|-?[1-9][0-9]{0,17}", value) else value
+    if isinstance(value, float) and value.is_integer() and abs(value) < LARGEST:
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _read_part(
-    root: Path, file: Path, part: str, values: dict[str, Any], categories: Categories, problems: Problems
-) -> list[CocoImage]:
-    title = file.relative_to(root).as_posix()
-    folder = image_folder(root, file, part)
-    images: dict[Any, CocoImage] = {}
-    for entry in values["images"]:
-        where = f"{title} image {entry.get('id')}"
-        if (image := image_entry(root, folder, part, entry)) is None:
-            problems.add(where, f"file_name {entry.get('file_name')!r} is no file in {folder.name}/")
-        elif entry["id"] in images:
-            problems.add(where, "this image id occurs twice")
-        elif (actual := image_size_of(image.path)) is not None and actual != image.size:
-            problems.add(
-                where, f"its size is {image.size[1]}x{image.size[0]}, but the file has {actual[1]}x{actual[0]}"
-            )
+def _is_name(value: Any) -> bool:
+    return isinstance(value, int) or (isinstance(value, str) and value.strip() != "")
+
+
+def _categories(file: Path, entries: Entries) -> dict[Id, Category]:
+    """Categories of a file by id.
+
+    Raises:
+        DataError: an id has two names, or a name two ids.
+    """
+    table: dict[Id, Category] = {}
+    ids: dict[str, Id] = {}
+    for entry in entries.values():
+        key, name = entry["id"], str(entry["name"]).strip()
+        if table.get(key, entry | {"name": name}) != entry | {"name": name}:
+            raise DataError(f"{file} has two categories of id {key} ('{table[key]['name']}' and '{name}'); keep one")
+        if ids.setdefault(name, key) != key:
+            raise DataError(f"{file} has two categories called '{name}' (ids {ids[name]} and {key}); rename one")
+        table[key] = entry | {"name": name}
+    return table
+
+
+def _join(
+    files: Sequence[tuple[Path, str]], tables: Sequence[dict[Id, Category]], problems: Problems
+) -> list[Category]:
+    """The categories of all files, one a name, by the ids of the training part; what only other parts have, by theirs.
+
+    Raises:
+        DataError: a category that the training part lacks has an id that is another's there.
+    """
+    known: dict[str, Category] = {}
+    names: dict[Id, tuple[str, Path]] = {}
+    for (file, _), table in sorted(zip(files, tables, strict=True), key=lambda one: one[0][1] != "train"):
+        for key, entry in table.items():
+            if entry["name"] in known:
+                if known[entry["name"]]["id"] != key:
+                    problems.remark("Annotation files number classes differently; classes are joined by name")
+                continue
+            other, origin = names.setdefault(key, (entry["name"], file))
+            if other != entry["name"]:
+                raise DataError(f"{file} calls category {key} '{entry['name']}', but {origin.name} calls it '{other}'")
+            known[entry["name"]] = entry
+    return sorted(known.values(), key=lambda entry: (isinstance(entry["id"], str), entry["id"]))
+
+
+def _without_headings(
+    categories: Sequence[Category], contents: Sequence[dict[str, Entries]], problems: Problems
+) -> list[Category]:
+    """The categories without those that are no classes, but groups of others, as Roboflow writes the project's name."""
+    annotations = [entry for lists in contents for entry in lists["annotations"].values()]
+    segments = [one for entry in annotations if isinstance(s := entry.get("segments_info"), list) for one in s]
+    used = {entry.get("category_id") for entry in annotations}
+    used |= {identifier(one.get("category_id")) for one in segments if isinstance(one, dict)}
+    groups = [entry.get("supercategory") for entry in categories]
+    kept = []
+    for entry in categories:
+        if entry["id"] in used or entry["name"] not in groups or entry.get("supercategory") not in (None, "", "none"):
+            kept.append(entry)
         else:
-            images[entry["id"]] = image
-    seen: set[Any] = set()
-    for annotation in values["annotations"]:
-        where, identifier = f"{title} annotation {annotation.get('id')}", annotation.get("id")
-        if identifier in seen:
+            problems.remark(f"Category '{entry['name']}' is a group of other categories without objects, and no class")
+    return kept
+
+
+def _read_images(root: Path, file: Path, part: str, entries: Entries, problems: Problems) -> dict[Id, CocoImage]:
+    title = file.relative_to(root).as_posix()
+    folder = ImageFolder(root, file, part, entries.values())
+    images: dict[Id, CocoImage] = {}
+    keys: dict[Path, Id] = {}
+    for entry in entries.values():
+        key, name = entry["id"], entry.get("file_name")
+        where = f"{title} image {key}"
+        path = folder.find(name) if isinstance(name, str) else None
+        if path is None:
+            problems.add(where, f"file_name {shown(name)} is no file in {folder.folder.name}/")
+            continue
+        given = (entry.get("height"), entry.get("width"))
+        actual = image_size_of(path)
+        size = given if all(isinstance(side, int) and side > 0 for side in given) else actual
+        if key in images:
+            problems.add(where, "this image id occurs twice")
+        elif size is None:
+            problems.add(where, f"it has no size, and {path.relative_to(root).as_posix()} cannot be read")
+        elif actual is not None and actual != size:
+            problems.add(
+                where, f"its size is {shown(size[1])}x{shown(size[0])}, but the file has {actual[1]}x{actual[0]}"
+            )
+        elif path in keys:
+            first = images[key] = images[keys[path]]
+            problems.add(first.name, f"{title} has this file as image {keys[path]} and as image {key}; keep one")
+        else:
+            keys[path] = key
+            images[key] = CocoImage(path.relative_to(root).as_posix(), path, part, size)  # type: ignore[arg-type]  # checked
+    return images
+
+
+def _read_annotations(part: CocoPart, problems: Problems) -> None:
+    """Give every image its objects."""
+    seen: set[Id] = set()
+    for number, annotation in part.lists["annotations"].items():
+        key: Any = annotation.get("id")
+        where = f"{part.title} annotations[{number}]" if key is None else f"{part.title} annotation {key!s:.80}"
+        if key in seen:
             problems.add(where, "this annotation id occurs twice")
             continue
-        seen.add(identifier)
-        target = images.get(annotation.get("image_id"))
+        if key is not None:
+            seen.add(key)
+        target = part.images.get(annotation.get("image_id", ""))
+        label = part.labels.get(annotation.get("category_id", ""))
         if target is None:
-            problems.add(where, f"there is no image {annotation.get('image_id')}")
-        elif annotation.get("category_id") not in categories:
-            problems.add(where, f"there is no category {annotation.get('category_id')}")
+            problems.add(where, f"there is no image {shown(annotation.get('image_id'))}")
+        elif label is None:
+            problems.add(where, f"there is no category {shown(annotation.get('category_id'))}")
         elif (box := checked_box(annotation.get("bbox"), target.size, where, problems)) is not None:
-            target.objects.append(CocoObject(annotation, box, where))
-    return list(images.values())
-
-
-def image_folder(root: Path, file: Path, part: str) -> Path:
-    """Where the images of an annotation file are."""
-    own = file.stem.rpartition("_")[2]  # instances_train2017 -> train2017
-    return next((root / name for name in (own, part, "images") if (root / name).is_dir()), root)
-
-
-def image_entry(root: Path, folder: Path, part: str, entry: dict[str, Any]) -> CocoImage | None:
-    """An entry of ``images``; None where its file is missing or outside of the data."""
-    name = entry.get("file_name")
-    if "id" not in entry or not isinstance(name, str):
-        return None
-    path = folder / name
-    if not leads_inside(path, root):
-        return None
-    size = (entry.get("height"), entry.get("width"))
-    if not all(isinstance(side, int) and side > 0 for side in size):
-        size = image_size_of(path) or (1, 1)
-    return CocoImage(path.relative_to(root).as_posix(), path, part, size)  # type: ignore[arg-type]  # checked above
+            target.objects.append(CocoObject(annotation, f"[{number}]" if key is None else key, label, box, where))
 
 
 def checked_box(bbox: Any, size: ImageSize, where: str, problems: Problems) -> Box | None:
     """(left, top, width, height) of a file as (left, top, right, bottom), or None and a problem more."""
     if not is_numbers(bbox, 4):
-        problems.add(where, f"bbox {bbox!r} is not four numbers")
+        problems.add(where, f"bbox {shown(bbox)} is not four numbers")
         return None
     left, top, width, height = bbox
     if width <= 0 or height <= 0:
@@ -208,10 +315,19 @@ def checked_box(bbox: Any, size: ImageSize, where: str, problems: Problems) -> B
     return box
 
 
+def is_number(value: Any) -> TypeGuard[float]:
+    """A finite number of at most :data:`LARGEST`, either sign."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return math.isfinite(value) and abs(value) <= LARGEST if isinstance(value, float) else abs(value) <= LARGEST
+
+
 def is_numbers(values: Any, count: int) -> bool:
-    """A list of ``count`` finite numbers."""
-    return (
-        isinstance(values, Sequence)
-        and len(values) == count
-        and all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in values)
-    )
+    """A list of ``count`` numbers, see :func:`is_number`."""
+    return isinstance(values, list) and len(values) == count and all(map(is_number, values))
+
+
+def shown(value: Any) -> str:
+    """A value of a file in a message, shortened: it may be of any length."""
+    text = repr(value) if not isinstance(value, int) or abs(value) < LARGEST else "a number of many digits"
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -23,7 +23,6 @@ def read_coco_boxes(root: Path, problems: Problems, *, masks: bool) -> tuple[tup
         DataError: no annotations, or files that are no COCO JSON.
     """
     images, categories = read_coco(root, "instances", problems)
-    index = {identifier: number for number, identifier in enumerate(categories)}
     records = []
     for image in images:
         objects = [one for one in image.objects if not masks or _has_mask(one, image.size, problems)]
@@ -35,12 +34,12 @@ def read_coco_boxes(root: Path, problems: Problems, *, masks: bool) -> tuple[tup
                 source=image.path,
                 part=image.part,
                 boxes=tuple(one.box for one in objects),
-                labels=tuple(index[one.values["category_id"]] for one in objects),
+                labels=tuple(one.label for one in objects),
                 crowd=crowd,
                 shapes=shapes if masks else None,
             )
         )
-    return tuple(str(entry["name"]) for entry in categories.values()), records
+    return tuple(entry["name"] for entry in categories), records
 
 
 def _has_mask(one: CocoObject, size: ImageSize, problems: Problems) -> bool:

@@ -18,7 +18,8 @@ from PIL import Image
 from vitrail.core.errors import DataError
 from vitrail.core.types import ImageSize
 from vitrail.data.check.problems import Problems
-from vitrail.data.formats.coco import CocoImage, annotation_files, image_entry, image_folder, read_coco, read_lists
+from vitrail.data.formats.coco import CocoImage, CocoPart, Id, identifier, read_coco, read_parts, shown
+from vitrail.data.formats.coco_files import annotation_files
 from vitrail.data.formats.coco_shapes import decode_mask, problem_of_mask, require_pycocotools
 from vitrail.data.formats.layout import leads_inside
 from vitrail.data.records import IGNORE, MaskedImage
@@ -41,19 +42,18 @@ def read_coco_masks(root: Path, kind: str, problems: Problems) -> tuple[dict[int
         MissingDependencyError: pycocotools is needed for polygons, and not installed.
     """
     if kind == "panoptic":
-        categories, masked = _panoptic(root, problems)
+        parts, categories = read_parts(root, kind, problems)
+        masked = [mask for part in parts for mask in _panoptic_part(root, part, problems)]
     else:
         require_pycocotools()
-        images, entries = read_coco(root, kind, problems)
-        categories = {identifier: str(entry["name"]) for identifier, entry in entries.items()}
-        numbers = {identifier: value for value, identifier in enumerate(categories)}
-        masked = [_drawn(image, numbers, problems) for image in images]
+        images, categories = read_coco(root, kind, problems)
+        masked = [_drawn(image, problems) for image in images]
     if len(categories) > IGNORE:
         raise DataError(f"{root} has {len(categories)} categories; masks of 8 bits can have {IGNORE}")
-    return dict(enumerate(categories.values())), masked
+    return dict(enumerate(entry["name"] for entry in categories)), masked
 
 
-def _drawn(image: CocoImage, numbers: dict[int, int], problems: Problems) -> MaskedImage:
+def _drawn(image: CocoImage, problems: Problems) -> MaskedImage:
     shapes = []
     for one in image.objects:
         shape = one.values.get("segmentation")
@@ -62,7 +62,7 @@ def _drawn(image: CocoImage, numbers: dict[int, int], problems: Problems) -> Mas
         if (reason := problem_of_mask(shape, image.size)) is not None:
             problems.add(one.where, reason)
         else:
-            shapes.append((numbers[one.values["category_id"]], shape))
+            shapes.append((one.label, shape))
     read = partial(draw_shapes, shapes, image.size)
     return MaskedImage(name=image.name, source=image.path, part=image.part, mask_name=image.name, read_mask=read)
 
@@ -76,80 +76,51 @@ def draw_shapes(shapes: list[tuple[int, Any]], size: ImageSize) -> np.ndarray:
     return values
 
 
-def _panoptic(root: Path, problems: Problems) -> tuple[dict[int, str], list[MaskedImage]]:
-    categories: dict[int, str] = {}
-    files = annotation_files(root, "panoptic")
-    contents = [read_lists(root, file, problems) for file, _ in files]
-    for values in contents:
-        categories |= {one["id"]: str(one["name"]) for one in values["categories"] if "id" in one and "name" in one}
-    categories = dict(sorted(categories.items()))
-    numbers = {identifier: value for value, identifier in enumerate(categories)}
-    masked: list[MaskedImage] = []
-    for (file, part), values in zip(files, contents, strict=True):
-        masked += _panoptic_part(root, file, part, values, numbers, problems)
-    return categories, masked
-
-
-def _panoptic_part(
-    root: Path,
-    file: Path,
-    part: str,
-    values: dict[str, list[dict[str, Any]]],
-    numbers: dict[int, int],
-    problems: Problems,
-) -> list[MaskedImage]:
-    title = file.relative_to(root).as_posix()
-    images: dict[Any, CocoImage] = {}
-    for entry in values["images"]:
-        where = f"{title} image {entry.get('id')}"
-        if (image := image_entry(root, image_folder(root, file, part), part, entry)) is None:
-            problems.add(where, f"file_name {entry.get('file_name')!r} is no file")
-        elif entry["id"] in images:
-            problems.add(where, "this image id occurs twice")
-        else:
-            images[entry["id"]] = image
-    masked: dict[Any, MaskedImage] = {}
-    for annotation in values["annotations"]:
-        identifier, name = annotation.get("image_id"), annotation.get("file_name")
-        where = f"{title} annotation of image {identifier}"
-        path = file.with_suffix("") / str(name)
-        if identifier not in images:
+def _panoptic_part(root: Path, part: CocoPart, problems: Problems) -> list[MaskedImage]:
+    masked: dict[Id, MaskedImage] = {}
+    for annotation in part.lists["annotations"].values():
+        key, name = annotation.get("image_id"), annotation.get("file_name")
+        where = f"{part.title} annotation of image {key}"
+        path = part.file.with_suffix("") / str(name)
+        image = None if key is None else part.images.get(key)
+        if key is None or image is None:
             problems.add(where, "there is no such image")
-        elif identifier in masked:
+        elif key in masked:
             problems.add(where, "this image is annotated twice")
-        elif not leads_inside(path, root) or not path.is_file():
-            problems.add(where, f"file_name {name!r} is no file in {file.stem}/")
-        elif (segments := _segments(annotation, numbers, where, problems)) is not None:
-            image = images[identifier]
+        elif not leads_inside(path, root):
+            problems.add(where, f"file_name {shown(name)} is no file in {part.file.stem}/")
+        elif (segments := _segments(annotation, part.labels, where, problems)) is not None:
             read = partial(read_panoptic, path, segments)
             mask_name = path.relative_to(root).as_posix()
-            masked[identifier] = MaskedImage(
-                name=image.name, source=image.path, part=part, mask_name=mask_name, read_mask=read
+            masked[key] = MaskedImage(
+                name=image.name, source=image.path, part=image.part, mask_name=mask_name, read_mask=read
             )
-    for identifier, image in images.items():
-        if identifier not in masked:
-            problems.add(image.name, f"{title} has no usable annotation of this image")
+    for key, image in part.images.items():
+        if key not in masked:
+            problems.add(image.name, f"{part.title} has no usable annotation of this image")
     return list(masked.values())
 
 
 def _segments(
-    annotation: dict[str, Any], numbers: dict[int, int], where: str, problems: Problems
+    annotation: dict[str, Any], labels: dict[Id, int], where: str, problems: Problems
 ) -> dict[int, int] | None:
     """Number of a segment -> value in the mask."""
     found: dict[int, int] = {}
     segments = annotation.get("segments_info")
     for segment in segments if isinstance(segments, list) else ():
-        number, category = (segment.get(key) if isinstance(segment, dict) else None for key in ("id", "category_id"))
-        if not isinstance(number, int) or not isinstance(category, int | str):
-            problems.add(where, f"{segment!r} in segments_info has no id and category_id")
+        number, category = (
+            identifier(segment.get(key)) if isinstance(segment, dict) else None for key in ("id", "category_id")
+        )
+        if not isinstance(number, int) or category is None:
+            problems.add(where, f"{shown(segment)} in segments_info has no id and category_id")
             return None
-        if category not in numbers:
-            problems.add(where, f"there is no category {category}")
+        if category not in labels:
+            problems.add(where, f"there is no category {shown(category)}")
             return None
         if number in found:
             problems.add(where, f"segment id {number} occurs twice")
             return None
-        found[number] = numbers[category]
+        found[number] = labels[category]
     return found
 
 

@@ -66,7 +66,7 @@ def unpack(text: str) -> list[int]:
     value = shift = 0
     for character in text:
         bits = ord(character) - 48
-        if not 0 <= bits < 64:
+        if not 0 <= bits < 64 or shift > 60:
             return [-1]
         value |= (bits & 0x1F) << shift
         shift += 5

@@ -1,46 +1,124 @@
-"""Reading of CSV tables and lists, whatever they say about images."""
+"""Reading of text files, CSV tables and lists, whatever they say about images."""
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
+import os
+import re
+from collections import Counter
 from pathlib import Path
 
 from vitrail.core.errors import DataError
-from vitrail.core.files import read_text
+from vitrail.core.files import MAX_BYTES, read_bytes
+from vitrail.data.formats.layout import PART_NAMES
+
+SEPARATORS = ",;\t|"
+
+Row = dict[str, str]
+
+Rows = list[tuple[int, Row]]
+"""Lines of the file, from 1, with their values by column."""
 
 
-def read_rows(table: Path, remedy: str) -> list[dict[str, str]]:
-    """The rows of a table, at least one; names of columns and values without the spaces around them.
+def read_rows(table: Path, remedy: str) -> Rows:
+    """The rows of a table, at least one, with the number of the line on which each ends.
+
+    Values are separated by commas, semicolons, tabs or bars, whatever the first line has most of. Names of columns
+    are in small letters, with ``_`` for spaces; names and values have no spaces around them. Empty rows are left out.
 
     Raises:
-        DataError: unreadable, or without rows; the latter message ends with ``remedy``.
+        DataError: unreadable, with a column twice or a row of too many values, or without rows; the latter message ends
+            with ``remedy``.
     """
+    text = read_text(table, "comma-separated")
+    separator = max(SEPARATORS, key=text.partition("\n")[0].count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     try:
-        rows = [
-            {key.strip(): (value or "").strip() for key, value in row.items() if isinstance(key, str)}
-            for row in csv.DictReader(io.StringIO(read_text(table), newline=""))
-        ]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{table} cannot be read ({error}); save it as comma-separated UTF-8") from error
+        columns = [re.sub(r"[\s-]+", "_", name.strip().lower()) for name in next(reader, [])]
+        lines = [(reader.line_num, [value.strip() for value in values]) for values in reader]
+    except csv.Error as error:
+        raise DataError(f"{table} line {reader.line_num} cannot be read ({error}); save it as CSV again") from error
+    twice = [name for name, count in Counter(columns).items() if name and count > 1]
+    if twice:
+        raise DataError(f"{table} has the column {twice[0]} twice; keep one")
+    rows = []
+    for number, values in lines:
+        if any(values[len(columns) :]):
+            raise DataError(
+                f"{table} line {number} has {len(values)} values for {len(columns)} columns; put values in quotes that "
+                f"contain '{separator}'"
+            )
+        if any(values):
+            rows.append((number, dict(zip(columns, values + [""] * len(columns), strict=False))))
     if not rows:
         raise DataError(f"{table} has no rows; {remedy}")
     return rows
 
 
+def has_split(rows: Rows) -> bool:
+    """Whether the column ``split`` has a value."""
+    return any(row.get("split") for _, row in rows)
+
+
+def part_of_row(row: Row) -> str:
+    """The part that ``split`` says, in a table that :func:`has_split`.
+
+    Raises:
+        ValueError: empty, or no part; the message says so.
+    """
+    value = row["split"]
+    if value.lower() not in PART_NAMES:
+        reason = f"split '{value:.80}' is not one of train, val, test" if value else "split is empty, others are not"
+        raise ValueError(f"{reason}; write train, val or test")
+    return PART_NAMES[value.lower()]
+
+
 def find_listed(root: Path, image: str) -> Path | None:
-    """The file that a table beside it, or beside its folder ``images/``, calls ``image``."""
-    return next((path for folder in (root / "images", root) if image and (path := folder / image).is_file()), None)
+    """The file that a table beside it, or beside its folder ``images/``, calls ``image``; backslashes are slashes."""
+    names = dict.fromkeys((image, image.replace("\\", "/")))
+    places = (folder / name for folder in (root / "images", root) for name in names if name)
+    return next((path for path in places if os.path.isfile(path)), None)
+
+
+def read_text(file: Path, form: str, limit: int = MAX_BYTES) -> str:
+    """The contents of a text file in UTF-8, or in UTF-16 where it begins with a mark of that; line ends are ``\\n``.
+
+    Raises:
+        DataError: unreadable; the message ends with ``form``, such as "one class name a line".
+    """
+    try:
+        data = read_bytes(file, limit)
+        encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8"
+        return data.decode(encoding).removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} cannot be read ({error}); save it as UTF-8, {form}") from error
 
 
 def read_lines(file: Path, form: str) -> list[str]:
     """The lines of a text file that are not empty, without the spaces around them.
 
     Raises:
-        DataError: unreadable; the message ends with ``form``, such as "one class name a line".
+        DataError: as :func:`read_text`.
     """
-    try:
-        lines = io.StringIO(read_text(file), newline=None)  # str.splitlines would split names at other characters too
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file} cannot be read ({error}); save it as UTF-8, {form}") from error
-    return [line.strip() for line in lines if line.strip()]
+    return [line.strip() for line in read_text(file, form).split("\n") if line.strip()]
+
+
+def read_names(file: Path) -> list[str]:
+    """Names of classes, one a line: the first line is class 0. Lines ``0 cat``, ``1 dog`` with the numbers of all
+    classes say the order themselves.
+
+    Raises:
+        DataError: unreadable, or with an empty line between others, which would move the classes after it.
+    """
+    lines = [line.strip() for line in read_text(file, "one class name a line").rstrip().split("\n")]
+    if "" in lines and lines != [""]:
+        raise DataError(
+            f"{file} line {lines.index('') + 1} is empty; a line's number is the class, so remove or fill it"
+        )
+    numbered = [re.fullmatch(r"([0-9]{1,6})[ :]\s*(\S.*)", line) for line in lines]
+    names = {int(match[1]): match[2] for match in numbered if match is not None}
+    return [names[i] for i in range(len(lines))] if set(names) == set(range(len(lines))) else [n for n in lines if n]

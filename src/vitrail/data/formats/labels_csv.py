@@ -1,24 +1,40 @@
 """The layout with a table: ``labels.csv`` says which image has which class.
 
-Columns: ``image`` (path in ``images/`` or beside the table) and ``class_index`` (0-based, authoritative) or ``label``
-(a class name); ``name`` may name the class of an index; ``split`` (train, val, test) is optional. Without it the table
-is one set to evaluate on, and all of it becomes ``test``.
+Columns: ``image`` (path in ``images/`` or beside the table) and ``class_index`` (authoritative; classes of a name file
+are numbered from 0) or ``label`` (a class name); ``name`` may name the class of an index; ``split`` (train, val, test)
+is optional. Without it the table is one set to evaluate on, all of it becomes ``test``, and an index is the number of
+the model's output, whether or not a row has it. Where rows are for training, the indices of those rows are the classes.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 from vitrail.core.errors import DataError
-from vitrail.data.formats.csv_rows import find_listed, read_lines, read_rows
-from vitrail.data.formats.layout import PART_NAMES, leads_inside
+from vitrail.data.formats.csv_rows import Rows, find_listed, has_split, part_of_row, read_names, read_rows
+from vitrail.data.formats.layout import leads_inside
 from vitrail.data.records import LabelledImage
 
 NAME_FILES = ("classes.txt", "synset_words.txt")
 """One class name a line, in class order; a WordNet identifier before the name is dropped."""
 
 LARGEST_INDEX = 999_999
+
+COLUMNS = {
+    "image": ("filename", "file_name", "filepath", "file_path", "image_path", "image_name", "path"),
+    "class_index": (),
+    "label": ("class", "class_name"),
+    "name": (),
+    "split": ("subset", "partition"),
+}
+"""Columns, and what else they are called."""
+
+MEANT = {"file": "image", "img": "image", "id": "image", "category": "label", "target": "label", "y": "label"}
+"""Columns of other tables -> the column that they may be; the user has to decide."""
 
 REMEDY = "it needs the columns image and class_index (or label)"
 
@@ -27,17 +43,17 @@ def read_labels_csv(root: Path) -> tuple[tuple[str, ...], list[LabelledImage]]:
     """Names of the classes, and the images of ``root/labels.csv`` in the order of their names.
 
     Raises:
-        DataError: unreadable, without the needed columns, or with values that are no class or no image.
+        DataError: unreadable, without the needed columns, with values that are no class or no image, or with rows that
+            contradict each other.
     """
     table = root / "labels.csv"
-    rows = read_rows(table, REMEDY)
-    if "image" not in rows[0] or not {"class_index", "label"} & rows[0].keys():
-        raise DataError(f"{table} has the columns {', '.join(rows[0])}; it needs image and class_index (or label)")
-    labels, classes = _by_index(root, rows) if "class_index" in rows[0] else _by_name(root, rows)
+    rows = _with_columns(table, read_rows(table, REMEDY))
+    parts = _parts(table, rows) if has_split(rows) else ["test"] * len(rows)
+    by_index = "class_index" in rows[0][1]
+    labels, classes = (_by_index if by_index else _by_name)(root, rows, parts)
     if len(classes) < 2:
         raise DataError(f"{table} has only one class ({classes[0]}), and telling classes apart needs at least 2")
-    parts = [_part(table, row.get("split")) for row in rows]
-    names = [_locate(root, table, row["image"]) for row in rows]
+    names = [_locate(root, f"{table} line {number}", row["image"]) for number, row in rows]
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:
         raise DataError(f"{table} lists {repeated[0]} more than once; keep one row for each image")
@@ -48,40 +64,139 @@ def read_labels_csv(root: Path) -> tuple[tuple[str, ...], list[LabelledImage]]:
     return classes, sorted(records, key=lambda record: record.name)
 
 
-def _by_index(root: Path, rows: list[dict[str, str]]) -> tuple[list[int], tuple[str, ...]]:
-    labels = []
-    for number, row in enumerate(rows, start=2):
-        value = row["class_index"]
-        if not (value.isascii() and value.isdigit()):
-            raise DataError(f"{root / 'labels.csv'} line {number}: class_index '{value}' is not a number from 0 on")
-        labels.append(int(value))
-    if max(labels) > LARGEST_INDEX:
-        raise DataError(f"{root / 'labels.csv'} has class_index {max(labels)}, more than the limit of {LARGEST_INDEX}")
-    names = _class_names(root)
-    if names is None:
-        given = {label: row["name"] for label, row in zip(labels, rows, strict=True) if row.get("name")}
-        names = [given.get(index, str(index)) for index in range(max(labels) + 1)]
-    if max(labels) >= len(names):
+def _with_columns(table: Path, rows: Rows) -> Rows:
+    """The rows under the names of :data:`COLUMNS`.
+
+    Raises:
+        DataError: a column is missing, or two may be meant.
+    """
+    given = list(rows[0][1])
+    renamed: dict[str, str] = {}
+    for name, others in COLUMNS.items():
+        found = [one for one in others if one in given and name not in given]
+        if len(found) > 1:
+            raise DataError(f"{table} has the columns {' and '.join(found)}; call the one that is meant {name}")
+        renamed |= dict.fromkeys(found, name)
+    columns = {renamed.get(name, name) for name in given}
+    if "image" not in columns or not {"class_index", "label"} & columns:
+        near = [(MEANT.get(one) or "".join(get_close_matches(one, COLUMNS, 1)), one) for one in given]
+        meant = ", ".join(f"'{name}' by '{one}'" for name, one in near if name and name not in columns)
+        hint = f"; did you mean {meant}?" if meant else ""
+        raise DataError(f"{table} has the columns {', '.join(given)}; it needs image and class_index (or label){hint}")
+    return [(number, {renamed.get(name, name): value for name, value in row.items()}) for number, row in rows]
+
+
+def _parts(table: Path, rows: Rows) -> list[str]:
+    parts = []
+    for number, row in rows:
+        try:
+            parts.append(part_of_row(row))
+        except ValueError as error:
+            raise DataError(f"{table} line {number}: {error}") from None
+    return parts
+
+
+def _by_index(root: Path, rows: Rows, parts: Sequence[str]) -> tuple[list[int], tuple[str, ...]]:
+    table = root / "labels.csv"
+    numbers = [_index(table, number, row["class_index"]) for number, row in rows]
+    given = _given_names(table, rows, numbers)
+    listed, names = _class_names(root), given
+    if listed is not None:
+        _check_listed(table, rows, numbers, listed[1], listed[0])
+        names = dict(enumerate(listed[1]))
+    if "train" not in parts:
+        names = {number: names.get(number, str(number)) for number in range(max([*names, *numbers]) + 1)}
+        return numbers, _distinct(names)
+    _require_training(table, rows, parts, numbers)
+    if listed is None:
+        names = {number: given.get(number, str(number)) for number in sorted(set(numbers))}
+    elif min(numbers) == 1:
         raise DataError(
-            f"{root / 'labels.csv'} has class_index {max(labels)}, but only {len(names)} classes have names"
+            f"{table} has no row of class_index 0, which {listed[0].name} names '{names[0]}'; if class_index begins at "
+            f"1, give the names in a column 'name' instead of {listed[0].name}"
         )
-    return labels, _distinct(names)
+    index = {number: label for label, number in enumerate(names)}
+    return [index[number] for number in numbers], _distinct(names)
 
 
-def _by_name(root: Path, rows: list[dict[str, str]]) -> tuple[list[int], tuple[str, ...]]:
-    names = _class_names(root) or sorted({row["label"] for row in rows})
+def _index(table: Path, number: int, value: str) -> int:
+    if not re.fullmatch(r"[0-9]+(\.0*)?", value):
+        raise DataError(f"{table} line {number}: class_index '{value}' is not a number from 0 on")
+    digits = value.partition(".")[0].lstrip("0") or "0"
+    if len(digits) > len(str(LARGEST_INDEX)):
+        raise DataError(f"{table} line {number}: class_index {digits:.20} is more than the limit of {LARGEST_INDEX}")
+    return int(digits)
+
+
+def _given_names(table: Path, rows: Rows, numbers: Sequence[int]) -> dict[int, str]:
+    """Names of the indices, from the column ``name`` or else ``label``.
+
+    Raises:
+        DataError: an index has two names.
+    """
+    column = "name" if "name" in rows[0][1] else "label"
+    names: dict[int, str] = {}
+    for (line, row), number in zip(rows, numbers, strict=True):
+        name = row.get(column)
+        if name and names.setdefault(number, name) != name:
+            raise DataError(
+                f"{table} line {line}: class_index {number} is called '{name}', but '{names[number]}' before; give "
+                f"each class one name"
+            )
+    return names
+
+
+def _check_listed(table: Path, rows: Rows, numbers: Sequence[int], listed: Sequence[str], file: Path) -> None:
+    """An index has a name in the file of names; where the table names it too, one name contains the other."""
+    for (line, row), number in zip(rows, numbers, strict=True):
+        if number >= len(listed):
+            raise DataError(
+                f"{table} line {line} has class_index {number}, but only {len(listed)} classes have names in "
+                f"{file.name} (the first is class 0)"
+            )
+        name, known = row.get("name") or listed[number], listed[number]
+        if name.casefold() not in known.casefold() and known.casefold() not in name.casefold():
+            raise DataError(
+                f"{table} line {line}: class_index {number} is called '{name}', but '{known}' in {file.name} (the "
+                f"first line is class 0); give each class one name"
+            )
+
+
+def _require_training(table: Path, rows: Rows, parts: Sequence[str], classes: Sequence[int | str]) -> None:
+    """A class that is only validated or tested cannot be learnt."""
+    learnt = {one for one, part in zip(classes, parts, strict=True) if part == "train"}
+    unknown = {one: line for (line, _), one in zip(rows, classes, strict=True) if one not in learnt}
+    if unknown:
+        shown = ", ".join(f"{one} in line {line}" for one, line in list(unknown.items())[:5])
+        raise DataError(
+            f"{table} has classes for validation or testing that have no training images ({shown}); add such images, "
+            f"or remove the rows"
+        )
+
+
+def _by_name(root: Path, rows: Rows, parts: Sequence[str]) -> tuple[list[int], tuple[str, ...]]:
+    table = root / "labels.csv"
+    listed = _class_names(root)
+    names = sorted({row["label"] for _, row in rows}) if listed is None else listed[1]
+    known = set(names) - {""}
+    for number, row in rows:
+        if row["label"] not in known:
+            raise DataError(f"{table} line {number}: label '{row['label']}' is not one of the classes")
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise DataError(
+            f"{listed[0] if listed else table} names '{twice[0]}' twice; use class_index to tell them apart"
+        )
+    if "train" in parts:
+        _require_training(table, rows, parts, [row["label"] for _, row in rows])
     index = {name: label for label, name in enumerate(names)}
-    for number, row in enumerate(rows, start=2):
-        if not row["label"] or row["label"] not in index:
-            raise DataError(f"{root / 'labels.csv'} line {number}: label '{row['label']}' is not one of the classes")
-    return [index[row["label"]] for row in rows], tuple(names)
+    return [index[row["label"]] for _, row in rows], tuple(names)
 
 
-def _class_names(root: Path) -> list[str] | None:
+def _class_names(root: Path) -> tuple[Path, list[str]] | None:
     for file in NAME_FILES:
         path = root / file
         if path.is_file():
-            return [_without_wnid(line) for line in read_lines(path, "one class name a line")]
+            return path, [_without_wnid(line) for line in read_names(path)]
     return None
 
 
@@ -91,26 +206,18 @@ def _without_wnid(line: str) -> str:
     return rest.strip() if is_wnid and rest.strip() else line
 
 
-def _distinct(names: list[str]) -> tuple[str, ...]:
+def _distinct(names: Mapping[int, str]) -> tuple[str, ...]:
     """ImageNet has two cranes: names that occur twice get their index added."""
-    counts = Counter(names)
-    return tuple(f"{name} ({index})" if counts[name] > 1 else name for index, name in enumerate(names))
+    counts = Counter(names.values())
+    return tuple(f"{name} ({index})" if counts[name] > 1 else name for index, name in names.items())
 
 
-def _part(table: Path, value: str | None) -> str:
-    if not value:
-        return "test"
-    if value.lower() not in PART_NAMES:
-        raise DataError(f"{table}: split '{value}' is not one of train, val, test")
-    return PART_NAMES[value.lower()]
-
-
-def _locate(root: Path, table: Path, image: str) -> str:
+def _locate(root: Path, where: str, image: str) -> str:
     path = find_listed(root, image)
     if path is None:
         raise DataError(
-            f"{table} names the image '{image}', which is neither in {root / 'images'} nor in {root}; add it"
+            f"{where} names the image '{image:.80}', which is neither in {root / 'images'} nor in {root}; add it"
         )
     if not leads_inside(path, root):
-        raise DataError(f"{table} names {image}, which lies outside of {root}; copy it into the folder")
+        raise DataError(f"{where} names {image}, which lies outside of {root}; copy it into the folder")
     return path.relative_to(root).as_posix()

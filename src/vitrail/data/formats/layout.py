@@ -16,6 +16,8 @@ PART_NAMES = {
     "val": "val",
     "valid": "val",
     "validation": "val",
+    "dev": "val",
+    "holdout": "test",
     "test": "test",
     "testing": "test",
 }
@@ -62,7 +64,7 @@ def leads_inside(path: Path, root: Path) -> bool:
     """The file that ``path`` names, after all links, lies in ``root`` and exists."""
     try:
         target = path.resolve(strict=True)
-    except (OSError, RuntimeError):
+    except (OSError, RuntimeError, ValueError):  # a NUL in the name is a ValueError
         return False
     return target.is_relative_to(root) and target.is_file()
 

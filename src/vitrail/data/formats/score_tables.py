@@ -18,17 +18,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vitrail.core.errors import DataError
-from vitrail.core.files import read_text
 from vitrail.data.check.problems import Problems
-from vitrail.data.formats.csv_rows import find_listed, read_rows
-from vitrail.data.formats.layout import PART_NAMES, leads_inside
+from vitrail.data.formats.csv_rows import find_listed, has_split, part_of_row, read_rows, read_text
+from vitrail.data.formats.layout import leads_inside
 from vitrail.data.records import ScoredImage
 
-SCORE = re.compile(r"(?:mean_)?score(?:_(\d+)_to_(\d+))?")
-VOTES = re.compile(r"votes_(\d+)")
+SCORE = re.compile(r"(?:mean_)?score(?:_([0-9]+)_to_([0-9]+))?")
+VOTES = re.compile(r"votes_([0-9]+)")
+MAX_DIGITS = 9
+"""Digits of the largest score that a column may name."""
+
 AVA_LEVELS = tuple(range(1, 11))
 MAX_LEVELS = 20
 """Scales of more whole numbers than these are learnt in ten bins."""
+
+MOST_VOTES = 1e9
 
 REMEDY = "it needs the columns image and score_LOW_to_HIGH (such as score_1_to_10), votes_1, votes_2, ..., or both"
 
@@ -51,20 +55,25 @@ def read_scores(root: Path, problems: Problems) -> Scored:
 
 def _read_csv(table: Path, problems: Problems) -> Scored:
     rows = read_rows(table, REMEDY)
-    columns = list(rows[0])
+    columns = list(rows[0][1])
+    if long := [name for name in columns if re.search(f"[0-9]{{{MAX_DIGITS + 1}}}", name)]:
+        raise DataError(
+            f"{table} has the column {long[0]:.80}; numbers in names of columns have up to {MAX_DIGITS} digits"
+        )
     mean = next((match for name in columns if (match := SCORE.fullmatch(name))), None)
     levels = sorted(int(match[1]) for name in columns if (match := VOTES.fullmatch(name)))
     if "image" not in columns or (mean is None and not levels):
         raise DataError(f"{table} has the columns {', '.join(columns)}; {REMEDY}")
-    if levels and (len(levels) < 2 or levels != list(range(levels[0], levels[-1] + 1))):
+    if levels and (len(levels) < 2 or levels[-1] - levels[0] != len(levels) - 1 or len(set(levels)) < len(levels)):
         raise DataError(f"{table} has votes for the scores {levels}; name every score from the lowest to the highest")
     scale = tuple(float(level) for level in levels) or _scale(table, mean)
     records = []
-    for number, row in enumerate(rows, start=2):
+    named = has_split(rows)
+    for number, row in rows:
         try:
             votes = _votes(row, levels)
             score = _mean(votes, scale) if mean is None else _score(row, mean[0], scale)
-            name, part = _locate(table.parent, row["image"]), _part(row.get("split", ""))
+            name, part = _locate(table.parent, row["image"]), part_of_row(row) if named else ""
         except ValueError as error:
             problems.add(f"{table.name} line {number}", str(error))
             continue
@@ -84,8 +93,9 @@ def _scale(table: Path, mean: re.Match[str] | None) -> tuple[float, ...]:
 
 def _votes(row: Mapping[str, str], levels: Sequence[int]) -> tuple[float, ...]:
     votes = tuple(_number(row, f"votes_{level}") for level in levels)
-    if any(vote < 0 for vote in votes):
-        raise ValueError(f"votes {', '.join(f'{vote:g}' for vote in votes)}: none can be below 0")
+    if any(not 0 <= vote <= MOST_VOTES for vote in votes):
+        listed = ", ".join(f"{vote:g}" for vote in votes)
+        raise ValueError(f"votes {listed}: none can be below 0 or above {MOST_VOTES:g}")
     if votes and sum(votes) == 0:
         raise ValueError("nobody has voted")
     return votes
@@ -112,16 +122,10 @@ def _mean(votes: Sequence[float], scale: Sequence[float]) -> float:
     return sum(vote * score for vote, score in zip(votes, scale, strict=True)) / sum(votes)
 
 
-def _part(value: str) -> str:
-    if value and value.lower() not in PART_NAMES:
-        raise ValueError(f"split '{value}' is not one of train, val, test")
-    return PART_NAMES[value.lower()] if value else ""
-
-
 def _locate(root: Path, image: str) -> str:
     path = find_listed(root, image)
     if path is None:
-        raise ValueError(f"image '{image}' is missing")
+        raise ValueError(f"image '{image:.80}' is missing")
     if not leads_inside(path, root):
         raise ValueError(f"image '{image}' lies outside of the folder")
     return path.relative_to(root).as_posix()
@@ -130,12 +134,8 @@ def _locate(root: Path, image: str) -> str:
 def _read_ava(file: Path, problems: Problems) -> Scored:
     """A line an image: number, id, counts of the scores 1 to 10, two tags, challenge."""
     scale = tuple(float(level) for level in AVA_LEVELS)
-    try:
-        lines = read_text(file).splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file} cannot be read ({error}); save it as plain text") from error
     records = []
-    for number, words in enumerate(map(str.split, lines), start=1):
+    for number, words in enumerate(map(str.split, read_text(file, "as its authors publish it").split("\n")), start=1):
         if not words:
             continue
         try:

@@ -1,22 +1,25 @@
 """Boxes from YOLO's text files.
 
 ``images/train/a.jpg`` with ``labels/train/a.txt`` (or ``train/images``, ``train/labels``), a line an object:
-``CLASS X Y WIDTH HEIGHT``, centres and sizes as shares of the image. ``data.yaml`` (``names``) or ``classes.txt`` names
-the classes. An image without objects has an empty file.
+``CLASS X Y WIDTH HEIGHT``, centres and sizes as shares of the image, or ``CLASS X Y X Y X Y ...``, a polygon whose box
+is taken. ``CLASS`` is the number of a class in ``data.yaml``, ``obj.names`` or ``classes.txt``. An image without
+objects has an empty file, or none.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from vitrail.core.errors import DataError
-from vitrail.core.files import read_bytes, read_yaml
 from vitrail.core.types import ImageSize
 from vitrail.data.check.problems import Problems
 from vitrail.data.formats.coco import checked_box
-from vitrail.data.formats.csv_rows import read_lines
-from vitrail.data.formats.layout import PART_NAMES, image_files
+from vitrail.data.formats.csv_rows import read_text
+from vitrail.data.formats.tool_exports import describe_found
+from vitrail.data.formats.yolo_files import ImageGroup, image_groups, pair_labels
+from vitrail.data.formats.yolo_names import YoloFolder, read_description
 from vitrail.data.pixels.decode import image_size_of
 from vitrail.data.records import Box, BoxedImage
 
@@ -24,80 +27,91 @@ REMEDY = "give COCO JSON (annotations/train.json beside train/) or YOLO text (im
 
 
 def read_yolo(root: Path, problems: Problems) -> tuple[tuple[str, ...], list[BoxedImage]]:
-    """Names of the classes, and images by part and path.
+    """Names of the classes, in the order of their numbers, and images by part and path.
 
     Args:
         root: the data folder.
         problems: takes everything that is wrong.
 
     Raises:
-        DataError: no names of classes.
+        DataError: no names of classes, or files that contradict each other.
     """
-    names = _class_names(root)
+    described = read_description(root)
+    if described is None:
+        files = "data.yaml with 'names', obj.names or classes.txt"
+        raise DataError(f"{root} has no class names ({files}); {describe_found(root)}{REMEDY}")
+    records: list[BoxedImage] = []
+    for group in image_groups(root, described, problems):
+        records += _read_group(root, described, group, problems)
+    return tuple(described.names.values()), records
+
+
+def _read_group(root: Path, described: YoloFolder, group: ImageGroup, problems: Problems) -> list[BoxedImage]:
+    pairs = pair_labels(root, group, problems)
+    missing = sum(file is None for file in pairs.values())
+    if missing and missing == len(pairs):
+        if group.part == "test":  # as COCO's test images, whose annotations are secret
+            problems.remark(f"None of the {missing} images of {group.title} has a label file; they are left out")
+        else:
+            problems.add(group.title, f"none of its {missing} images has a label file")
+        return []
+    if missing:
+        problems.remark(f"{missing} images of {group.title} have no label file and count as images without objects")
     records = []
-    for images, texts, part in _folders(root):
-        for path in image_files(images, root):
-            name = path.relative_to(root).as_posix()
-            file = texts / path.relative_to(images).with_suffix(".txt")
-            size = image_size_of(path)
-            if not file.is_file():
-                problems.add(name, f"there is no {file.relative_to(root).as_posix()} (an empty one says: no objects)")
-            elif size is not None:
-                boxes, labels = _objects(root, file, size, len(names), problems)
-                crowd = (False,) * len(boxes)
-                records.append(BoxedImage(name=name, source=path, part=part, boxes=boxes, labels=labels, crowd=crowd))
-    return names, records
-
-
-def _folders(root: Path) -> list[tuple[Path, Path, str]]:
-    found = []
-    for part in sorted(PART_NAMES):
-        for images, labels in (
-            (root / "images" / part, root / "labels" / part),
-            (root / part / "images", root / part / "labels"),
-        ):
-            if images.is_dir():
-                found.append((images, labels, PART_NAMES[part]))
-    if not found and (root / "images").is_dir():
-        found = [(root / "images", root / "labels", "")]
-    return found
-
-
-def _class_names(root: Path) -> tuple[str, ...]:
-    for file in (root / "data.yaml", root / "dataset.yaml", root / "classes.txt"):
-        if not file.is_file():
-            continue
-        if file.suffix == ".txt":
-            return tuple(read_lines(file, "one class name a line"))
-        values = read_yaml(file, remedy="it needs 'names'", error=DataError)
-        names = values.get("names") if isinstance(values, dict) else None
-        if isinstance(names, dict):
-            names = [names[key] for key in sorted(names)]
-        if isinstance(names, list) and names:
-            return tuple(map(str, names))
-    raise DataError(f"{root} has no class names (data.yaml with 'names', or classes.txt); {REMEDY}")
+    for path, file in pairs.items():
+        size = image_size_of(path)
+        boxes, labels = ((), ()) if file is None or size is None else _objects(root, file, size, described, problems)
+        name, crowd = path.relative_to(root).as_posix(), (False,) * len(boxes)
+        records.append(BoxedImage(name=name, source=path, part=group.part, boxes=boxes, labels=labels, crowd=crowd))
+    return records
 
 
 def _objects(
-    root: Path, file: Path, size: ImageSize, count: int, problems: Problems
+    root: Path, file: Path, size: ImageSize, described: YoloFolder, problems: Problems
 ) -> tuple[tuple[Box, ...], tuple[int, ...]]:
+    index = {number: label for label, number in enumerate(described.names)}
     boxes, labels = [], []
-    for number, line in enumerate(read_bytes(file).decode(errors="replace").splitlines(), start=1):
+    title = file.relative_to(root).as_posix()
+    try:
+        lines = read_text(file, "a line an object").split("\n")
+    except DataError as error:
+        problems.add(title, str(error))
+        return (), ()
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        where = f"{file.relative_to(root).as_posix()} line {number}"
+        where = f"{title} line {number}"
         try:
             label, *values = (float(word) for word in line.split())
         except ValueError:
             label, values = math.nan, []
-        if len(values) != 4 or not all(map(math.isfinite, values)):
-            problems.add(where, f"{line.strip()!r} is not 'CLASS X Y WIDTH HEIGHT'")
-        elif not (label.is_integer() and 0 <= label < count):
-            problems.add(where, f"class {label:g} does not exist; there are {count}")
+        shares = _centred(values, described.num_values) if all(map(math.isfinite, values)) else None
+        if shares is None:
+            problems.add(where, f"{line.strip()!r:.100} is not 'CLASS X Y WIDTH HEIGHT'")
+        elif label not in index:
+            problems.add(where, f"class {label:g} does not exist; {_known(described)}")
         else:
-            x, y, width, height = (v * side for v, side in zip(values, (size[1], size[0]) * 2, strict=True))
+            x, y, width, height = (v * side for v, side in zip(shares, (size[1], size[0]) * 2, strict=True))
             box = checked_box([x - width / 2, y - height / 2, width, height], size, where, problems)
             if box is not None:
                 boxes.append(box)
-                labels.append(int(label))
+                labels.append(index[int(label)])
     return tuple(boxes), tuple(labels)
+
+
+def _centred(values: Sequence[float], num_values: int) -> Sequence[float] | None:
+    """Centre and sides of a box that is written so, before keypoints, or as a polygon; None for anything else."""
+    if len(values) == 4 or (num_values and len(values) == num_values):
+        return values[:4]
+    if num_values or len(values) < 6 or len(values) % 2:
+        return None
+    xs, ys = values[::2], values[1::2]
+    return (min(xs) + max(xs)) / 2, (min(ys) + max(ys)) / 2, max(xs) - min(xs), max(ys) - min(ys)
+
+
+def _known(described: YoloFolder) -> str:
+    numbers = list(described.names)
+    if numbers == list(range(len(numbers))):
+        return f"there are {len(numbers)}"
+    shown = ", ".join(map(str, numbers[:10])) + (", ..." if len(numbers) > 10 else "")
+    return f"{described.file.name} has the numbers {shown}"

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TypeVar
 
 from vitrail.core.errors import DataError
 from vitrail.data.check.problems import Problems
 from vitrail.data.data_config import DataConfig
-from vitrail.data.formats.coco import annotation_files, read_coco
+from vitrail.data.formats.coco import read_coco
 from vitrail.data.formats.coco_boxes import read_coco_boxes
+from vitrail.data.formats.coco_files import annotation_files
 from vitrail.data.formats.coco_keypoints import posed_objects, read_skeleton
 from vitrail.data.formats.coco_shapes import require_pycocotools
 from vitrail.data.formats.layout import data_folder
 from vitrail.data.formats.mirror_pairs import pairs_of_categories, pairs_of_texts
 from vitrail.data.formats.score_tables import read_scores
+from vitrail.data.formats.tool_exports import describe_found
 from vitrail.data.formats.yolo import REMEDY, read_yolo
+from vitrail.data.formats.yolo_names import read_description
 from vitrail.data.mirror import classes_with_sides, describe_mirror, describe_sides, mirror_order
 from vitrail.data.sets.box_set import BoxSet, InstanceSet
 from vitrail.data.sets.keypoint_set import KeypointSet
@@ -48,17 +52,17 @@ def load_instances(config: DataConfig, *, progress: bool = False) -> DataSplits[
 def _load(kind: type[AnyBoxes], config: DataConfig, *, masks: bool, progress: bool) -> DataSplits[AnyBoxes]:
     root = data_folder(config.path, REMEDY)
     problems = Problems(config)
-    if annotation_files(root, "instances"):
-        classes, records = read_coco_boxes(root, problems, masks=masks)
-    elif masks:
-        raise DataError(f"{root} has no masks of objects; give COCO JSON (annotations/train.json beside train/)")
-    else:
-        classes, records = read_yolo(root, problems)
-    if not records or not classes:
-        raise DataError(f"{root} has {len(records)} usable images and {len(classes)} classes; {REMEDY}")
+    with problems.told_first():
+        if _is_coco(root, masks=masks):
+            classes, records = read_coco_boxes(root, problems, masks=masks)
+        else:
+            classes, records = read_yolo(root, problems)
+        if not records or not classes:
+            raise DataError(f"{root} has {len(records)} usable images and {len(classes)} classes; {REMEDY}")
     digests = problems.check_images(root, [record.name for record in records], progress=progress)
     good = problems.usable(records)
     sides = classes_with_sides(classes)
+    problems.remark(describe_sides(sides))
     samples = kind(records=good, max_pixels=config.max_pixels, mirrored_alike=not sides)
     return as_splits(
         samples,
@@ -66,8 +70,21 @@ def _load(kind: type[AnyBoxes], config: DataConfig, *, masks: bool, progress: bo
         classes=classes,
         fingerprint=fingerprint(repr(classes), good, digests),
         skipped=problems.listed(),
-        remarks=describe_sides(sides),
+        remarks=problems.remarks,
     )
+
+
+def _is_coco(root: Path, *, masks: bool) -> bool:
+    """Whether a folder has COCO JSON; YOLO's text counts where that has no training part.
+
+    Raises:
+        DataError: masks are needed, and there is no COCO JSON.
+    """
+    parts = {part for _, part in annotation_files(root, "instances")}
+    if masks and not parts:
+        needed = "give COCO JSON (annotations/train.json beside train/)"
+        raise DataError(f"{root} has no masks of objects; {describe_found(root)}{needed}")
+    return bool(masks or parts & {"train", ""} or (parts and read_description(root) is None))
 
 
 def load_keypoints(config: DataConfig, *, progress: bool = False) -> DataSplits[KeypointSet]:
@@ -78,15 +95,18 @@ def load_keypoints(config: DataConfig, *, progress: bool = False) -> DataSplits[
     """
     root = data_folder(config.path, "give COCO JSON with keypoints beside train/ and val/")
     problems = Problems(config)
-    images, categories = read_coco(root, "keypoints", problems)
-    names, skeleton = read_skeleton(root, list(categories.values()))
-    pairs = pairs_of_texts(names, config.mirror_pairs) or pairs_of_categories(root, list(categories.values()), names)
+    with problems.told_first():
+        images, categories = read_coco(root, "keypoints", problems)
+        names, skeleton = read_skeleton(root, categories)
+        pairs = pairs_of_texts(names, config.mirror_pairs) or pairs_of_categories(root, categories, names)
     mirror = mirror_order(names, pairs)
     digests = problems.check_images(root, [image.name for image in images], progress=progress)
     records, unlabelled = posed_objects(images, len(names), problems)
     problems.settle(len(images))
-    if not records:
-        raise DataError(f"{root} has no objects with labelled keypoints")
+    problems.remark(describe_mirror(names, mirror))
+    with problems.told_first():
+        if not records:
+            raise DataError(f"{root} has no objects with labelled keypoints")
     samples = KeypointSet(
         records=records,
         skeleton=skeleton,
@@ -103,7 +123,7 @@ def load_keypoints(config: DataConfig, *, progress: bool = False) -> DataSplits[
         classes=names,
         fingerprint=mark,
         skipped=problems.listed() + note,
-        remarks=describe_mirror(names, mirror),
+        remarks=problems.remarks,
     )
 
 

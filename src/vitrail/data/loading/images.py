@@ -45,13 +45,15 @@ def load_data(config: DataConfig, *, progress: bool = False) -> DataSplits[Image
     good = problems.usable(records)
     _require_every_class(records, problems.names, classes)
     sides = classes_with_sides(classes)
+    problems.remark(describe_sides(sides))
+    problems.remark(describe_own_folders(root))
     return as_splits(
         ImageSet(records=good, max_pixels=config.max_pixels, mirrored_alike=not sides),
         config,
         classes=classes,
         fingerprint=fingerprint("", good, digests),
         skipped=problems.listed(),
-        remarks=" ".join(filter(None, (describe_sides(sides), describe_own_folders(root)))),
+        remarks=problems.remarks,
         cut=cut_by_class,
     )
 

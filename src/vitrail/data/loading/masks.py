@@ -18,6 +18,7 @@ from vitrail.data.data_config import DataConfig
 from vitrail.data.formats.coco_masks import coco_kind, read_coco_masks
 from vitrail.data.formats.layout import data_folder
 from vitrail.data.formats.mask_files import REMEDY, read_class_names, read_mask_files
+from vitrail.data.formats.tool_exports import describe_found
 from vitrail.data.mirror import classes_with_sides, describe_sides
 from vitrail.data.pixels.decode import image_size_of
 from vitrail.data.records import IGNORE, MaskedImage
@@ -38,19 +39,24 @@ def load_masks(config: DataConfig, *, progress: bool = False) -> DataSplits[Mask
     root = data_folder(config.path, REMEDY)
     problems = Problems(config)
     kind = coco_kind(root)
-    if kind is None:
-        names, records = None, read_mask_files(root, problems)
-    else:
-        names, records = read_coco_masks(root, kind, problems)
-    if not records:
-        raise DataError(f"{root} has no images with masks; {REMEDY}")
+    with problems.told_first():
+        if kind is None:
+            names, records = None, read_mask_files(root, problems)
+        else:
+            names, records = read_coco_masks(root, kind, problems)
+        if not records:
+            raise DataError(f"{root} has no images with masks; {describe_found(root)}{REMEDY}")
     digests = problems.check_images(root, [record.name for record in records], progress=progress)
     with ThreadPoolExecutor() as pool:
         contents = dict(zip((record.name for record in records), pool.map(_inspect, records), strict=True))
+    for record in records:
+        if isinstance(reason := contents[record.name], str):
+            problems.add(record.name, reason)
     if names is None:
         occurring = set().union(*(mask.values for mask in contents.values() if isinstance(mask, _Contents)))
         names = read_class_names(root, occurring)
-    classes, table = _number(root, names, config.ignore_classes)
+    with problems.told_first():
+        classes, table = _number(root, names, config.ignore_classes)
     _check_values(records, contents, names, problems)
     good = [
         replace(record, mask_digest=mask.digest)
@@ -58,13 +64,14 @@ def load_masks(config: DataConfig, *, progress: bool = False) -> DataSplits[Mask
         if isinstance(mask := contents[record.name], _Contents)
     ]
     sides = classes_with_sides(classes)
+    problems.remark(describe_sides(sides))
     return as_splits(
         MaskSet(records=good, table=table, max_pixels=config.max_pixels, mirrored_alike=not sides),
         config,
         classes=classes,
         fingerprint=fingerprint(repr([names, classes]), good, digests),
         skipped=problems.listed(),
-        remarks=describe_sides(sides),
+        remarks=problems.remarks,
     )
 
 
@@ -94,9 +101,7 @@ def _check_values(
 ) -> None:
     for record in records:
         mask = contents[record.name]
-        if isinstance(mask, str):
-            problems.add(record.name, mask)
-        elif unknown := sorted(mask.values - names.keys() - {IGNORE}):
+        if isinstance(mask, _Contents) and (unknown := sorted(mask.values - names.keys() - {IGNORE})):
             values = ", ".join(map(str, unknown[:5]))
             problems.add(record.name, f"{record.mask_name} has values that are no class: {values}")
 

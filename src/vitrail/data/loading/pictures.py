@@ -60,7 +60,7 @@ def load_pictures(
         classes=(),
         fingerprint=mark,
         skipped=problems.listed(),
-        remarks=describe_own_folders(root),
+        remarks=list(filter(None, [describe_own_folders(root)])),
     )
 
 

@@ -13,7 +13,7 @@ import torch
 from vitrail.core.errors import DataError
 from vitrail.core.paths import NOT_UTF8
 from vitrail.data.data_config import DataConfig
-from vitrail.data.records import Record
+from vitrail.data.records import BoxedImage, LabelledImage, Record
 from vitrail.data.sets.image_set import LabelledSamples
 from vitrail.data.sets.samples import Samples, draw_order
 
@@ -118,11 +118,12 @@ def as_splits(
     classes: Sequence[str],
     fingerprint: str,
     skipped: Sequence[str],
-    remarks: str = "",
+    remarks: Sequence[str] = (),
     cut: Callable[[Any, DataConfig], list[int]] = cut_by_name,
 ) -> DataSplits[AnySamples]:
     """Samples as a data set: in the parts that their records name; where there is no validation part,
-    ``cut`` gives the indices of those training samples that become one.
+    ``cut`` gives the indices of those training samples that become one. A remark names classes that no training sample
+    has.
 
     Raises:
         DataError: too few images to cut, or a class whose name no text file can hold.
@@ -137,16 +138,26 @@ def as_splits(
     if undecided:
         kept = {undecided[i] for i in cut(samples.subset(undecided), config)}
         found["train"], found["val"] = [i for i in undecided if i not in kept], sorted(kept)
+    train = samples.subset(found["train"])
     return DataSplits(
         classes=tuple(classes),
-        train=samples.subset(found["train"]),
+        train=train,
         val=samples.subset(found["val"]),
         test=samples.subset(found["test"]) if found["test"] else None,
         fingerprint=fingerprint,
         skipped=tuple(skipped),
         source=config.path,
-        remarks=(remarks,) if remarks else (),
+        remarks=(*remarks, *_untrained(classes, train.records)),
     )
+
+
+def _untrained(classes: Sequence[str], records: Sequence[Record]) -> list[str]:
+    labels = [record.labels for record in records if isinstance(record, BoxedImage)]
+    labels += [(record.label,) for record in records if isinstance(record, LabelledImage)]
+    seen = {label for some in labels for label in some}
+    names = [name for label, name in enumerate(classes) if label not in seen]
+    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    return [f"{len(names)} of {len(classes)} classes have no training samples ({shown})"] if labels and names else []
 
 
 def fingerprint(head: str, records: Iterable[Record], digests: Mapping[str, str]) -> str:
