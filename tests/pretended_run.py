@@ -47,6 +47,7 @@ def full_run(bare_run: Run) -> Run:
                 "torch-float": report(0.75, 1.0),
                 "onnx-float": report(0.75, 1.0),
                 "onnx-int8": report(0.7, 0.9),
+                "openvino-int8": report(0.7, 0.9),
             },
             "examples": [
                 example | {"label": "cat", "predicted": "cat"},

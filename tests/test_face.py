@@ -87,7 +87,8 @@ def test_the_verbs_are_methods(run: vitrail.TrainedRun) -> None:
     assert re.fullmatch(r"QuantizationPlan\(EdgeViT: \d+ operands, weights 8 bits, activations 8 bits\)", repr(plan))
     assert [record.path.name for record in run.export("onnx", num_images=4)] == ["model.onnx", "model.int8.onnx"]
     reports = run.evaluate()
-    assert [report["name"] for report in reports] == ["torch-float", "onnx-float", "onnx-int8"]
+    names = ["torch-float", "onnx-float", "onnx-int8", "openvino-float", "openvino-int8"]
+    assert [report["name"] for report in reports] == names
     assert reports[0]["top1"] == read_json(run.evaluation)["reports"]["torch-float"]["top1"]
     rows = run.bench(runtimes=("onnxruntime",), min_runs=2, min_seconds=0, warmup_seconds=0, memory=False)
     assert [(row.variant, row.failure) for row in rows] == [("float", None), ("int8", None)]

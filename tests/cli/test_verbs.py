@@ -135,7 +135,7 @@ def test_stages_have_headings_and_seconds(run: Path, photos: Path, capsys: Captu
 
 def test_evaluate_a_run(run: Path, capsys: Capture) -> None:
     values = result(capsys, ["evaluate", str(run)])
-    assert set(values["reports"]) == {"torch-float", "onnx-float", "onnx-int8"}
+    assert set(values["reports"]) == {"torch-float", "onnx-float", "onnx-int8", "openvino-float", "openvino-int8"}
     assert values["reports"]["onnx-float"]["top1"] == values["reports"]["torch-float"]["top1"]
     assert main(["evaluate", str(run)]) == 0
     printed = capsys.readouterr().out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from torch import Tensor, nn
 
 from vitrail.core.errors import ExportError
 from vitrail.core.types import Preprocessing
-from vitrail.export import ExportRecord, export_model
-from vitrail.export.agreement import compare
+from vitrail.export import ExportRecord, export_model, verified
 from vitrail.quantization import QuantizationConfig, QuantizedModel, quantize
+from vitrail.runtimes.agreement import compare
 from vitrail.runtimes.openvino_core import openvino_core
+from vitrail.runtimes.session import Session
 
 ABOUT: dict[str, Any] = {
     "preprocessing": Preprocessing(image_size=(16, 16)),
@@ -95,6 +97,33 @@ def test_file_describes_itself_inside_and_beside(float_record: ExportRecord) -> 
     assert [value.name for value in [*model.graph.input, *model.graph.output]] == ["image", "logits"]
     assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
     onnx.checker.check_model(model, full_check=True)
+
+
+def test_a_file_is_compared_in_every_runtime_that_takes_it(
+    float_record: ExportRecord, vit_record: ExportRecord
+) -> None:
+    for record in (float_record, vit_record):
+        assert [(check.name, check.failure) for check in record.checks] == [("onnxruntime", ""), ("openvino", "")]
+        assert record.checks[0].max_relative_error == record.max_relative_error
+        assert 0 < record.checks[1].max_relative_error < 0.1
+
+
+def test_a_file_that_is_wrong_in_another_runtime_is_written_and_says_so(
+    vit: nn.Module, images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really_open = verified.open_session
+
+    def open_session(source: Path, runtime: str, threads: int) -> Session:
+        session = really_open(source, runtime, threads)
+        wrong = {"openvino": lambda x: 0.5 * session.run(x)}
+        return replace(session, run=wrong.get(runtime, session.run))
+
+    monkeypatch.setattr(verified, "open_session", open_session)
+    record = export_model(vit, tmp_path / "model.onnx", images=images, **ABOUT)
+    right, wrong = record.checks
+    assert (right.failure, record.verified) == ("", True)
+    assert wrong.failure.startswith("the exported model disagrees with the PyTorch model: relative error 0.5 on 24")
+    assert json.loads((tmp_path / "model.onnx.json").read_text())["record"]["checks"][1]["failure"] == wrong.failure
 
 
 def test_file_stands_alone_and_tells_no_paths(float_record: ExportRecord) -> None:

@@ -19,7 +19,9 @@ from torch import Tensor, nn
 from vitrail.core.types import Preprocessing
 from vitrail.export import export_model
 from vitrail.models import create_model
-from vitrail.quantization import QuantizationConfig, QuantizedModel, quantize
+from vitrail.quantization import QuantizationConfig, QuantizedModel, observe_channels, observe_tensor, quantize
+from vitrail.quantization.plan import Smoothing
+from vitrail.runtimes import FORMATS, open_session, takers
 from vitrail.runtimes.openvino_core import openvino_core
 
 KEEP_FLOAT = ("depthwise", "conv_transpose")
@@ -281,3 +283,66 @@ def test_tokens_of_two_maps_keep_their_scales(tmp_path: Path) -> None:
         classes=[],
     )
     assert record.max_relative_error < 0.02
+
+
+REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "mean": lambda x: x.mean(1),
+    "keepdim": lambda x: x.mean(1, keepdim=True).squeeze(1),
+    "max": lambda x: x.amax(1),
+    "sum": lambda x: x.sum(1) / 16,
+    "scaled before": lambda x: (x * torch.arange(1.0, 17)).mean(1),
+    "of a map": lambda x: x.unflatten(1, (4, 4)).mean((1, 2)),
+    "largest of a map": lambda x: x.transpose(1, 2).unflatten(2, (4, 4)).amax((2, 3)),
+}
+
+
+class _Reductions(nn.Module):
+    """Heads behind reductions over tokens, one channel of which is a hundred times larger than the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.fc = nn.Conv2d(3, 16, 4, 4), nn.Linear(16, 16)
+        self.heads = nn.ModuleList(nn.Linear(16, 10) for _ in REDUCTIONS)
+        with torch.no_grad():
+            self.fc.weight[5] *= 100
+            for head in self.heads:
+                head.weight[:, 5] /= 100
+
+    def inputs(self, images: Tensor) -> list[Tensor]:
+        tokens = self.fc(self.stem(images).flatten(2).transpose(1, 2))
+        return [reduce(tokens) for reduce in REDUCTIONS.values()]
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.cat([head(x) for head, x in zip(self.heads, self.inputs(images), strict=True)], 1)
+
+
+def scaled_by_channel(model: _Reductions, images: Tensor) -> QuantizedModel:
+    """Quantised, with an explicit scaling of every head's input."""
+    plan = quantize(model, images, config=QuantizationConfig(preset="min_max")).plan
+    scale, operands, smoothing = torch.logspace(-1, 1, 16), dict(plan.operands), {}
+    with torch.inference_mode():
+        inputs = model.inputs(images)
+    given: dict[str, Any] = {"bit_width": 8, "observer": "min_max"}
+    for index, (head, x) in enumerate(zip(model.heads, inputs, strict=True)):
+        name = f"heads.{index}:input"
+        smoothing[name] = Smoothing(scale=scale, shift=torch.zeros(16), explicit=True)
+        operands[name] = observe_tensor(x / scale, signed=False, symmetric=False, **given)
+        operands[f"heads.{index}:weight"] = observe_channels(head.weight.detach() * scale, 0, **given)
+    return quantize(model, images, plan=replace(plan, operands=operands, smoothing=smoothing))
+
+
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
+def test_runtimes_scale_what_was_reduced_by_channel(format: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, images = _Reductions().eval(), torch.randn(24, 3, 16, 16)
+    quantized = scaled_by_channel(model, images)
+    about: dict[str, Any] = {"preprocessing": Preprocessing(image_size=(16, 16)), "classes": []}
+    path = tmp_path / f"model{FORMATS[format].suffix}"
+    record = export_model(model, path, format=format, images=images, quantized=quantized, **about)
+    assert [(check.name, check.failure) for check in record.checks] == [(name, "") for name in takers(format)]
+    with torch.inference_mode():
+        wanted = quantized(images).numpy().reshape(24, -1, 10)
+    for name in takers(format):
+        output = open_session(path, name)(images.numpy()).reshape(24, -1, 10)
+        for index, reduction in enumerate(REDUCTIONS):
+            assert decibels(wanted[:, index], output[:, index]) > 30, f"{reduction} in {name}"

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from vitrail.core.errors import ExportError, MissingDependencyError, VitrailError
 from vitrail.core.types import Preprocessing
 from vitrail.export import export_model, export_source, onnx_file
-from vitrail.export.agreement import compare
 from vitrail.export.convert import to_onnx
 from vitrail.export.failure import explain
 from vitrail.export.one_image import one_image_program
@@ -29,6 +28,7 @@ from vitrail.models import create_model
 from vitrail.quantization import quantize
 from vitrail.runs.run import Run
 from vitrail.runtimes import FORMATS, RUNTIMES
+from vitrail.runtimes.agreement import compare
 from vitrail.runtimes.openvino_core import openvino_core
 
 ABOUT: dict[str, Any] = {

@@ -109,11 +109,11 @@ def test_every_file_of_a_run_is_evaluated_on_the_held_out_images(run, splits):
     assert json.loads(run.evaluation.read_text()) == json.loads(json.dumps(values))
     assert values["split"] == "test"
     reports = values["reports"]
-    assert list(reports) == ["torch-float", "onnx-float", "onnx-int8"]
+    assert list(reports) == ["torch-float", "onnx-float", "onnx-int8", "openvino-float", "openvino-int8"]
     assert all(report["num_images"] == 30 for report in reports.values())
     assert reports["onnx-float"]["top1"] == reports["torch-float"]["top1"]
     assert reports["onnx-float"]["loss"] == pytest.approx(reports["torch-float"]["loss"], rel=1e-4)
-    assert [report["agreement"] for report in reports.values()] == [1.0, 1.0, 0.0]
+    assert [report["agreement"] for report in reports.values()] == [1.0, 1.0, 0.0, 1.0, 0.0]
     assert reports["onnx-int8"]["loss"] != pytest.approx(reports["torch-float"]["loss"], rel=1e-3)
 
     wrong = [example for example in values["examples"] if example["label"] != example["predicted"]]
@@ -155,7 +155,7 @@ def test_files_for_one_image_at_a_time_are_evaluated_as_themselves(run, splits, 
     monkeypatch.setattr(evaluate, "open_session", open_session)
     monkeypatch.setattr(evaluate, "import_runtime", import_runtime)
     reports = evaluate_run(run, data=splits, batch_size=16)["reports"]
-    assert list(reports) == ["torch-float", "onnx-float", "onnx-int8", "executorch-float"]
+    assert list(reports)[-2:] == ["openvino-int8", "executorch-float"]
     assert reports["executorch-float"]["num_images"] == 30
     assert reports["executorch-float"]["agreement"] == 0.0
     assert reports["executorch-float"]["file_hash"] == file_hash(run.exported("executorch"))
@@ -165,7 +165,20 @@ def test_a_file_of_other_weights_is_named_and_left_out(run, splits):
     """As an exported file that lay in the folder before the model was trained anew."""
     write_json(run.onnx("int8").with_name("model.int8.onnx.json"), {"record": {"weights_hash": "0123456789abcdef"}})
     values = evaluate_run(run, data=splits, batch_size=16)
-    assert list(values["reports"]) == ["torch-float", "onnx-float"]
-    assert values["stale"].keys() == {"onnx-int8"}
+    assert list(values["reports"]) == ["torch-float", "onnx-float", "openvino-float"]
+    assert values["stale"].keys() == {"onnx-int8", "openvino-int8"}
     assert "made from other weights; make it again with: vitrail export" in values["stale"]["onnx-int8"]
     assert values["stale"]["onnx-int8"] in write_report(run).read_text(encoding="utf-8")
+
+
+def test_a_file_that_was_wrong_in_one_runtime_is_named_and_left_out_there_alone(run, splits):
+    checks = [
+        {"name": "onnxruntime", "runtime": "ONNX Runtime 1.31", "failure": ""},
+        {"name": "openvino", "runtime": "OpenVINO 2026.4", "failure": "the exported model disagrees"},
+    ]
+    write_json(run.onnx("int8").with_name("model.int8.onnx.json"), {"record": {"checks": checks}})
+    values = evaluate_run(run, data=splits, batch_size=16)
+    assert list(values["reports"]) == ["torch-float", "onnx-float", "onnx-int8", "openvino-float"]
+    assert values["stale"] == {
+        "openvino-int8": "model.int8.onnx is not right in OpenVINO 2026.4: the exported model disagrees"
+    }

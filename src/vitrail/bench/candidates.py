@@ -13,11 +13,12 @@ class Candidate:
 
     Attributes:
         runtime: a name in :data:`~vitrail.runtimes.table.MEASURED`.
-        variant: "float", "int8", ...
+        variant: "float", "int8", ...; candidates of one run and variant are one model, and must give the same answers.
         source: the model, as :func:`~vitrail.runtimes.open_session` takes it; memory is measured for files and folders.
         file: the file that a user would ship, for its name and size; None if there is none.
         run: name of the run that it belongs to, where several are compared.
         image_shape: shape (c, h, w) of the images, where it is not the same for all candidates.
+        row_parts: number of channels of each part of an output row, where the outputs are sets of rows; else empty.
         failure: why it cannot be measured; its row has this reason, and nothing is loaded. None if it can.
     """
 
@@ -27,6 +28,7 @@ class Candidate:
     file: Path | None = None
     run: str = ""
     image_shape: tuple[int, int, int] | None = None
+    row_parts: tuple[int, ...] = ()
     failure: str | None = None
 
     @property

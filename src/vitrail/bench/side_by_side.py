@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from vitrail.bench.answers import Answer, ask, wrong_answers
 from vitrail.bench.candidates import Candidate
 from vitrail.bench.conditions import Conditions, drift_of, pinned, warnings_of, watch
 from vitrail.bench.energy import Meter
@@ -60,8 +61,8 @@ def bench(
         clock: source of times.
 
     Returns:
-        one result a candidate, number of threads and batch size, in this order; one that fails has its ``failure``
-        set, and the others go on.
+        one result a candidate, number of threads and batch size, in this order; one that fails, or whose answers are
+        not those of the same model in another runtime, has its ``failure`` set, and the others go on.
 
     Raises:
         UnknownNameError: a runtime or a baseline that does not exist, or two candidates of the same name.
@@ -112,12 +113,17 @@ def _measure_all(
     place = environment() | ({"pinned_cores": list(config.cores)} if config.cores else {})
     rows: Rows = {}
     sessions: dict[str, tuple[_Entry, Session]] = {}
+    answers: dict[str, Answer] = {}
     for entry in entries:
         tell(f"loading {entry.key}", 0.0)
-        rows[entry.key], session = _open(entry, place)
-        if session is not None:
+        rows[entry.key], opened = _open(entry, place, config.seed)
+        if opened is not None:
+            session, answers[entry.key] = opened
             sessions[entry.key] = entry, session
         tell(f"loading {entry.key}", 1.0)
+    for key, failure in wrong_answers(answers).items():
+        rows[key] = replace(rows[key], failure=failure)
+        del sessions[key]
     calls: Calls = {key: partial(session, entry.images) for key, (entry, session) in sessions.items()}
     watched = watch()
     timings = measure(calls, config, clock=clock, on_round=lambda: tell("timing", 1 / config.min_runs))
@@ -133,7 +139,7 @@ def _measure_all(
     return rows
 
 
-def _open(entry: _Entry, place: dict[str, Any]) -> tuple[BenchResult, Session | None]:
+def _open(entry: _Entry, place: dict[str, Any], seed: int) -> tuple[BenchResult, tuple[Session, Answer] | None]:
     candidate = entry.candidate
     file = candidate.file
     result = BenchResult(
@@ -158,11 +164,25 @@ def _open(entry: _Entry, place: dict[str, Any]) -> tuple[BenchResult, Session | 
         session = open_session(candidate.source, candidate.runtime, entry.threads, shape=entry.images.shape)
         session(entry.images)
         load_ms = (time.perf_counter() - before) * 1e3
+        answer = _answer(entry, session, seed)
     except UnknownNameError:
         raise
     except Exception as error:  # noqa: BLE001 (a candidate that fails is a row, whatever its runtime raised)
         return replace(result, failure=reason_of(error)), None
-    return replace(result, load_ms=load_ms, runtime_version=session.version, options=dict(session.options)), session
+    result = replace(result, load_ms=load_ms, runtime_version=session.version, options=dict(session.options))
+    return result, (session, answer)
+
+
+def _answer(entry: _Entry, session: Session, seed: int) -> Answer:
+    candidate = entry.candidate
+    return Answer(
+        run=candidate.run,
+        variant=candidate.variant,
+        runtime=candidate.runtime,
+        shape=entry.images.shape,
+        outputs=ask(session, entry.images.shape, seed),
+        row_parts=candidate.row_parts,
+    )
 
 
 def _size(file: Path) -> int:

@@ -32,7 +32,8 @@ def export(
     """Write a run's model as verified files: ONNX, OpenVINO, torch.export, AOTInductor, ExecuTorch, LiteRT, Core ML.
 
     `model.onnx` is the float model; `model.int8.onnx`, written where the run has a plan from `vitrail quantize`,
-    computes with 8-bit integers. Each file is run on real images and compared with the model before it gets its name.
+    computes with 8-bit integers. Each file is run on real images and compared with the model before it gets its name,
+    in every runtime of this machine that takes it.
     Preprocessing and class names are in its metadata and in a JSON file beside it. ONNX, OpenVINO and torch.export
     files take any batch size, those for phones one image at a time.
 
@@ -93,5 +94,8 @@ def show_export(shown: Display, records: Sequence[ExportRecord]) -> None:
                 f"{record.path.name}: {percent(record.unmatched_rows)} of the rows have no counterpart in the model's "
                 f"output; of places that score nearly alike, it chose others."
             )
+        for check in record.checks:
+            if check.failure:
+                shown.say(f"{record.path.name} must not be used in {check.runtime}: {check.failure}")
         if not record.verified:
             shown.say(f"{record.path.name} was converted and not verified: nothing on this machine can run it.")

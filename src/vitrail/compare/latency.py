@@ -9,7 +9,7 @@ from vitrail.compare.execute import entry_run
 from vitrail.compare.plan_file import ComparePlan, Entry
 from vitrail.compare.quantized import SIMULATED, executed_in
 from vitrail.runs.bench import model_folder
-from vitrail.runs.export import export_run, stale_reason
+from vitrail.runs.export import export_run, row_parts, stale_reason, unfit_reason
 from vitrail.runs.run import Run
 from vitrail.runtimes import find_runtime
 
@@ -42,4 +42,12 @@ def _candidate(entry: Entry, run: Run, runtime: str) -> Candidate | None:
         if not file.exists() or stale_reason(run, file):
             export_run(run, formats=(format,), variants=("float",))
     source = model_folder(run) if format is None else file
-    return Candidate(runtime=runtime, variant=entry.name, source=source, file=file, image_shape=run.read().image_shape)
+    return Candidate(
+        runtime=runtime,
+        variant=entry.name,
+        source=source,
+        file=file,
+        image_shape=run.read().image_shape,
+        row_parts=row_parts(file),
+        failure=None if format is None else unfit_reason(run, file, runtime),
+    )

@@ -6,6 +6,9 @@
 * A key is turned after it went through codes, not before: OpenVINO then reads it turned inside its attention kernel.
 * A token that is repeated for every image is written without the batch size: OpenVINO 2026.4 would take it from the
   first convolution's output and then drop that convolution's bias, if it is quantised (14 dB instead of 49 for a ViT).
+* A reduction keeps the dimensions that it reduces, and a Squeeze drops them: OpenVINO 2026.4 computes what follows a
+  reduction together with it, up to the codes, and then takes a value for each channel at the wrong place (4 dB instead
+  of 36 where a mean over tokens is scaled by channel). It reads a mean over height and width right.
 """
 
 from __future__ import annotations
@@ -22,11 +25,15 @@ OPSET = 21
 """The first with 4-bit tensors, and with codes that need no zero point to be signed. The translation to ONNX is asked
 for 20 all the same: at 21 it writes a group norm as an operation that ONNX Runtime takes apart into 26 others."""
 
+PLANE = ({2, 3}, {-2, -1})
+"""Axes of height and width."""
+
 
 def to_integer_form(model: onnx.ModelProto) -> None:
     """Rewrite, in place, a graph whose integers were written by :mod:`vitrail.export.lowering`."""
     form = _IntegerForm(model.graph)
     form.repeat_without_shapes()
+    form.squeeze_apart()
     form.turn_after_codes()
     form.drop_zero_points()
     form.finish()
@@ -72,6 +79,23 @@ class _IntegerForm:
         self.insert(before, helper.make_node("Mul", [names[4], names[3]], [names[5]], name=names[5]))
         self.insert(before, helper.make_node("Add", [names[5], token.name], [names[6]], name=names[6]))
         return names[6]
+
+    def squeeze_apart(self) -> None:
+        """Reduce without its dimensions -> Reduce, Squeeze."""
+        for reduce in [node for node in self.nodes if node.op_type.startswith("Reduce") and len(node.input) == 2]:
+            keeps = next((a for a in reduce.attribute if a.name == "keepdims"), None)
+            axes = self.constants.get(reduce.input[1])
+            if keeps is None or keeps.i or axes is None:
+                continue
+            if reduce.op_type == "ReduceMean" and set(numpy_helper.to_array(axes).tolist()) in PLANE:
+                continue
+            keeps.i, name = 1, reduce.output[0]
+            reduce.output[0] = f"{name}_kept"
+            squeeze = helper.make_node("Squeeze", [reduce.output[0], reduce.input[1]], [name], name=f"{name}_squeezed")
+            self.nodes.insert(self.nodes.index(reduce) + 1, squeeze)
+            self.makers |= {squeeze.input[0]: reduce, name: squeeze}
+            for read in squeeze.input:
+                self.readers[read].append(squeeze)
 
     def turn_after_codes(self) -> None:
         """Transpose, quantise, dequantise, MatMul -> quantise, dequantise, Transpose, MatMul."""

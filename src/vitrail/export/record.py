@@ -8,6 +8,26 @@ from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
+class RuntimeCheck:
+    """An exported file in one of the runtimes that take it.
+
+    Attributes:
+        name: a name in :data:`~vitrail.runtimes.table.RUNTIMES`.
+        runtime: the program with its version.
+        max_relative_error, top1_agreement, unmatched_rows: see :class:`~vitrail.runtimes.agreement.Agreement`; None
+            where it does not run.
+        failure: why the file must not be used there; empty if it agrees with the model.
+    """
+
+    name: str
+    runtime: str
+    max_relative_error: float | None = None
+    top1_agreement: float | None = None
+    unmatched_rows: float | None = None
+    failure: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExportRecord:
     """An exported file and how well it agrees with the model that it was made from.
 
@@ -21,12 +41,14 @@ class ExportRecord:
         max_relative_error: max |file - model| / max |model| over the outputs of all verification images.
         top1_agreement: share of the verification images for which both have the same largest output.
         unmatched_rows: share of the rows that only one of the two has, where they are chosen by their scores
-            (:func:`~vitrail.export.agreement.compare_sets`); 0 elsewhere.
+            (:func:`~vitrail.runtimes.agreement.compare_sets`); 0 elsewhere.
         num_images: number of images that it was verified on.
         batch_size: the only batch size that it takes; None if it takes any.
         dynamic_batch: whether it was run at more than one batch size.
         dynamic_size: whether it was run at more than one height and width, and agreed at both.
         weights_hash: the hash of the weights that it was made from; empty where it is not known.
+        row_parts: number of channels of each part of an output row, where the outputs are sets of rows; else empty.
+        checks: the same comparison in every runtime of this machine that takes the file, that of ``runtime`` first.
     """
 
     path: Path
@@ -43,7 +65,10 @@ class ExportRecord:
     dynamic_batch: bool
     dynamic_size: bool = False
     weights_hash: str = ""
+    row_parts: tuple[int, ...] = ()
+    checks: tuple[RuntimeCheck, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON; the path becomes the bare file name, so that a run folder can be moved."""
-        return asdict(self) | {"path": self.path.name}
+        lists = {"row_parts": list(self.row_parts), "checks": [asdict(check) for check in self.checks]}
+        return asdict(self) | {"path": self.path.name} | lists

@@ -23,9 +23,6 @@ FLOAT_TOLERANCE = 1e-4
 XNNPACK_TOLERANCE = 1e-3
 """XNNPACK approximates GELU: MaxViT differs by 2.3e-4, the other families by less than 2e-6."""
 
-INTEGER_TOLERANCE = 0.1
-"""Where a value lies on the edge between two codes, the last bit of a float decides, and layers amplify it."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Target:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import platform
+import math
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,14 +15,15 @@ from torch import Tensor, nn
 from vitrail.core.errors import BenchError, ExportError, MissingDependencyError
 from vitrail.core.files import atomic_folder, write_json
 from vitrail.core.types import Preprocessing
-from vitrail.export.agreement import Agreement, verify
+from vitrail.export.agreement import agreement_of, complaint, model_outputs
 from vitrail.export.failure import explain, explained, silence
 from vitrail.export.onnx_file import other_size
-from vitrail.export.record import ExportRecord
+from vitrail.export.record import ExportRecord, RuntimeCheck
 from vitrail.export.source import Source, about
-from vitrail.export.targets import INTEGER_TOLERANCE, TARGETS
+from vitrail.export.targets import TARGETS
 from vitrail.quantization import QuantizedModel
-from vitrail.runtimes import FORMATS, RUNTIMES, check_formats, open_session
+from vitrail.runtimes import FORMATS, RUNTIMES, check_formats, import_runtime, open_session, takers
+from vitrail.runtimes.agreement import INTEGER_TOLERANCE, compare
 
 
 def export_model(
@@ -105,20 +107,25 @@ def export_source(
     with atomic_folder(path) as draft:
         with explained(FORMATS[format].title):
             target.write(source, draft)
-        agreement, runtime = _run(draft, format, source, default if tolerance is None else tolerance)
+        checks = _run(draft, format, source, default if tolerance is None else tolerance)
+        own = checks[0] if checks else None
         record = ExportRecord(
             path=path,
             format=format,
             variant=variant,
             size_bytes=sum(part.stat().st_size for part in draft.parent.rglob("*") if part.is_file()),
-            runtime=runtime,
-            verified=agreement is not None,
-            **asdict(agreement) if agreement else dict.fromkeys(field.name for field in fields(Agreement)),
-            num_images=len(source.images) if agreement else 0,
+            runtime=own.runtime if own else None,
+            verified=own is not None,
+            max_relative_error=own.max_relative_error if own else None,
+            top1_agreement=own.top1_agreement if own else None,
+            unmatched_rows=own.unmatched_rows if own else None,
+            num_images=len(source.images) if own else 0,
             batch_size=FORMATS[format].batch_size,
-            dynamic_batch=FORMATS[format].batch_size is None and agreement is not None,
-            dynamic_size=source.dynamic_size and agreement is not None,
+            dynamic_batch=FORMATS[format].batch_size is None and own is not None,
+            dynamic_size=source.dynamic_size and own is not None,
             weights_hash=weights_hash,
+            row_parts=tuple(getattr(source.reference, "row_parts", ())),
+            checks=tuple(checks),
         )
         write_json(draft.with_name(path.name + ".json"), source.facts | {"record": record.to_dict()})
     return record
@@ -148,33 +155,66 @@ def _check_offered(format: str, quantized: bool, dynamic_size: bool) -> None:
         raise MissingDependencyError(target.package, extra, target.then) from missing
 
 
-def _run(draft: Path, format: str, source: Source, tolerance: float) -> tuple[Agreement, str] | tuple[None, None]:
-    """The worst agreement over the image sizes that the file is made for, and what ran it; None where nothing here can.
+def _run(draft: Path, format: str, source: Source, tolerance: float) -> list[RuntimeCheck]:
+    """How the file answers in every runtime that takes it; none where nothing here can run it.
+
+    Raises:
+        ExportError: the format's own runtime cannot run the file, or its answers disagree.
+    """
+    checks: list[RuntimeCheck] = []
+    for name in takers(format):
+        if name == FORMATS[format].runtime:
+            check = _check(draft, format, name, source, tolerance)
+            if check.failure:
+                raise ExportError(
+                    f"{check.failure}; nothing was written. Report the model, or raise tolerance if you accept it"
+                )
+        elif not _installed(name):
+            continue
+        else:
+            try:
+                check = _check(draft, format, name, source, tolerance)
+            except ExportError as failure:
+                check = RuntimeCheck(name=name, runtime=RUNTIMES[name].title, failure=str(failure))
+        checks.append(check)
+    return checks
+
+
+def _installed(runtime: str) -> bool:
+    try:
+        import_runtime(runtime)
+    except BenchError:
+        return False
+    return True
+
+
+def _check(draft: Path, format: str, name: str, source: Source, tolerance: float) -> RuntimeCheck:
+    """The worst agreement over the image sizes that the file is made for.
 
     The file is loaded as it will be to be evaluated and measured. Only the shape of the images is not told to the
-    runtime, since the file is run at several batch sizes.
+    runtime, since the file is run at several batch sizes. Another runtime than the format's own may round less often
+    between codes than the simulation does: it is right too where it is as close to the float model.
+
+    Raises:
+        ExportError: the file does not run.
     """
-    known = RUNTIMES[FORMATS[format].runtime]
-    if known.system not in ("", platform.system()):
-        return None, None
     try:
         with silence():
-            session = open_session(draft, FORMATS[format].runtime, torch.get_num_threads())
+            session = open_session(draft, name, torch.get_num_threads())
     except BenchError as failure:
-        raise ExportError(explain(failure, FORMATS[format].title)) from failure
-    title = f"{known.title} {session.version}"
+        raise ExportError(explain(failure, RUNTIMES[name].title)) from failure
+    title = f"{RUNTIMES[name].title} {session.version}"
+    given: dict[str, Any] = {"tolerance": tolerance, "batch_size": session.batch_size, "runtime": title}
     sizes = [source.images] + ([other_size(source.model, source.images)] if source.dynamic_size else [])
-    agreements = []
-    for images in sizes:
+    with silence():
+        agreements = [agreement_of(session, source.reference, images, **given) for images in sizes]
+    worst = max(agreements, key=lambda agreement: agreement.max_relative_error)
+    complaints = [complaint(agreement, len(source.images), tolerance) for agreement in agreements]
+    wrong = next(filter(None, complaints), "")
+    if wrong and source.quantized is not None and name != FORMATS[format].runtime and not worst.unmatched_rows:
         with silence():
-            agreements.append(
-                verify(
-                    session,
-                    source.reference,
-                    images,
-                    tolerance=tolerance,
-                    batch_size=session.batch_size,
-                    runtime=title,
-                )
-            )
-    return max(agreements, key=lambda agreement: agreement.max_relative_error), title
+            error = agreement_of(session, source.model, source.images, **given).max_relative_error
+        simulated = compare(model_outputs(source.quantized, source.images), model_outputs(source.model, source.images))
+        wrong = wrong if error > simulated.max_relative_error else ""
+    figures = {field: value if math.isfinite(value) else None for field, value in asdict(worst).items()}
+    return RuntimeCheck(name=name, runtime=title, **figures, failure=wrong)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from vitrail.bench import BenchConfig, BenchResult, Candidate, Clock, append_results, bench, latest_results
 from vitrail.bench.energy import attach_trace, open_meter
 from vitrail.bench.energy.csv_trace import CsvMeter
 from vitrail.core.errors import BenchError, UnknownNameError
-from vitrail.runs.export import stale_reason
+from vitrail.runs.export import row_parts, unfit_reason
 from vitrail.runs.run import Run
 from vitrail.runtimes import ModelFolder, find_runtime
 
@@ -17,7 +18,8 @@ from vitrail.runtimes import ModelFolder, find_runtime
 def run_candidates(run: Run, runtimes: Sequence[str]) -> list[Candidate]:
     """The candidates of a run: each runtime with each file that it takes.
 
-    A file of other weights is a candidate with a failure, see :func:`~vitrail.runs.export.stale_reason`.
+    A file of other weights, or one that was wrong in the runtime when it was exported, is a candidate with a failure,
+    see :func:`~vitrail.runs.export.unfit_reason`.
     """
     candidates = []
     for runtime in runtimes:
@@ -27,8 +29,8 @@ def run_candidates(run: Run, runtimes: Sequence[str]) -> list[Candidate]:
             continue
         for variant in run.variants() if format == "onnx" else ["float"]:
             file = run.exported(format, variant)
-            failure = stale_reason(run, file)
-            candidates.append(Candidate(runtime=runtime, variant=variant, source=file, file=file, failure=failure))
+            given: dict[str, Any] = {"row_parts": row_parts(file), "failure": unfit_reason(run, file, runtime)}
+            candidates.append(Candidate(runtime=runtime, variant=variant, source=file, file=file, **given))
     return [replace(candidate, image_shape=run.read().image_shape) for candidate in candidates]
 
 

@@ -5,7 +5,7 @@ The file holds all images of the report, so that the report needs no data set. I
     {"split": "test" | "val",
      "scores": [{"name", "title", "higher_is_better", "percent"}, ...], the main score first,
      "reports": {"torch-float": {...ClassificationReport.to_dict(), "agreement": 1.0, "file_hash": "..."},
-                 "onnx-float": {...}, "onnx-int8": {...}, "litert-float": {...}, ...},
+                 "onnx-float": {...}, "onnx-int8": {...}, "openvino-float": {...}, "litert-float": {...}, ...},
      "stale": {"litert-float": reason of the omission, ...},
      "examples": [{"name", "label", "predicted", "probability", "jpeg_base64"}, ...],
      "data": {"source", "fingerprint", "classes", "counts": {"train": [one per class], ...}, "skipped",
@@ -14,7 +14,8 @@ The file holds all images of the report, so that the report needs no data set. I
 For tasks with scores of all images together, ``reports`` has the results of :func:`vitrail.evaluation.measure`,
 ``examples`` has held-out images with their answers drawn over them (and ``truth_base64`` if the task can draw the
 truth), and there are no ``counts``. ``agreement`` is the share of images for which the file and the PyTorch model give
-the same class. ``file_hash`` identifies the file, so that an accuracy is never used for a later file.
+the same class. ``file_hash`` identifies the file, so that an accuracy is never used for a later file. "onnx" is a
+file in ONNX Runtime; every other runtime that takes the same file has a report of its own.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from vitrail.figures.evaluation import evaluation_figures
 from vitrail.figures.save import save_figures
 from vitrail.runs.data import load_run_data
 from vitrail.runs.examples import class_examples, describe_classes, describe_data, drawn_examples
-from vitrail.runs.export import stale_reason
+from vitrail.runs.export import unfit_reason
 from vitrail.runs.load import load_task
 from vitrail.runs.run import Run
 from vitrail.runtimes import MEASURED, RUNTIMES, import_runtime, open_session, predictor
@@ -178,19 +179,30 @@ def _sessions(files: dict[str, tuple[str, Path]], threads: int) -> dict[str, Ans
 
 
 def exported_files(run: Run) -> dict[str, tuple[str, Path]]:
-    """Name in ``reports`` -> (runtime, file), for every file of the run that a runtime of the bench takes."""
-    files = {f"onnx-{variant}": ("onnxruntime", run.onnx(variant)) for variant in run.variants()}
+    """Name in ``reports`` -> (runtime, file), for every file of the run in every runtime of the bench that takes it."""
+    files: dict[str, tuple[str, Path]] = {}
     for runtime in MEASURED:
-        if (format := RUNTIMES[runtime].format) not in (None, "onnx"):
-            files[f"{runtime}-float"] = runtime, run.exported(format)
+        if (format := RUNTIMES[runtime].format) is not None:
+            for variant in run.variants() if format == "onnx" else ["float"]:
+                files[report_key(runtime, variant)] = runtime, run.exported(format, variant)
     return {name: (runtime, file) for name, (runtime, file) in files.items() if file.exists()}
 
 
+def report_key(runtime: str, variant: str) -> str:
+    """The name in ``reports`` of a file in a runtime.
+
+    Programs on other devices have the name of ONNX Runtime: their answers are compared with its before they are timed.
+    """
+    known = RUNTIMES.get(runtime)
+    own = known is not None and known.device == "cpu" and runtime != "onnxruntime"
+    return f"{runtime if own else 'onnx'}-{variant}"
+
+
 def _evaluated_files(run: Run) -> tuple[dict[str, tuple[str, Path]], dict[str, str]]:
-    """The exported files that can be evaluated here, and the reasons of the stale ones."""
+    """The exported files that can be evaluated here, and the reasons of those that must not be."""
     files, stale = {}, {}
     for name, (runtime, file) in exported_files(run).items():
-        if reason := stale_reason(run, file):
+        if reason := unfit_reason(run, file, runtime):
             stale[name] = reason
             continue
         try:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from vitrail.core.files import read_json
 from vitrail.data import calibration_images
@@ -77,14 +78,41 @@ def stale_reason(run: Run, file: Path) -> str | None:
     Returns:
         one line with the command that makes the file again.
     """
-    beside = file.with_name(file.name + ".json")
-    if not (file.exists() and beside.exists() and run.weights.exists()):
+    record = _record(file)
+    if not run.weights.exists():
         return None
-    record = read_json(beside).get("record", {})
     if record.get("weights_hash", "") in ("", run.weights_hash):
         return None
     command = export_command(run.folder, record.get("format", "onnx"))
     return f"{file.name} was made from other weights; make it again with: {command}"
+
+
+def unfit_reason(run: Run, file: Path, runtime: str) -> str | None:
+    """The reason why an exported file must not be used in a runtime; None if there is none.
+
+    It is of other weights (:func:`stale_reason`), or gave wrong answers in this runtime when it was exported.
+
+    Args:
+        runtime: name in :data:`~vitrail.runtimes.table.RUNTIMES`.
+    """
+    if stale := stale_reason(run, file):
+        return stale
+    for check in _record(file).get("checks", ()):
+        if check["name"] == runtime and check["failure"]:
+            return f"{file.name} is not right in {check['runtime']}: {check['failure']}"
+    return None
+
+
+def row_parts(file: Path) -> tuple[int, ...]:
+    """The parts of an output row of an exported file, see :class:`~vitrail.export.ExportRecord`."""
+    return tuple(_record(file).get("row_parts", ()))
+
+
+def _record(file: Path) -> dict[str, Any]:
+    """The record of an exported file; empty without one."""
+    beside = file.with_name(file.name + ".json")
+    record: dict[str, Any] = read_json(beside).get("record", {}) if file.exists() and beside.exists() else {}
+    return record
 
 
 def _forget_quantized(run: Run) -> None:

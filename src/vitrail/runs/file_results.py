@@ -13,8 +13,8 @@ from typing import Any
 from vitrail.bench import BenchResult, latest_results
 from vitrail.core.errors import RunError
 from vitrail.core.files import read_json
-from vitrail.runs.evaluate import WEIGHTS
-from vitrail.runs.export import stale_reason
+from vitrail.runs.evaluate import WEIGHTS, report_key
+from vitrail.runs.export import unfit_reason
 from vitrail.runs.load import task_of
 from vitrail.runs.run import Run
 from vitrail.runtimes import RUNTIMES
@@ -121,9 +121,7 @@ def accuracy_key(result: BenchResult) -> str:
     runtime = RUNTIMES.get(result.runtime)
     if runtime is not None and runtime.format is None:
         return WEIGHTS
-    # All ONNX runtimes, here or in a browser, share the accuracy of the file.
-    own_format = runtime is not None and runtime.format != "onnx"
-    return f"{result.runtime if own_format else 'onnx'}-{result.variant}"
+    return report_key(result.runtime, result.variant)
 
 
 def own_accuracy(run: Run, result: BenchResult, reports: Mapping[str, Mapping[str, Any]]) -> tuple[float | None, str]:
@@ -134,12 +132,12 @@ def own_accuracy(run: Run, result: BenchResult, reports: Mapping[str, Mapping[st
         result: measurement of the file.
         reports: ``reports`` of ``evaluation.json``.
     """
-    if result.file and (stale := stale_reason(run, run.folder / result.file)):
-        return None, stale
+    if result.file and (unfit := unfit_reason(run, run.folder / result.file, result.runtime)):
+        return None, unfit
     score = task_of(run).scores[0].name
     report = reports.get(accuracy_key(result))
     if report is None or report.get(score) is None:
-        return None, "this file was not evaluated; repeat vitrail evaluate"
+        return None, "this file was not evaluated in this runtime; repeat vitrail evaluate"
     evaluated = report.get("file_hash", "")
     if evaluated and result.file_hash and evaluated != result.file_hash:
         return None, "the evaluation is of another file than the measurement; repeat vitrail evaluate and vitrail bench"

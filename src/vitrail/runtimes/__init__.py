@@ -18,6 +18,7 @@ from vitrail.runtimes.table import (
     export_command,
     find_runtime,
     runtime_title,
+    takers,
 )
 
 __all__ = [
@@ -40,4 +41,5 @@ __all__ = [
     "open_session",
     "predictor",
     "runtime_title",
+    "takers",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,6 +150,14 @@ def find_runtime(name: str) -> Runtime:
     """
     _check(name, {known: row for known, row in RUNTIMES.items() if row.module}, "runtime")
     return RUNTIMES[name]
+
+
+def takers(format: str) -> list[str]:
+    """The runtimes of this system that load files of a format, first the one that checks them."""
+    own = FORMATS[format].runtime
+    able = [name for name, known in RUNTIMES.items() if known.module and format in known.formats]
+    here = [name for name in able if RUNTIMES[name].system in ("", platform.system())]
+    return sorted(here, key=lambda name: name != own)
 
 
 def runtime_title(name: str) -> str:
