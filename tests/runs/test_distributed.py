@@ -13,8 +13,11 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from vitrail.data import AugmentConfig
 from vitrail.runs.run import Run
+from vitrail.runs.train import train
 from vitrail.training import TrainConfig
+from vitrail.training.recorder import read_metrics
 
 SCRIPT = """
 import json, sys
@@ -27,18 +30,20 @@ train(config, run=sys.argv[2], resume="resume" in sys.argv, progress=False)
 """
 
 
-@pytest.mark.slow
-def test_two_processes_train_one_model(config: TrainConfig, tmp_path: Path) -> None:
-    wide = replace(
-        config, model="edgevit_nano_stride2", image_size=16, batch_size=4, devices=2, accelerator="cpu", epochs=2
-    )
-    (tmp_path / "train.py").write_text(SCRIPT)
-    (tmp_path / "config.json").write_text(json.dumps(wide.to_dict()))
-    command = [sys.executable, str(tmp_path / "train.py"), str(tmp_path / "config.json"), str(tmp_path / "run")]
+def train_in_two_processes(config: TrainConfig, folder: Path, *words: str) -> Run:
+    (folder / "train.py").write_text(SCRIPT)
+    (folder / "config.json").write_text(json.dumps(replace(config, devices=2, accelerator="cpu").to_dict()))
+    command = [sys.executable, str(folder / "train.py"), str(folder / "config.json"), str(folder / "run"), *words]
     environment = {name: value for name, value in os.environ.items() if name not in ("LOCAL_RANK", "RANK", "NODE_RANK")}
     result = subprocess.run(command, capture_output=True, text=True, timeout=170, env=environment, check=False)
     assert (result.returncode, result.stdout) == (0, ""), result.stderr
-    run = Run(tmp_path / "run")
+    return Run(folder / "run")
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model(config: TrainConfig, tmp_path: Path) -> None:
+    wide = replace(config, model="edgevit_nano_stride2", image_size=16, batch_size=4, epochs=2)
+    run = train_in_two_processes(wide, tmp_path)
     assert run.read().status == "trained"
     assert load_file(run.weights)
     with run.metrics.open(newline="") as file:
@@ -46,7 +51,23 @@ def test_two_processes_train_one_model(config: TrainConfig, tmp_path: Path) -> N
     assert [row["epoch"] for row in found] == ["1", "2"]
     # Every validation image counts once, wherever it was evaluated: the share is a multiple of 1/8.
     assert all(float(row["val_top1"]) * 8 == round(float(row["val_top1"]) * 8) for row in found)
-    again = subprocess.run(
-        [*command, "resume"], capture_output=True, text=True, timeout=170, env=environment, check=False
+    train_in_two_processes(wide, tmp_path, "resume")
+
+
+@pytest.mark.slow
+def test_two_processes_are_one_with_their_joint_batch(config: TrainConfig, tmp_path: Path) -> None:
+    """What is random a process, drop path and mixup, is off; BatchNorm alone would make a difference of 0.002."""
+    same = replace(
+        config,
+        model="edgevit_nano_stride2",
+        image_size=16,
+        epochs=2,
+        learning_rate=1e-3,
+        drop_path_rate=0.0,
+        augment=AugmentConfig(),
     )
-    assert again.returncode == 0, again.stderr
+    two = train_in_two_processes(replace(same, batch_size=4), tmp_path)
+    one = train(replace(same, batch_size=8), run=tmp_path / "one", progress=False)
+    for row, expected in zip(read_metrics(two.metrics), read_metrics(one.metrics), strict=True):
+        for name in ("train_loss", "val_loss", "learning_rate"):
+            assert row[name] == pytest.approx(expected[name], rel=1e-4), name

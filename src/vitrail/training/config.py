@@ -63,7 +63,7 @@ class TrainConfig:
             among equals), or the last.
         precision: number format of training; "auto" is bf16-mixed if the GPU has it in hardware, else 32-true.
         accelerator: kind of device to train on; "auto" takes a GPU if there is one.
-        devices: number of devices, a list such as "0,1", or "auto" for all.
+        devices: number of devices, a list such as "0,1", or "auto" for all. BatchNorm takes the images of all of them.
         num_nodes: number of machines that train together.
         strategy: Lightning's strategy for several devices, e.g. ddp; "auto" leaves the choice to Lightning.
         num_workers: number of processes that decode images; 0 decodes in the training process.

@@ -24,6 +24,7 @@ from vitrail.core.types import Preprocessing
 from vitrail.data import DataSplits, TrainLoader, eval_loader, train_loader
 from vitrail.tasks import Task, find_task
 from vitrail.training.adversarial import AdversarialModule
+from vitrail.training.batch_norm import BatchNormSync
 from vitrail.training.config import TrainConfig
 from vitrail.training.module import TrainingModule, weight_average
 from vitrail.training.recorder import (
@@ -144,7 +145,7 @@ def make_trainer(config: TrainConfig, files: TrainingFiles, recorder: Recorder, 
             deterministic=config.deterministic,
             callbacks=callbacks,
             logger=TensorBoardLogger(files.logs.parent, name=files.logs.name, version="", default_hp_metric=False),
-            plugins=[AtomicCheckpointIO()],
+            plugins=[AtomicCheckpointIO(), BatchNormSync()],
             default_root_dir=files.logs.parent,
             use_distributed_sampler=False,  # our loaders divide the images
             num_sanity_val_steps=0,  # it draws random numbers that a resumed run does not draw

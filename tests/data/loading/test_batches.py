@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -96,17 +97,34 @@ def test_what_a_batch_is() -> None:
 
 
 def test_processes_share_an_epoch_without_overlap(monkeypatch: pytest.MonkeyPatch) -> None:
-    sampler = make().sampler
+    sampler = make(batch_size=5).sampler
     assert isinstance(sampler, DistributedSampler)  # or Lightning would put its own in its place
     whole = list(sampler)
     parts = []
     for rank in range(4):
         monkeypatch.setattr(batches_module, "_world", lambda rank=rank: (4, rank))
-        assert len(sampler) == 6
+        parts.append(list(sampler))
+    assert [len(part) for part in parts] == [5] * 4
+    assert [key for keys in zip(*parts, strict=True) for key in keys] == whole[:20]  # joint batches of 20
+
+
+def test_images_that_do_not_suffice_for_a_batch_fill_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    sampler = make(batch_size=64).sampler
+    parts = []
+    for rank in range(4):
+        monkeypatch.setattr(batches_module, "_world", lambda rank=rank: (4, rank))
         parts.append(list(sampler))
     assert [len(part) for part in parts] == [6] * 4
-    assert set().union(*parts) == set(whole)
+    assert len(set().union(*parts)) == 22
     assert sum(len(set(part)) for part in parts) == 24  # 22 images and 2 repeated to fill up
+
+
+def test_several_processes_take_as_many_steps_as_one_with_their_joint_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    for replicas, batch_size, count in itertools.product((1, 2, 3), (1, 4, 5), range(15, 70)):
+        monkeypatch.setattr(batches_module, "_world", lambda replicas=replicas: (replicas, 0))
+        sampler = batches_module.EpochSampler(count, 0, batch_size)
+        assert len(sampler) // batch_size == count // (replicas * batch_size)
+        assert len(list(sampler)) == len(sampler)
 
 
 def test_images_of_different_sizes_in_one_batch(tmp_path: Path) -> None:

@@ -26,23 +26,29 @@ Key = tuple[int, int]
 class EpochSampler(DistributedSampler[Key]):
     """A shuffled order that is a pure function of (seed, epoch), divided among the processes of a distributed run.
 
+    The n-th batches of all processes together are the n-th batch of a single process with their joint batch size, and
+    there are as many. Where images do not suffice for one batch, some occur twice, so that each process has as many.
+
     It is a DistributedSampler so that Lightning and others recognise it, call ``set_epoch``, and leave it in place;
     unlike its parent it looks for the process group when it is iterated, not when it is made.
     """
 
-    def __init__(self, count: int, seed: int) -> None:
+    def __init__(self, count: int, seed: int, batch_size: int) -> None:
         super().__init__(range(count), num_replicas=1, rank=0, shuffle=True, seed=seed)  # type: ignore[arg-type]  # sized is enough
         self.count = count
+        self.batch_size = batch_size
 
     def __iter__(self) -> Iterator[Any]:
         replicas, rank = _world()
         generator = torch.Generator().manual_seed(_mixed_seed(self.seed, self.epoch, "order"))
         order = torch.randperm(self.count, generator=generator)
-        order = order[torch.arange(math.ceil(self.count / replicas) * replicas) % self.count]  # the same count for each
+        order = order[torch.arange(len(self) * replicas) % self.count]
         return iter([(self.epoch, index) for index in order[rank::replicas].tolist()])
 
     def __len__(self) -> int:
-        return math.ceil(self.count / _world()[0])
+        replicas, _ = _world()
+        whole = self.count // replicas
+        return whole if whole >= self.batch_size else math.ceil(self.count / replicas)
 
 
 class TrainLoader(DataLoader[Any]):
@@ -127,7 +133,7 @@ def train_loader(
         raise DataError(
             "there are no training images; give class folders, train/ and val/ folders, or labels.csv with a 'split'"
         )
-    sampler = EpochSampler(len(images), seed)
+    sampler = EpochSampler(len(images), seed, batch_size)
     return TrainLoader(
         _Augmented(images, images.train_transform(preprocessing, augment), seed),
         batch_size=batch_size,
