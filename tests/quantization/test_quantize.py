@@ -138,6 +138,19 @@ def test_a_plan_of_another_width_is_refused(quantized_vit: QuantizedModel, image
         quantize(wider, images, plan=quantized_vit.plan)
 
 
+def test_a_plan_of_other_weights_is_refused(vit: nn.Module, quantized_vit: QuantizedModel, images: Tensor) -> None:
+    """Its codes are steps from the nearest ones of its own weights."""
+    other = copy.deepcopy(vit)
+    with torch.no_grad():
+        other.head.bias[0] += 1e-3
+    with pytest.raises(
+        QuantizationError, match=r"for other weights of ViT \(digest \w{16}, not \w{16}\)"
+    ):
+        quantize(other, images, plan=quantized_vit.plan)
+    old = {name: value for name, value in quantized_vit.plan.to_dict().items() if name != "weights"}
+    quantize(other, images, plan=QuantizationPlan.from_dict(old))  # version 0.1.0 did not say
+
+
 def test_a_plan_keeps_the_names_of_version_0_1_0(quantized_vit: QuantizedModel) -> None:
     values = quantized_vit.plan.to_dict()
     values["config"] |= {"act": "twin", "rounding": "second_order"}

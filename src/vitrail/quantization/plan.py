@@ -123,6 +123,8 @@ class QuantizationPlan:
     Attributes:
         model: class of the model.
         fingerprint: digest of the model's operands and weight shapes, see :func:`~.graph.ops.fingerprint`.
+        weights: digest of the values of the model's weights, see :func:`~.graph.ops.contents_digest`; empty in plans of
+            version 0.1.0.
         operands: operand name (module path ":" role) -> its quantiser. An operation all of whose operands are
             missing stays in float.
         smoothing: left operand of the first layer that reads a norm -> scaling between the norm and its layers.
@@ -136,6 +138,7 @@ class QuantizationPlan:
 
     model: str
     fingerprint: str
+    weights: str = ""
     operands: Mapping[str, Quantizer]
     smoothing: Mapping[str, Smoothing] = field(default_factory=dict)
     rounding: Mapping[str, Rounding] = field(default_factory=dict)
@@ -173,6 +176,7 @@ class QuantizationPlan:
             "version": VERSION,
             "model": self.model,
             "fingerprint": self.fingerprint,
+            "weights": self.weights,
             "config": self.config.to_dict(),
             "num_images": self.num_images,
             "notes": list(self.notes),
@@ -207,6 +211,7 @@ class QuantizationPlan:
             return cls(
                 model=values["model"],
                 fingerprint=values["fingerprint"],
+                weights=values.get("weights", ""),
                 operands=operands,
                 smoothing={name: Smoothing.from_dict(row) for name, row in values["smoothing"].items()},
                 rounding={name: Rounding.from_dict(row) for name, row in values["rounded"].items()},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from vitrail.quantization.assign import QuantizerCandidates
 from vitrail.quantization.config import MAX_BITS, QuantizationConfig
 from vitrail.quantization.context import Context
 from vitrail.quantization.diagnostics import Diagnostics, output_decibels
-from vitrail.quantization.graph.ops import QuantizedOp, find_ops, fingerprint
+from vitrail.quantization.graph.ops import QuantizedOp, contents_digest, find_ops, fingerprint
 from vitrail.quantization.graph.prepare import prepared_graph
 from vitrail.quantization.graph.rewrite import rewrite
 from vitrail.quantization.methods.block_reconstruction import reconstruct
@@ -89,7 +89,7 @@ def quantize(
 
     Raises:
         QuantizationError: no images, an activation that is constant or not finite (by name), a model that cannot be
-            captured, a budget that cannot be met, or a plan that was made for another model.
+            captured, a budget that cannot be met, or a plan that was made for another model or for other weights.
     """
     if images.ndim != 4 or len(images) == 0:
         raise QuantizationError(
@@ -99,15 +99,16 @@ def quantize(
     graph_module = prepared_graph(model, images)
     ops, unsupported = find_ops(graph_module)
     name, diagnostics = _class_name(model), None
-    identity = fingerprint(graph_module, ops)
+    identity = {"fingerprint": fingerprint(graph_module, ops), "weights": contents_digest(model.state_dict())}
     if plan is None:
         config = config or QuantizationConfig()
         kept = {op.path: pattern for op in ops if (pattern := op.matches(config.keep_float)) is not None}
         skipped = *unsupported, *(f"{path}: kept in float by keep_float '{pattern}'" for path, pattern in kept.items())
         quantised = [op for op in ops if op.path not in kept]
-        with ResumeFile.open(None if resume is None else Path(resume), identity, config) as file:
+        key = identity | {"images": contents_digest({"images": images})}
+        with ResumeFile.open(None if resume is None else Path(resume), key, config) as file:
             context = Context(graph_module, quantised, images, config, resume=file, progress=progress)
-            plan, diagnostics = make_plan(context, model=name, fingerprint=identity, skipped=skipped)
+            plan, diagnostics = make_plan(context, model=name, skipped=skipped, **identity)
     else:
         check_plan(plan, name, identity, ops)
         smooth_again(graph_module, ops, plan.smoothing, images)
@@ -116,7 +117,7 @@ def quantize(
 
 
 def make_plan(
-    context: Context, *, model: str, fingerprint: str, skipped: Sequence[str]
+    context: Context, *, model: str, fingerprint: str, weights: str, skipped: Sequence[str]
 ) -> tuple[QuantizationPlan, Diagnostics]:
     """All decisions of a quantisation; smooths the graph in place.
 
@@ -133,6 +134,7 @@ def make_plan(
     plan = QuantizationPlan(
         model=model,
         fingerprint=fingerprint,
+        weights=weights,
         operands=operands,
         smoothing=smoothing,
         rounding=rounding,
@@ -158,15 +160,21 @@ def _fit(
     return operands, rounding
 
 
-def check_plan(plan: QuantizationPlan, model: str, actual: str, ops: list[QuantizedOp]) -> None:
+def check_plan(plan: QuantizationPlan, model: str, identity: Mapping[str, str], ops: list[QuantizedOp]) -> None:
     """
     Raises:
-        QuantizationError: the plan was made for another model; the message names what differs.
+        QuantizationError: the plan was made for another model, or for other weights; the message names what differs.
     """
+    actual = identity["fingerprint"]
     known = {operand.name for op in ops for operand in op.operands}
     unknown_operands = [name for name in [*plan.operands, *plan.smoothing, *plan.rounding] if name not in known]
     if not unknown_operands and actual == plan.fingerprint:
-        return
+        if plan.weights in ("", identity["weights"]):
+            return
+        raise QuantizationError(
+            f"the plan was made for other weights of {plan.model} (digest {plan.weights}, not {identity['weights']}); "
+            f"load those weights, or quantise these with: vitrail quantize"
+        )
     difference = (
         f"this model has no operand '{unknown_operands[0]}'"
         if unknown_operands

@@ -47,7 +47,7 @@ class ResumeFile:
 
     Attributes:
         path: path of the file; None keeps nothing on disk.
-        key: identifies the model and the configuration that the file belongs to.
+        key: identifies the model, its weights, the calibration images and the configuration that the file belongs to.
         rounding: weight operand -> its rounding.
         blocks: first node of a block -> results of its training.
     """
@@ -59,9 +59,13 @@ class ResumeFile:
 
     @classmethod
     @contextmanager
-    def open(cls, path: Path | None, fingerprint: str, config: QuantizationConfig) -> Iterator[ResumeFile]:
-        """The results in ``path`` if they belong to this model and configuration; the file is removed at the end."""
-        key = {"fingerprint": fingerprint, "config": config.to_dict() | {"keep_float": list(config.keep_float)}}
+    def open(cls, path: Path | None, identity: Mapping[str, str], config: QuantizationConfig) -> Iterator[ResumeFile]:
+        """The results in ``path`` if all of the key is the same; the file is removed at the end.
+
+        Args:
+            identity: fingerprint of the model, digests of its weights and of the calibration images.
+        """
+        key = {**identity, "config": config.to_dict() | {"keep_float": list(config.keep_float)}}
         resume = cls(path, key)
         if path is not None and path.exists():
             resume.rounding, resume.blocks = _read(path, key)
@@ -87,7 +91,7 @@ class ResumeFile:
 
 
 def _read(path: Path, key: dict[str, Any]) -> tuple[dict[str, Rounding], dict[str, TrainedBlock]]:
-    """Nothing, if the file is of another model or configuration, or damaged: then all is computed again."""
+    """Nothing, if the file has another key or is damaged: then all is computed again."""
     try:
         values = read_json(path)
         if {name: values.get(name) for name in key} != key:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from vitrail.quantization.methods import gptq
 from vitrail.quantization.mixed_precision import bit_widths as bit_widths_module
 from vitrail.quantization.mixed_precision.sensitivity import output_loss
 from vitrail.quantization.plan import QuantizationPlan
+from vitrail.quantization.resume import ResumeFile
 
 
 def config(**values: object) -> QuantizationConfig:
@@ -85,6 +87,31 @@ def test_an_interrupted_rounding_goes_on(
     assert len(calls) == 4 + 9 - 3
     assert not partial.exists()
     assert resumed.plan == whole.plan
+
+
+@pytest.mark.parametrize("changed", ["weights", "one bias", "running mean", "images", "order of images"])
+def test_a_partial_file_of_other_weights_or_images_is_not_used(
+    changed: str, vit: nn.Module, edgevit: nn.Module, images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, partial = copy.deepcopy(edgevit if changed == "running mean" else vit), tmp_path / "partial.json"
+    chosen, images = QuantizationConfig(weight_bits=4, preset="min_max", rounding="gptq"), images[:4]
+    with monkeypatch.context() as interrupted:
+        add = ResumeFile.add_rounding
+        interrupted.setattr(ResumeFile, "add_rounding", lambda *args: (add(*args), pytest.fail("interrupted")))
+        with pytest.raises(pytest.fail.Exception):
+            quantize(model, images, config=chosen, resume=partial)
+    assert len(json.loads(partial.read_text())["rounded"]) == 1
+    with torch.no_grad():
+        if changed == "weights":
+            next(model.parameters()).mul_(1.01)
+        elif changed == "one bias":
+            next(p for name, p in model.named_parameters() if name.endswith("bias"))[0] += 1e-3
+        elif changed == "running mean":
+            next(p for name, p in model.named_buffers() if name.endswith("running_mean"))[0] += 1e-3
+    images = {"images": images + 0.1, "order of images": images.flip(0)}.get(changed, images)
+    real, computed = gptq.best_rounding, []
+    monkeypatch.setattr(gptq, "best_rounding", lambda *args: (computed.append(1), real(*args))[1])
+    assert len(quantize(model, images, config=chosen, resume=partial).plan.rounding) == len(computed)
 
 
 def test_a_partial_file_of_another_choice_is_not_used(vit: nn.Module, images: Tensor, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -235,4 +235,15 @@ def fingerprint(graph_module: fx.GraphModule, ops: Iterable[QuantizedOp]) -> str
         for operand in op.operands:
             weight = tensor_of(graph_module, operand.node)
             digest.update(f"{operand.name} {tuple(weight.shape) if weight is not None else ''}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def contents_digest(tensors: Mapping[str, Tensor]) -> str:
+    """Sixteen hex digits from the values of all floating-point tensors: weights, or calibration images."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        if tensor.is_floating_point():
+            values = tensor.detach().cpu().contiguous().reshape(-1)
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+            digest.update(values.view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
