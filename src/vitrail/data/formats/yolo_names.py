@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -23,8 +24,10 @@ from vitrail.data.formats.layout import PART_NAMES
 DESCRIPTIONS = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels", "labels/classes.txt")
 WANTED = "'names' needs a list of the classes, or a table from their numbers"
-MAX_YAML = 1_000_000
-"""Letters of the longest YAML file; PyYAML takes seconds for it."""
+MAX_YAML = 400_000
+"""Letters of the longest YAML file; PyYAML takes some seconds for it."""
+
+MAX_DEPTH = 20
 
 PLACES = ("", "train/", "train/labels/", "labels/train/", "obj_train_data/")
 """Folders in which tools write the names of classes; they say the same everywhere."""
@@ -35,7 +38,7 @@ class YoloFolder:
     """Description of a folder.
 
     Attributes:
-        file: where the names of classes are from.
+        file: file that says so, for messages.
         names: number of a class -> its name, ascending.
         parts: "train", "val", "test" -> folders or text files, as the file names them.
         base: ``path`` of the file: where these are, beside the file's own folder.
@@ -84,17 +87,27 @@ def _from_yaml(root: Path) -> YoloFolder | None:
     return None
 
 
+class _Loader(yaml.SafeLoader):
+    """The safe loader, which stops at a depth that no description has."""
+
+    level = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self.level += 1
+        if self.level > MAX_DEPTH:
+            raise yaml.YAMLError("nested too deep")
+        node = super().compose_node(parent, index)
+        self.level -= 1
+        return node
+
+
 def _entries(file: Path) -> dict[str, yaml.Node]:
     """The top level of a YAML file."""
     text = read_text(file, "it needs 'names'")
     if len(text) > MAX_YAML:
-        raise DataError(
-            f"{file} has more than {MAX_YAML} letters; it needs 'names', a list of the classes, and no more"
-        )
+        raise DataError(f"{file} has more than {MAX_YAML} letters; it needs 'names', a list of the classes")
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except RecursionError:
-        raise DataError(f"{file} is nested too deep; it needs 'names', a list of the classes") from None
+        node = yaml.compose(text, Loader=_Loader)
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{file} is not YAML ({reason:.200}); it needs 'names', a list of the classes") from error
@@ -209,4 +222,4 @@ def _from_darknet(root: Path) -> YoloFolder | None:
             f"{file} says classes = {values['classes']:.20}, but {listed.name} has {len(names)}; correct one"
         )
     parts = {PART_NAMES[key]: [value] for key, value in values.items() if key in PART_NAMES and value}
-    return YoloFolder(listed, names, parts)
+    return YoloFolder(file, names, parts)
