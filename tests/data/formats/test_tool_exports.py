@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from written_data import coco_values, write_plain_images
 
 from vitrail.core.errors import DataError, VitrailError
@@ -310,3 +311,13 @@ def test_files_that_are_not_read_are_named(file: str, text: str, words: str, wri
     for read in (load_boxes, load_instances, load_keypoints):
         with pytest.raises(VitrailError, match=words):
             read(DataConfig(path=str(root)))
+
+
+def test_masks_count_before_a_json_that_lies_elsewhere(write_coco: Write) -> None:
+    root = write_coco({"coco.json": coco_values({1: "cat", 2: "dog"})}, {"images": ["0.png", "1.png"]})
+    (root / "masks").mkdir()
+    for i in range(2):
+        mask = Image.new("L", (32, 24), 3)
+        mask.putpixel((0, 0), 4)
+        mask.save(root / f"masks/{i}.png")
+    assert load_masks(DataConfig(path=str(root))).classes == ("3", "4")

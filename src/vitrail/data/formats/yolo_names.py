@@ -75,16 +75,17 @@ def read_description(root: Path) -> YoloFolder | None:
 def _from_yaml(root: Path) -> YoloFolder | None:
     known = [root / name for name in DESCRIPTIONS]
     others = sorted(file for suffix in ("*.yaml", "*.yml") for file in root.glob(suffix) if file not in known)
-    for file in known:
-        if file.is_file():
-            return _describe(file, _entries(file))
-    for file in others:
+    found = [_describe(file, _entries(file)) for file in known if file.is_file()]
+    for file in others if not found else ():
         entries: dict[str, yaml.Node] = {}
         with suppress(DataError):  # a YAML file of something else
             entries = _entries(file)
         if "names" in entries:
-            return _describe(file, entries)
-    return None
+            found.append(_describe(file, entries))
+    for one in found[1:]:
+        if (one.names, one.parts) != (found[0].names, found[0].parts):
+            raise DataError(f"{found[0].file} and {one.file} differ; keep the one that is right")
+    return found[0] if found else None
 
 
 class _Loader(yaml.SafeLoader):
