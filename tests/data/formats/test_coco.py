@@ -172,6 +172,24 @@ def test_objects_with_keypoints_need_no_ids(write_coco: WriteCoco) -> None:
     assert sorted(data.val.names) == ["train/0.png#[0]", "train/0.png#[1]"]
 
 
+@pytest.mark.parametrize(
+    ("value", "crowd"), [(0, False), (1, True), ("0", False), ("1", True), (1.0, True), (None, False), (True, True)]
+)
+def test_crowds_in_any_spelling(value: Any, crowd: bool, write_coco: WriteCoco) -> None:
+    values = coco_values({1: "cat", 2: "dog"})
+    values["annotations"][0]["iscrowd"] = value
+    data = load(write_coco({"annotations/train.json": values}, IMAGES), val_fraction=1.0)
+    assert [record.crowd for record in data.val.records] == [(crowd,), (False,)]
+
+
+@pytest.mark.parametrize("value", [2, "no", [0], 0.5])
+def test_crowds_that_are_no_number_are_listed(value: Any, write_coco: WriteCoco) -> None:
+    values = coco_values({1: "cat", 2: "dog"})
+    values["annotations"][0]["iscrowd"] = value
+    with pytest.raises(DataError, match=r"annotation 0: its iscrowd .* is neither 0 nor 1"):
+        load(write_coco({"annotations/train.json": values}, IMAGES))
+
+
 # --- hostile values
 
 HUGE = 10**400

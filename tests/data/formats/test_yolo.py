@@ -131,6 +131,17 @@ def test_lists_of_names_that_contradict_each_other_are_refused(write_yolo: Write
         load(write_yolo(texts, ["images/a.png", "images/b.png"]))
 
 
+@pytest.mark.parametrize(
+    ("first", "second"), [("data.yaml", "dataset.yaml"), ("cells.yaml", "old.yml"), ("data.yaml", "data.yml")]
+)
+def test_descriptions_that_differ_are_refused(first: str, second: str, write_yolo: WriteYolo) -> None:
+    texts = {first: LIST, second: LIST, "labels/a.txt": f"0 {BOX}"}
+    images = ["images/a.png", "images/b.png"]
+    assert load(write_yolo(texts, images)).classes == ("cat", "dog")
+    with pytest.raises(DataError, match=rf"{first} and .*{second} differ; keep the one that is right"):
+        load(write_yolo(texts | {second: "names: [dog, cat]"}, images))
+
+
 def test_an_empty_line_would_move_the_classes_after_it(write_yolo: WriteYolo) -> None:
     texts = {"classes.txt": "cat\n\ndog\n", "labels/a.txt": f"0 {BOX}"}
     with pytest.raises(DataError, match=r"classes.txt line 2 is empty"):

@@ -133,6 +133,7 @@ def write_mask(folder: Path, mask: np.ndarray) -> None:
     ("names", "words"),
     [
         ("0 sky\n0 road\n", "twice"),
+        ("sky\n\nroad\ncar\n", "line 2 is empty"),
         ("0 sky\n999 road\n", r"line 2: value 999 of 'road' is above 255"),
         ("0 sky\n1 void\n2 ignore\n3 unlabelled", "1 classes besides the ignored"),
     ],

@@ -51,6 +51,12 @@ def test_votes_alone_and_with_a_mean(tmp_path: Path) -> None:
     assert first["distribution"].tolist() == [0.25, 0, 0.75], "the mean that is given wins, the votes stay"
 
 
+def test_tables_in_other_forms(tmp_path: Path) -> None:
+    text = "\ufeffFile Name;Subset;Score 1 to 9\r\n0.jpg;Train;2.25\r\n.\\1.jpg;train;9\r\nimages\\2.jpg;Valid;1\r\n"
+    data = load_scores(write(tmp_path, text))
+    assert (data.train.names, data.val.names) == (["images/0.jpg", "images/1.jpg"], ["images/2.jpg"])
+
+
 def test_wide_scales_are_learnt_in_ten_bins(tmp_path: Path) -> None:
     data = load_scores(write(tmp_path, "image,score_0_to_90\n0.jpg,0\n1.jpg,15\n2.jpg,90\n3.jpg,45\n"))
     assert data.train.scale == tuple(range(0, 91, 10))

@@ -49,6 +49,7 @@ class CocoObject:
         values: annotation as in the JSON.
         key: id of the annotation, or its place in the JSON where it has none.
         label: index of its class.
+        crowd: whether it stands for several objects.
         box: where the object is, inside the image.
         where: name of the annotation in messages.
     """
@@ -56,6 +57,7 @@ class CocoObject:
     values: dict[str, Any]
     key: Id
     label: int
+    crowd: bool
     box: Box
     where: str
 
@@ -284,12 +286,16 @@ def _read_annotations(part: CocoPart, problems: Problems) -> None:
             seen.add(key)
         target = part.images.get(annotation.get("image_id", ""))
         label = part.labels.get(annotation.get("category_id", ""))
+        crowd = int(given) if isinstance(given := annotation.get("iscrowd") or 0, bool) else identifier(given)
         if target is None:
             problems.add(where, f"there is no image {shown(annotation.get('image_id'))}")
         elif label is None:
             problems.add(where, f"there is no category {shown(annotation.get('category_id'))}")
+        elif crowd not in (0, 1):
+            problems.add(where, f"its iscrowd {shown(given)} is neither 0 nor 1")
         elif (box := checked_box(annotation.get("bbox"), target.size, where, problems)) is not None:
-            target.objects.append(CocoObject(annotation, f"[{number}]" if key is None else key, label, box, where))
+            name = f"[{number}]" if key is None else key
+            target.objects.append(CocoObject(annotation, name, label, bool(crowd), box, where))
 
 
 def checked_box(bbox: Any, size: ImageSize, where: str, problems: Problems) -> Box | None:

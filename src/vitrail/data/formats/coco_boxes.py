@@ -26,7 +26,7 @@ def read_coco_boxes(root: Path, problems: Problems, *, masks: bool) -> tuple[tup
     records = []
     for image in images:
         objects = [one for one in image.objects if not masks or _has_mask(one, image.size, problems)]
-        crowd = tuple(bool(one.values.get("iscrowd", 0)) for one in objects)
+        crowd = tuple(one.crowd for one in objects)
         shapes = tuple(None if c else one.values.get("segmentation") for one, c in zip(objects, crowd, strict=True))
         records.append(
             BoxedImage(
@@ -43,7 +43,7 @@ def read_coco_boxes(root: Path, problems: Problems, *, masks: bool) -> tuple[tup
 
 
 def _has_mask(one: CocoObject, size: ImageSize, problems: Problems) -> bool:
-    reason = None if one.values.get("iscrowd") else problem_of_mask(one.values.get("segmentation"), size)
+    reason = None if one.crowd else problem_of_mask(one.values.get("segmentation"), size)
     if reason is not None:
         problems.add(one.where, reason)
     return reason is None

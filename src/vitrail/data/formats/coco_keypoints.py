@@ -80,7 +80,7 @@ def _points(
     image: CocoImage, one: CocoObject, count: int, problems: Problems
 ) -> tuple[tuple[float, float, float], ...] | None:
     values = one.values.get("keypoints")
-    if one.values.get("iscrowd") and not values:
+    if one.crowd and not values:
         return ((0.0, 0.0, 0.0),) * count
     if not is_numbers(values, 3 * count):
         problems.add(one.where, f"its keypoints are not {count} triples of numbers x, y, visibility")

@@ -19,7 +19,7 @@ from vitrail.core.errors import DataError
 from vitrail.core.types import ImageSize
 from vitrail.data.check.problems import Problems
 from vitrail.data.formats.coco import CocoImage, CocoPart, Id, identifier, read_coco, read_parts, shown
-from vitrail.data.formats.coco_files import annotation_files
+from vitrail.data.formats.coco_files import ANNOTATION_FOLDERS, annotation_files
 from vitrail.data.formats.coco_shapes import decode_mask, problem_of_mask, require_pycocotools
 from vitrail.data.formats.layout import leads_inside
 from vitrail.data.records import IGNORE, MaskedImage
@@ -31,7 +31,12 @@ KINDS = ("panoptic", "stuff", "instances")
 def coco_kind(root: Path) -> str | None:
     """Which of :data:`KINDS` a folder has, or None."""
     named = (kind for kind in KINDS if any((root / "annotations").glob(f"*{kind}*.json")))
-    return next(named, "instances" if annotation_files(root, "instances") else None)
+    if (kind := next(named, None)) is not None:
+        return kind
+    files = annotation_files(root, "instances")
+    has_masks = any(any(root.glob(pattern)) for pattern in ("masks", "*/masks"))  # a JSON elsewhere is not for them
+    beside = [file for file, _ in files if file.parent.name.lower() not in ANNOTATION_FOLDERS]
+    return "instances" if files and not (beside and has_masks) else None
 
 
 def read_coco_masks(root: Path, kind: str, problems: Problems) -> tuple[dict[int, str], list[MaskedImage]]:
@@ -57,7 +62,7 @@ def _drawn(image: CocoImage, problems: Problems) -> MaskedImage:
     shapes = []
     for one in image.objects:
         shape = one.values.get("segmentation")
-        if one.values.get("iscrowd") and not shape:
+        if one.crowd and not shape:
             continue
         if (reason := problem_of_mask(shape, image.size)) is not None:
             problems.add(one.where, reason)

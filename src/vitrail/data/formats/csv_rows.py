@@ -8,6 +8,7 @@ import io
 import os
 import re
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vitrail.core.errors import DataError
@@ -15,6 +16,10 @@ from vitrail.core.files import MAX_BYTES, read_bytes
 from vitrail.data.formats.layout import PART_NAMES
 
 SEPARATORS = ",;\t|"
+
+IMAGE_COLUMNS = ("filename", "file_name", "filepath", "file_path", "image_path", "image_name", "path")
+PART_COLUMNS = ("subset", "partition")
+"""What the columns ``image`` and ``split`` are called elsewhere."""
 
 Row = dict[str, str]
 
@@ -55,6 +60,22 @@ def read_rows(table: Path, remedy: str) -> Rows:
     if not rows:
         raise DataError(f"{table} has no rows; {remedy}")
     return rows
+
+
+def rename_columns(table: Path, rows: Rows, columns: Mapping[str, Sequence[str]]) -> Rows:
+    """The rows with the columns that are called otherwise under the names of ``columns``.
+
+    Raises:
+        DataError: two columns may be meant.
+    """
+    given = rows[0][1].keys()
+    renamed: dict[str, str] = {}
+    for name, others in columns.items():
+        found = [one for one in others if one in given and name not in given]
+        if len(found) > 1:
+            raise DataError(f"{table} has the columns {' and '.join(found)}; call the one that is meant {name}")
+        renamed |= dict.fromkeys(found, name)
+    return [(number, {renamed.get(name, name): value for name, value in row.items()}) for number, row in rows]
 
 
 def has_split(rows: Rows) -> bool:

@@ -15,7 +15,17 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from vitrail.core.errors import DataError
-from vitrail.data.formats.csv_rows import Rows, find_listed, has_split, part_of_row, read_names, read_rows
+from vitrail.data.formats.csv_rows import (
+    IMAGE_COLUMNS,
+    PART_COLUMNS,
+    Rows,
+    find_listed,
+    has_split,
+    part_of_row,
+    read_names,
+    read_rows,
+    rename_columns,
+)
 from vitrail.data.formats.layout import leads_inside
 from vitrail.data.records import LabelledImage
 
@@ -25,11 +35,11 @@ NAME_FILES = ("classes.txt", "synset_words.txt")
 LARGEST_INDEX = 999_999
 
 COLUMNS = {
-    "image": ("filename", "file_name", "filepath", "file_path", "image_path", "image_name", "path"),
+    "image": IMAGE_COLUMNS,
     "class_index": (),
     "label": ("class", "class_name"),
     "name": (),
-    "split": ("subset", "partition"),
+    "split": PART_COLUMNS,
 }
 """Columns, and what else they are called."""
 
@@ -71,19 +81,14 @@ def _with_columns(table: Path, rows: Rows) -> Rows:
         DataError: a column is missing, or two may be meant.
     """
     given = list(rows[0][1])
-    renamed: dict[str, str] = {}
-    for name, others in COLUMNS.items():
-        found = [one for one in others if one in given and name not in given]
-        if len(found) > 1:
-            raise DataError(f"{table} has the columns {' and '.join(found)}; call the one that is meant {name}")
-        renamed |= dict.fromkeys(found, name)
-    columns = {renamed.get(name, name) for name in given}
+    rows = rename_columns(table, rows, COLUMNS)
+    columns = rows[0][1].keys()
     if "image" not in columns or not {"class_index", "label"} & columns:
         near = [(MEANT.get(one) or "".join(get_close_matches(one, COLUMNS, 1)), one) for one in given]
         meant = ", ".join(f"'{name}' by '{one}'" for name, one in near if name and name not in columns)
         hint = f"; did you mean {meant}?" if meant else ""
         raise DataError(f"{table} has the columns {', '.join(given)}; it needs image and class_index (or label){hint}")
-    return [(number, {renamed.get(name, name): value for name, value in row.items()}) for number, row in rows]
+    return rows
 
 
 def _parts(table: Path, rows: Rows) -> list[str]:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from vitrail.core.errors import DataError
 from vitrail.data.check.problems import Problems
-from vitrail.data.formats.csv_rows import read_lines
+from vitrail.data.formats.csv_rows import read_lines, read_names
 from vitrail.data.formats.layout import PART_NAMES, image_files, is_visible_folder
 from vitrail.data.records import IGNORE, MaskedImage
 
@@ -85,6 +85,7 @@ def read_class_names(root: Path, values: AbstractSet[int]) -> dict[int, str]:
         return {value: str(value) for value in sorted(values - {IGNORE})}
     lines = read_lines(file, "one 'VALUE NAME' a line")
     numbered = all(line.split()[0].isdigit() and len(line.split()) > 1 for line in lines)
+    lines = lines if numbered else read_names(file)
     pairs = [
         (int(line.split()[0]), line.split(maxsplit=1)[1]) if numbered else (i, line) for i, line in enumerate(lines)
     ]

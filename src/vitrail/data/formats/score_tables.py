@@ -19,7 +19,16 @@ from pathlib import Path
 
 from vitrail.core.errors import DataError
 from vitrail.data.check.problems import Problems
-from vitrail.data.formats.csv_rows import find_listed, has_split, part_of_row, read_rows, read_text
+from vitrail.data.formats.csv_rows import (
+    IMAGE_COLUMNS,
+    PART_COLUMNS,
+    find_listed,
+    has_split,
+    part_of_row,
+    read_rows,
+    read_text,
+    rename_columns,
+)
 from vitrail.data.formats.layout import leads_inside
 from vitrail.data.records import ScoredImage
 
@@ -54,7 +63,7 @@ def read_scores(root: Path, problems: Problems) -> Scored:
 
 
 def _read_csv(table: Path, problems: Problems) -> Scored:
-    rows = read_rows(table, REMEDY)
+    rows = rename_columns(table, read_rows(table, REMEDY), {"image": IMAGE_COLUMNS, "split": PART_COLUMNS})
     columns = list(rows[0][1])
     if long := [name for name in columns if re.search(f"[0-9]{{{MAX_DIGITS + 1}}}", name)]:
         raise DataError(

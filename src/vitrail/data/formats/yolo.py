@@ -23,7 +23,10 @@ from vitrail.data.formats.yolo_names import YoloFolder, read_description
 from vitrail.data.pixels.decode import image_size_of
 from vitrail.data.records import Box, BoxedImage
 
-REMEDY = "give COCO JSON (annotations/train.json beside train/) or YOLO text (images/train, labels/train, data.yaml)"
+REMEDY = (
+    "give COCO JSON (annotations/train.json beside train/), YOLO text (images/train, labels/train, data.yaml), or "
+    "Pascal VOC's XML (Annotations, JPEGImages)"
+)
 
 
 def read_yolo(root: Path, problems: Problems) -> tuple[tuple[str, ...], list[BoxedImage]]:

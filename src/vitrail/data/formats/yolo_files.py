@@ -87,10 +87,11 @@ def _group(root: Path, described: YoloFolder, part: str, text: str, problems: Pr
 
 def _locate(root: Path, bases: Iterable[Path], text: str) -> Path | None:
     """The file or folder that a path of any machine means: below a base, or with folders at its beginning left out that
-    are not here. A last part alone says too little, unless the path has no more."""
+    are not here. The last part alone says too little, unless it is a list or the path has no more."""
     words = [word for word in PurePosixPath(text.replace("\\", "/")).parts if word not in ("..", ".")]
     whole = [base / text for base in bases] + [base / text.replace("\\", "/") for base in bases]
-    ends = [root.joinpath(*words[start:]) for start in range(len(words)) if start < max(len(words) - 1, 1)]
+    least = 1 if text.lower().endswith(".txt") else 2
+    ends = [root.joinpath(*words[start:]) for start in range(max(len(words) - least, 0) + 1) if words]
     for path in (*whole, *ends):
         try:
             inside = Path(os.path.normpath(path))

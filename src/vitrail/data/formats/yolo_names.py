@@ -35,7 +35,7 @@ class YoloFolder:
     """Description of a folder.
 
     Attributes:
-        file: where the names of classes are from.
+        file: file that says so, for messages.
         names: number of a class -> its name, ascending.
         parts: "train", "val", "test" -> folders or text files, as the file names them.
         base: ``path`` of the file: where these are, beside the file's own folder.
@@ -72,16 +72,17 @@ def read_description(root: Path) -> YoloFolder | None:
 def _from_yaml(root: Path) -> YoloFolder | None:
     known = [root / name for name in DESCRIPTIONS]
     others = sorted(file for suffix in ("*.yaml", "*.yml") for file in root.glob(suffix) if file not in known)
-    for file in known:
-        if file.is_file():
-            return _describe(file, _entries(file))
-    for file in others:
+    found = [_describe(file, _entries(file)) for file in known if file.is_file()]
+    for file in others if not found else ():
         entries: dict[str, yaml.Node] = {}
         with suppress(DataError):  # a YAML file of something else
             entries = _entries(file)
         if "names" in entries:
-            return _describe(file, entries)
-    return None
+            found.append(_describe(file, entries))
+    for one in found[1:]:
+        if (one.names, one.parts) != (found[0].names, found[0].parts):
+            raise DataError(f"{found[0].file} and {one.file} differ; keep the one that is right")
+    return found[0] if found else None
 
 
 def _entries(file: Path) -> dict[str, yaml.Node]:
@@ -205,4 +206,4 @@ def _from_darknet(root: Path) -> YoloFolder | None:
             f"{file} says classes = {values['classes']:.20}, but {listed.name} has {len(names)}; correct one"
         )
     parts = {PART_NAMES[key]: [value] for key, value in values.items() if key in PART_NAMES and value}
-    return YoloFolder(listed, names, parts)
+    return YoloFolder(file, names, parts)

@@ -17,6 +17,7 @@ from vitrail.data.formats.layout import data_folder
 from vitrail.data.formats.mirror_pairs import pairs_of_categories, pairs_of_texts
 from vitrail.data.formats.score_tables import read_scores
 from vitrail.data.formats.tool_exports import describe_found
+from vitrail.data.formats.voc import is_voc, read_voc
 from vitrail.data.formats.yolo import REMEDY, read_yolo
 from vitrail.data.formats.yolo_names import read_description
 from vitrail.data.mirror import classes_with_sides, describe_mirror, describe_sides, mirror_order
@@ -55,6 +56,8 @@ def _load(kind: type[AnyBoxes], config: DataConfig, *, masks: bool, progress: bo
     with problems.told_first():
         if _is_coco(root, masks=masks):
             classes, records = read_coco_boxes(root, problems, masks=masks)
+        elif read_description(root) is None and is_voc(root):
+            classes, records = read_voc(root, problems)
         else:
             classes, records = read_yolo(root, problems)
         if not records or not classes:

@@ -1,0 +1,143 @@
+"""Pascal VOC's XML as the challenge, LabelImg, CVAT, Roboflow and people on the web lay it out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vitrail.core.errors import DataError
+from vitrail.data import BoxSet, DataConfig, DataSplits, load_boxes, load_instances
+
+Write = Callable[..., Path]
+
+
+def xml(*objects: tuple[str, int, int, int, int], image: str = "", size: str = "", extra: str = "") -> str:
+    boxes = "".join(
+        f"<object><name>{name}</name>{extra}<bndbox><xmin>{left}</xmin><ymin>{top}</ymin><xmax>{right}</xmax>"
+        f"<ymax>{bottom}</ymax></bndbox><part><name>head</name></part></object>"
+        for name, left, top, right, bottom in objects
+    )
+    return f"<annotation><filename>{image}</filename>{size}{boxes}</annotation>"
+
+
+DOG, CAT = xml(("dog", 2, 3, 12, 13)), xml(("cat", 1, 1, 5, 6), ("dog", 2, 3, 12, 13))
+
+
+def load(root: Path, **options: Any) -> DataSplits[BoxSet]:
+    return load_boxes(DataConfig(path=str(root), **options))
+
+
+@pytest.mark.parametrize(
+    ("texts", "images"),
+    [
+        (
+            {
+                "ImageSets/Main/train.txt": "a\n",
+                "ImageSets/Main/val.txt": "b\n",
+                "ImageSets/Main/trainval.txt": "a\nb\n",
+                "ImageSets/Main/dog_train.txt": "a 1\n",
+                "Annotations/a.xml": DOG,
+                "Annotations/b.xml": CAT,
+                "Annotations/c.xml": CAT,
+            },
+            ["JPEGImages/a.png", "JPEGImages/b.png", "JPEGImages/c.png"],
+        ),
+        ({"train/a.xml": DOG, "valid/a.xml": CAT}, ["train/a.png", "valid/a.png"]),
+        ({"annotations/train/a.xml": DOG, "annotations/val/a.xml": CAT}, ["images/train/a.png", "images/val/a.png"]),
+        (
+            {"train/annotations/a.xml": DOG, "test/b.xml": CAT, "dev/x.xml": CAT},
+            ["train/images/a.png", "dev/images/x.png", "test/b.png"],
+        ),
+    ],
+    ids=["challenge", "Roboflow", "parts inside", "parts outside"],
+)
+def test_parts_and_pairs(texts: dict[str, str], images: list[str], write_yolo: Write) -> None:
+    data = load(write_yolo(texts, images))
+    assert data.classes == ("cat", "dog")
+    assert (data.train.names, data.val.names) == (images[:1], images[1:2])
+    assert data.train.target(0)["boxes"].tolist() == [[2, 3, 12, 13]]
+    assert data.train.target(0)["labels"].tolist() == [1]
+    assert data.val.target(0)["labels"].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("folders", [("images", "annotations"), ("", ""), ("JPEGImages", "Annotations")])
+def test_without_parts_they_are_cut(folders: tuple[str, str], write_yolo: Write) -> None:
+    names = ("a", "b", "c", "d")
+    texts = {
+        f"{folders[1]}/{name}.xml".lstrip("/"): '<?xml version="1.0" encoding="utf-8"?>' + CAT for name in names[:3]
+    }
+    data = load(write_yolo(texts, [f"{folders[0]}/{name}.png".lstrip("/") for name in names]), val_fraction=0.25)
+    assert (len(data.train), len(data.val)) == (3, 1)
+    assert "1 images have no XML file and count as images without objects" in data.remarks
+
+
+def test_difficult_objects_are_neither_learnt_nor_measured(write_yolo: Write) -> None:
+    texts = {"a.xml": xml(("dog", 2, 3, 12, 13), extra="<difficult>1</difficult>"), "b.xml": DOG}
+    data = load(write_yolo(texts, ["a.png", "b.png"]), val_fraction=1.0)
+    assert [data.val.target(i)["iscrowd"].tolist() for i in range(2)] == [[True], [False]]
+
+
+SIZE = "<size><width>{}</width><height>{}</height><depth>3</depth></size>"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (xml(("dog", 2, 3, 40, 13)), r"Annotations/a.xml object 1: its box 2, 3, 38, 10 reaches out of the image"),
+        (xml(("dog", 12, 3, 2, 13)), r"Annotations/a.xml object 1: its box has no area"),
+        (xml(("dog", 2, 3, 12, 10**400)), r"object 1: its bndbox has no numbers"),
+        ("<annotation><object><name>dog</name></object></annotation>", r"object 1: its bndbox has no numbers xmin"),
+        (xml(("", 2, 3, 12, 13)), "a.xml has an object without a name"),
+        (xml(("dog", 2, 3, 12, 13), size=SIZE.format(64, 48)), r"a.xml: its size is 64x48, but the image has 32x24"),
+        (xml(("dog", 2, 3, 12, 13), image="b.png"), "a.xml is of this image by its name, and of b.png by its contents"),
+        ("<annotations/>", r"its first element is <annotations>"),
+        ("<annotation>", "a.xml is no XML"),
+        ('<!DOCTYPE a [<!ENTITY b "c">]><annotation/>', "a.xml defines entities"),
+        ("", "a.xml is no XML"),
+    ],
+)
+def test_wrong_files_are_listed(text: str, words: str, write_yolo: Write) -> None:
+    texts = {"Annotations/a.xml": text, "Annotations/b.xml": CAT, "Annotations/A.xml": DOG}
+    root = write_yolo(texts, ["JPEGImages/a.png", "JPEGImages/b.png", "JPEGImages/A.png"])
+    with pytest.raises(DataError, match=words):
+        load(root)
+
+
+@pytest.mark.parametrize("image", ["gone.png", "C:\\photos\\gone.png", "x" * 400, ""])
+@pytest.mark.parametrize("size", ["", SIZE.format(32, 24), SIZE.format(0, 0), SIZE.format("", "x")])
+def test_names_and_sizes_that_say_nothing(image: str, size: str, write_yolo: Write) -> None:
+    texts = {"a.xml": xml(("dog", 2, 3, 12, 13), image=image, size=size), "b.xml": CAT}
+    assert len(load(write_yolo(texts, ["a.png", "b.png"]), val_fraction=1.0).val) == 2
+
+
+@pytest.mark.parametrize(
+    ("texts", "images", "words"),
+    [
+        (["a.xml"], ["a.png", "a.bmp"], "a.bmp: a.xml is not its own alone"),
+        (["annotations/a.xml", "a.xml"], ["images/a.png"], "images/a.png: annotations/a.xml is not its own alone"),
+        (["a.xml", "b.xml"], ["a.png"], "b.xml: there is no image for this file"),
+        (["x/a.xml", "b.xml"], ["y/a.png", "b.png"], "x/a.xml: there is no image for this file"),
+    ],
+)
+def test_pairs_that_are_not_clear_are_refused(
+    texts: list[str], images: list[str], words: str, write_yolo: Write
+) -> None:
+    with pytest.raises(DataError, match=words):
+        load(write_yolo(dict.fromkeys(texts, DOG), images))
+
+
+def test_an_image_in_two_lists_is_refused(write_yolo: Write) -> None:
+    texts = {"ImageSets/Main/train.txt": "a\nb\n", "ImageSets/Main/val.txt": "b\n", "a.xml": DOG, "b.xml": CAT}
+    with pytest.raises(DataError, match=r"val.txt lists b.png, which is in the part train too"):
+        load(write_yolo(texts, ["a.png", "b.png"]))
+
+
+def test_masks_of_objects_are_not_in_it(write_yolo: Write) -> None:
+    root = write_yolo({"Annotations/a.xml": DOG}, ["JPEGImages/a.png"])
+    with pytest.raises(
+        DataError, match=r"found Annotations/a.xml: annotations in Pascal VOC's form, which have boxes only"
+    ):
+        load_instances(DataConfig(path=str(root)))
