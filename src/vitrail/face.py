@@ -30,7 +30,7 @@ from vitrail.runs.explain import explain_run
 from vitrail.runs.export import VERIFICATION_IMAGES, export_run
 from vitrail.runs.load import load_task
 from vitrail.runs.predict import ImageSource, predict_run
-from vitrail.runs.quantize import CalibrationConfig, quantize_run
+from vitrail.runs.quantize import CalibrationConfig, quantize_run, with_field_names
 from vitrail.runs.robustness import measure_run_robustness
 from vitrail.runs.run import Run
 from vitrail.runs.train import train as train_run
@@ -38,9 +38,6 @@ from vitrail.tasks import Task
 from vitrail.training import TrainConfig
 
 Config = TypeVar("Config")
-
-OTHER_NAMES = {"bits": "weight_bits", "calibration": "num_images"}
-"""Option of the command line -> field of a configuration, where the two differ."""
 
 
 class TrainedRun(Run):
@@ -267,9 +264,8 @@ def configured(kind: type[Config], settings: Mapping[str, Any], given: Mapping[s
         ConfigError: a name is unknown, or a value is not allowed.
     """
     values: dict[str, Any] = {name: dict(value) for name, value in (given or {}).items()}
-    for name, value in settings.items():
-        field = OTHER_NAMES.get(name, name)
-        path = _path_of(kind, field) or (field,)
+    for name, value in with_field_names(settings).items():
+        path = _path_of(kind, name) or (name,)
         place = values
         for part in path[:-1]:
             place = place.setdefault(part, {})

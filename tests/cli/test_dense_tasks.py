@@ -150,7 +150,7 @@ def test_boxes_and_keypoints_through_the_verbs(
 
 @pytest.mark.slow
 def test_segmentation_goes_the_whole_way(scenes: Path, tmp_path: Path, capsys: Capture) -> None:
-    words = [*SEGMENTATION, "--num-images", "8", "--data", str(scenes), "--run", str(tmp_path / "run")]
+    words = [*SEGMENTATION, "--calibration", "8", "--data", str(scenes), "--run", str(tmp_path / "run")]
     facts = result(capsys, ["run", *words, *TINY, *QUICK])
     assert facts["miou"] > 0.6
     files = {row["file"]: row["miou"] for row in facts["files"]}

@@ -34,7 +34,7 @@ TINY = [
     "0",
 ]
 QUICK = [
-    "--num-images",
+    "--calibration",
     "16",
     "--min-runs",
     "2",
@@ -263,7 +263,7 @@ def test_bench_tells_energy_its_source_and_its_baseline(run: Path, capsys: Captu
 
 
 def test_pareto_and_recommend(run: Path, tmp_path: Path, capsys: Capture) -> None:
-    files = result(capsys, ["pareto", str(run), "--to", str(tmp_path / "out"), "--device", "this machine"])["files"]
+    files = result(capsys, ["pareto", str(run), "--out", str(tmp_path / "out"), "--device", "this machine"])["files"]
     assert {Path(file).suffix for file in files} == {".html", ".csv", ".svg", ".png"}
     assert all(Path(file).stat().st_size > 500 for file in files)
     found = result(capsys, ["recommend", str(run), "--max-size-mb", "1000"])
@@ -282,7 +282,7 @@ def test_bench_draws_what_pareto_draws(run: Path, tmp_path: Path, capsys: Captur
     drawn, again = tmp_path / "bench", tmp_path / "pareto"
     rows = result(capsys, ["bench", str(run), *words, "--plot", str(drawn), "--references", str(published)])
     assert {row["runtime"] for row in rows} == {"onnxruntime"}
-    result(capsys, ["pareto", str(run), "--to", str(again), "--references", str(published)])
+    result(capsys, ["pareto", str(run), "--out", str(again), "--references", str(published)])
     assert {path.name for path in drawn.iterdir()} == {path.name for path in again.iterdir()}
     assert (drawn / "pareto.csv").read_text() == (again / "pareto.csv").read_text()
     latency = (drawn / "latency-this-machine.svg").read_text()

@@ -20,6 +20,7 @@ from vitrail.compare import ComparePlan, Comparison, Entry, collect, job_list, r
 from vitrail.compare.execute import cell_run, entry_run
 from vitrail.compare.outcome import read_outcome
 from vitrail.compare.page import figure_data
+from vitrail.compare.plan_file import NamedQuantization
 from vitrail.compare.tables import columns, csv_table, rows
 from vitrail.core.errors import RunError, VitrailError
 from vitrail.data import eval_loader
@@ -261,3 +262,11 @@ def test_one_model_is_enough_where_it_is_quantised(values: dict[str, Any], tmp_p
     assert plan.reference == Entry(cell=plan.cells[0], quantization=plan.quantization[1])
     assert plan.quantization[1].quantization.activation_bits == 4
     assert [entry.name for entry in plan.entries] == ["wide", "wide, min-max 8", "wide, W4A4"]
+
+
+def test_a_way_takes_the_names_of_the_command_line() -> None:
+    short = NamedQuantization.from_file({"name": "a", "bits": 4, "calibration": 16, "average_bits": 5})
+    assert short == NamedQuantization.from_file({"name": "a", "weight_bits": 4, "num_images": 16, "average_bits": 5})
+    assert (short.quantization.weight_bits, short.num_images) == (4, 16)
+    with pytest.raises(VitrailError, match="bits and weight_bits are one setting; give it once"):
+        NamedQuantization.from_file({"name": "a", "bits": 4, "weight_bits": 8})

@@ -9,7 +9,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from vitrail.cli.display import Display, Output, OutputOptions, display, megabytes, number, percent
-from vitrail.cli.options import WholeNumber, split_words
+from vitrail.cli.options import WholeNumber
+from vitrail.cli.words import split_words
 from vitrail.core.errors import ConfigError
 from vitrail.export import ExportRecord
 from vitrail.runs.export import VERIFICATION_IMAGES, export_run

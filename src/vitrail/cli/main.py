@@ -6,19 +6,28 @@ Nothing here imports PyTorch: a verb's module is imported only when that verb is
 
 from __future__ import annotations
 
-import difflib
 import errno
 import io
 import os
 import shlex
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import (
+    App,
+    CycloptsError,
+    MissingArgumentError,
+    Parameter,
+    UnknownOptionError,
+    UnusedCliTokensError,
+)
 
 from vitrail import __version__
-from vitrail.cli.words import MAIN, default_words, option_name, typed_words
+from vitrail.cli.signatures import option_names, stand_in, unknown_option
+from vitrail.cli.suggestions import suggest_verb
+from vitrail.cli.words import MAIN, default_words, option_name, renamed, typed_words
 from vitrail.core.errors import VitrailError
 from vitrail.core.paths import user_path
 
@@ -45,8 +54,13 @@ RESUMABLE = ("pretrain", "train", "run", "demo")
 EPILOGUE = "`vitrail VERB --help` explains a verb, with examples. Start with: `vitrail demo`"
 
 
-def build_app(verb: str | None = None) -> App:
-    """The application. Every verb but the one asked for is listed by its summary alone, without importing it."""
+def build_app(verb: str | None = None, command: Callable[..., Any] | None = None) -> App:
+    """The application. Every verb but the one asked for is listed by its summary alone, without importing it.
+
+    Args:
+        verb: the verb that is asked for.
+        command: what stands for the verb. Default: the verb itself, which is imported when it is called.
+    """
     app = App(
         name="vitrail",
         help="From a folder of images to a vision transformer that is trained, quantised, exported and measured.",
@@ -59,8 +73,11 @@ def build_app(verb: str | None = None) -> App:
         result_action="return_value",
     )
     for name, summary in VERBS.items():
-        path = f"vitrail.cli.{name}:{name}"
-        app.command(path, name=name, help=None if name == verb else summary, sort_key=list(VERBS).index(name))
+        order = list(VERBS).index(name)
+        if name == verb:
+            app.command(command or f"vitrail.cli.{name}:{name}", name=name, sort_key=order)
+        else:
+            app.command(f"vitrail.cli.{name}:{name}", name=name, help=summary, sort_key=order)
     app.register_install_completion_command(help="Install tab completion for your shell", sort_key=len(VERBS))
     return app
 
@@ -72,9 +89,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     verb = words[0] if words and words[0] in VERBS else None
     debug = "--debug" in words
     if verb is None and words and not words[0].startswith("-"):
-        return _fail(f"error: {_unknown_verb(words[0])}", 2, debug)
+        return _fail(f"error: unknown verb '{words[0]}'; {suggest_verb(words[0], VERBS)}", 2, debug)
+    words = _with_present_names(verb, words)
     try:
-        build_app(verb)(words, print_error=False, exit_on_error=False)
+        if verb is None or build_app(verb, stand_in(verb))(words, print_error=False, exit_on_error=False):
+            build_app(verb)(words, print_error=False, exit_on_error=False)
         sys.stdout.flush()
         return 0
     except KeyboardInterrupt:
@@ -93,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (VitrailError, CycloptsError) as error:
         if any(isinstance(link, KeyboardInterrupt | SystemExit) for link in _chain(error)):  # Ctrl-C, SIGTERM
             return _fail(_interrupted(verb, words), 130, debug)
-        return _fail(f"error: {_as_typed(error, words)}", 2, debug)
+        return _fail(f"error: {_told(error, verb, words)}", 2, debug)
     except Exception as error:  # noqa: BLE001 (whatever it is, the user gets one line)
         if (sentence := _disk_sentence(error)) is not None:
             return _fail(f"error: {sentence}", 2, debug)
@@ -114,6 +133,33 @@ def _at_home(word: str) -> str:
     return option + equals + str(user_path(value)) if value.startswith("~") else word
 
 
+def _with_present_names(verb: str | None, words: list[str]) -> list[str]:
+    """The words with the present names of options that were typed by earlier ones, which a note says."""
+    present = []
+    for word in words:
+        name = None if verb is None or "--" in present else renamed(verb, word)
+        if name is not None and not {"--quiet", "-q"} & {*words}:
+            now, before = (text.partition("=")[0] for text in (name, word))
+            print(f"vitrail: note: {before} is called {now} in every verb", file=sys.stderr)
+        present.append(word if name is None else name)
+    return present
+
+
+def _told(error: VitrailError | CycloptsError, verb: str | None, words: list[str]) -> str:
+    """The message. Options have the names by which they were typed, and what is unknown gets a suggestion."""
+    if isinstance(error, UnknownOptionError) and verb is not None:
+        return unknown_option((error.token.keyword or error.token.value).partition("=")[0], verb)
+    if isinstance(error, MissingArgumentError) and error.argument is not None:
+        name, text = error.argument.names[0], (error.argument.parameter.help or "").partition(". ")[0].rstrip(".")
+        missing = "needs a value" if error.keyword else "is missing"
+        return f"{error.keyword or name} {missing} ({text[:1].lower()}{text[1:]}); 'vitrail {verb} --help' has examples"
+    if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
+        word = error.unused_tokens[0]
+        data = f"; for images write --data {shlex.quote(word)}" if verb and "--data" in option_names(verb) else ""
+        return f"'{word}' belongs to no option{data}; 'vitrail {verb} --help' has examples"
+    return _as_typed(error, words)
+
+
 def _as_typed(error: Exception, words: list[str]) -> str:
     """The message; a field whose option was typed is named by that option."""
     given = {word.partition("=")[0].replace("_", "-") for word in words}
@@ -123,12 +169,6 @@ def _as_typed(error: Exception, words: list[str]) -> str:
         return f"{option} {typed_words(value)}" if option in given else f"{field}={value!r}"
 
     return error.told(show) if isinstance(error, VitrailError) else str(error)
-
-
-def _unknown_verb(word: str) -> str:
-    close = difflib.get_close_matches(word, VERBS, n=2)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"the verbs are {', '.join(VERBS)}"
-    return f"unknown verb '{word}'; {hint}"
 
 
 def _fail(message: str, status: int, debug: bool) -> int:

@@ -10,7 +10,7 @@ import contextlib
 import difflib
 import inspect
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set as AbstractSet
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ import docstring_parser
 import yaml
 from cyclopts import Group, Parameter, Token
 
-from vitrail.cli.words import MAIN, option_name, typed_words
+from vitrail.cli.words import MAIN, option_name, split_numbers, split_words, typed_words, whole_number
 from vitrail.core.config import choices, typed
 from vitrail.core.errors import ConfigError, VitrailError
 from vitrail.core.files import read_yaml
@@ -32,32 +32,7 @@ PAIR = tuple[int, int]
 """Where a number or a pair of numbers is allowed, the option takes one word or two."""
 
 
-def _whole_number(kind: type[int], tokens: Sequence[Token]) -> int:
-    """The command-line library on its own would round 1.5 to 2 and say nothing."""
-    return _as_int(kind, tokens[0].value)
-
-
-def _as_int(kind: Callable[[str], int], word: str) -> int:
-    try:
-        return kind(word)
-    except ValueError:
-        raise ValueError(f'"{word}" is not a whole number') from None
-
-
-def split_words(kind: Any, tokens: Sequence[Token]) -> tuple[str, ...]:
-    """``a,b`` and ``a b`` alike."""
-    words = tuple(word for token in tokens for word in token.value.split(",") if word)
-    known = choices(kind)
-    if unknown := [word for word in words if known and word not in known]:
-        raise ValueError(f'"{unknown[0]}" is not one of {", ".join(known)}')
-    return words
-
-
-def _split_numbers(kind: Any, tokens: Sequence[Token]) -> tuple[int, ...]:
-    return tuple(_as_int(int, word) for word in split_words(kind, tokens))
-
-
-WholeNumber = Annotated[int, Parameter(converter=_whole_number)]
+WholeNumber = Annotated[int, Parameter(converter=whole_number)]
 """An option of a verb that has no configuration."""
 
 
@@ -211,9 +186,9 @@ def _signature(verb: Callable[..., None], options: list[Option], groups: Groups)
     keyword = inspect.Parameter.KEYWORD_ONLY
     places = [(heading, member) for heading, members in groups.items() for member in members]
     order = {heading: Group(heading, sort_key=10 + i) for i, heading in enumerate(groups)} | {MAIN.name: MAIN}
-    added = []
+    added, taken = [], {option.name for option in options}
     for place, option in sorted(((_place(one, places), one) for one in options), key=lambda pair: pair[0]):
-        shown = _shown(option, order[places[place][0]] if place < len(places) else MAIN)
+        shown = _shown(option, order[places[place][0]] if place < len(places) else MAIN, taken)
         kind: Any = tuple[int, ...] | None if _takes_pair(option) else option.kind
         added.append(inspect.Parameter(option.name, keyword, default=option.default, annotation=Annotated[kind, shown]))
     setup = Group("Configuration", sort_key=80)
@@ -231,10 +206,10 @@ def _place(option: Option, places: Sequence[tuple[str, str]]) -> int:
     return next((i for i, (_, member) in enumerate(places) if dotted.startswith(f"{member}.")), len(places))
 
 
-def _shown(option: Option, group: Group) -> Parameter:
+def _shown(option: Option, group: Group, taken: AbstractSet[str]) -> Parameter:
     """How the command line takes an option and the help shows it."""
     return Parameter(
-        name=_names(option),
+        name=_names(option, taken),
         help=option.help,
         group=group,
         negative_iterable=(),
@@ -246,9 +221,9 @@ def _shown(option: Option, group: Group) -> Parameter:
 def _converter(kind: Any) -> Callable[[Any, Sequence[Token]], Any] | None:
     """What reads an option's words, where the command-line library would be too lenient or too strict."""
     if kind is int:
-        return _whole_number
+        return whole_number
     item = _list_of(kind)
-    return split_words if item is str or choices(item) else _split_numbers if item is int else None
+    return split_words if item is str or choices(item) else split_numbers if item is int else None
 
 
 def _list_of(kind: Any) -> Any:
@@ -257,11 +232,11 @@ def _list_of(kind: Any) -> Any:
     return get_args(lists[0])[0] if lists else None
 
 
-def _names(option: Option) -> tuple[str, ...]:
-    """``--runtimes``, and ``--runtime`` too, since one may be meant."""
-    name = option_name(option.name)
-    several = _converter(option.kind) is split_words and name.endswith("s")
-    return (name, name.removesuffix("es" if name.endswith("sses") else "s")) if several else (name,)
+def _names(option: Option, taken: AbstractSet[str]) -> tuple[str, ...]:
+    """``--runtimes``, and ``--runtime`` too, since one may be meant; not where that is another option."""
+    single = option.name.removesuffix("es" if option.name.endswith("sses") else "s")
+    names = (option.name, single) if _converter(option.kind) is split_words and single not in taken else (option.name,)
+    return tuple(map(option_name, dict.fromkeys(names)))
 
 
 def _takes_pair(option: Option) -> bool:

@@ -16,7 +16,7 @@ def pareto(
     run: Path,
     /,
     *more: Path,
-    to: Path = Path("pareto"),
+    out: Path = Path("pareto"),
     device: str | None = None,
     references: Path | None = None,
     output: OutputOptions = Output(),
@@ -31,14 +31,14 @@ def pareto(
 
     ```sh
     vitrail pareto runs/photos
-    vitrail pareto runs/small runs/large --to pareto --device pixel
+    vitrail pareto runs/small runs/large --out pareto --device pixel
     vitrail pareto runs/photos --references published.csv
     ```
 
     Args:
         run: Run folder.
         more: More run folders.
-        to: Folder to write to.
+        out: Folder to write to.
         device: Part of the names of the devices to show; "this machine" is the machine of `vitrail bench`. Default:
             all devices.
         references: CSV or YAML of published values to draw too: label, accuracy, latency_ms, energy_mj, size_mb,
@@ -46,7 +46,7 @@ def pareto(
     """
     with display(output) as shown:
         published = read_references(references) if references else []
-        files = show_pareto(shown, [run, *more], to, device=device, published=published)
+        files = show_pareto(shown, [run, *more], out, device=device, published=published)
         shown.result({"files": [str(path) for path in files]})
 
 

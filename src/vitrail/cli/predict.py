@@ -11,13 +11,12 @@ from cyclopts import Parameter
 
 from vitrail.cli.display import Display, Output, OutputOptions, display, number, percent
 from vitrail.cli.options import WholeNumber
+from vitrail.cli.words import STANDARD_INPUT
 from vitrail.core.errors import ConfigError
 from vitrail.evaluation import Predictions
 from vitrail.runs.load import task_of
 from vitrail.runs.predict import predict_run, sample_run
 from vitrail.runs.run import Run
-
-STANDARD_INPUT = "-"
 
 CELLS: dict[str, Callable[[Any], object]] = {"text": str, "count": int, "percent": percent, "number": number}
 """How a value is shown to people, by the kind of its column."""
@@ -97,8 +96,6 @@ def image_paths(sources: Sequence[str]) -> Iterator[Path]:
     for source in sources:
         if source == STANDARD_INPUT:
             yield from (Path(line.rstrip("\r\n")) for line in sys.stdin if line.strip())
-        elif source.startswith("-"):
-            raise ConfigError(f"unknown option {source}; 'vitrail predict --help' lists them (a file: ./{source})")
         else:
             yield Path(source)
 

@@ -14,12 +14,14 @@ from vitrail.runs.load import task_of
 from vitrail.runs.quantize import CalibrationConfig, compare_with_float, quantize_run
 from vitrail.runs.run import Run
 
+QUANTIZE_NAMES = {"num_images": "calibration", "quantization.weight_bits": "bits"}
+
 WEIGHTS_AND_ACTIVATIONS = ((True, "weights"), (False, "activations"))
 
 
 @configured(
     CalibrationConfig(),
-    names={"num_images": "calibration", "quantization.weight_bits": "bits"},
+    names=QUANTIZE_NAMES,
     groups={
         "Options": (
             "quantization.preset",

@@ -11,14 +11,16 @@ from vitrail.cli.display import Display, figure, megabytes, number
 from vitrail.cli.evaluate import show_evaluation
 from vitrail.cli.export import show_export
 from vitrail.cli.options import Groups
-from vitrail.cli.quantize import show_plan
+from vitrail.cli.quantize import QUANTIZE_NAMES, show_plan
 from vitrail.cli.train import TRAIN_GROUPS, TRAIN_NAMES, show_training
 from vitrail.report import write_report
 from vitrail.runs.load import task_of
 from vitrail.runs.run import Run
 from vitrail.runs.whole_way import WholeWayConfig, summary, whole_way
 
-WHOLE_WAY_NAMES = {f"train.{path}": name for path, name in TRAIN_NAMES.items()}
+WHOLE_WAY_NAMES = {f"train.{path}": name for path, name in TRAIN_NAMES.items()} | {
+    f"calibration.{path}": name for path, name in QUANTIZE_NAMES.items()
+}
 
 WHOLE_WAY_GROUPS: Groups = {
     **{heading: tuple(f"train.{member}" for member in members) for heading, members in TRAIN_GROUPS.items()},

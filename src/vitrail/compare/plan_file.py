@@ -14,7 +14,7 @@ from vitrail.core.config import typed
 from vitrail.core.errors import ConfigError
 from vitrail.core.files import read_yaml
 from vitrail.core.paths import user_path
-from vitrail.runs.quantize import CalibrationConfig
+from vitrail.runs.quantize import CalibrationConfig, with_field_names
 from vitrail.runtimes import RuntimeName, find_runtime
 from vitrail.tasks import TASKS, find_task
 from vitrail.training import TrainConfig
@@ -68,7 +68,7 @@ class Cell:
 class NamedQuantization(CalibrationConfig):
     """A quantisation that is applied to every trained model.
 
-    In the file, its fields and those of ``quantization`` are on one level.
+    In the file, its fields and those of ``quantization`` are on one level; ``bits`` and ``calibration`` are taken too.
 
     Attributes:
         name: name in tables.
@@ -90,6 +90,7 @@ class NamedQuantization(CalibrationConfig):
         """
         if not isinstance(values, dict) or not isinstance(values.get("name"), str):
             raise ConfigError(f"quantization has {values!r}, which is no table with a name; see examples/compare")
+        values = with_field_names(values)
         own = {item.name for item in fields(cls)} - {"quantization"}
         nested = {name: value for name, value in values.items() if name not in own}
         return typed(cls, {k: v for k, v in values.items() if k in own} | {"quantization": nested})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -20,6 +21,22 @@ from vitrail.runs.run import Run
 
 CHECK_IMAGES = 256
 """Number of held-out images to compare codes with floats; ``vitrail evaluate`` takes all images and the files."""
+
+
+SHORT_NAMES = {"bits": "weight_bits", "calibration": "num_images"}
+"""Option of the command line -> field of the configurations, where the two differ."""
+
+
+def with_field_names(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by the names of the fields, where some are given by the options of the command line.
+
+    Raises:
+        ConfigError: a setting is given by both of its names.
+    """
+    for short, name in SHORT_NAMES.items():
+        if short in settings and name in settings:
+            raise ConfigError(f"{short} and {name} are one setting; give it once")
+    return {SHORT_NAMES.get(name, name): value for name, value in settings.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
