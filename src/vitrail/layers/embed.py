@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isqrt, prod
 from typing import Literal
 
 import torch
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vitrail.core.errors import ConfigError
+from vitrail.core.errors import CheckpointError, ConfigError
 from vitrail.core.types import ImageSize
 
 ResizeRule = Literal["bicubic", "bilinear"]
@@ -45,9 +46,11 @@ class LearnedPosEmbed1d(nn.Module):
     def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         return x + self.table
 
-    def resize(self, table: Float[Tensor, "1 m d"], rule: ResizeRule) -> Float[Tensor, "1 n d"]:
-        """A checkpoint's table, fitted to this grid."""
-        return resize_pos_embed(table, self.grid, self.num_prefix_tokens, rule)
+    def resize(
+        self, table: Float[Tensor, "1 m d"], rule: ResizeRule, old_grid: ImageSize | None = None
+    ) -> Float[Tensor, "1 n d"]:
+        """A checkpoint's table, fitted to this grid, see :func:`resize_pos_embed`."""
+        return resize_pos_embed(table, self.grid, self.num_prefix_tokens, rule, old_grid)
 
 
 class LearnedPosEmbed2d(nn.Module):
@@ -112,12 +115,35 @@ def resize_pos_embed(
         rule: "bicubic" with antialiasing as timm 1.0, or "bilinear" with aligned corners as the authors' JAX code
             (scipy.ndimage.zoom, order 1).
         old_grid: the table's own grid; a square by default.
+
+    Raises:
+        CheckpointError: the rows are not those of the prefix tokens and of a whole grid.
     """
     prefix, patches = table[:, :num_prefix_tokens], table[:, num_prefix_tokens:]
-    side = round(patches.shape[1] ** 0.5)
-    old = patches.float().unflatten(1, old_grid or (side, side)).permute(0, 3, 1, 2)
+    rows, columns = old_grid or (isqrt(max(patches.shape[1], 0)),) * 2
+    if rows * columns != patches.shape[1] or not rows:
+        raise CheckpointError(_wrong_rows(table.shape[1], num_prefix_tokens, old_grid))
+    old = patches.float().unflatten(1, (rows, columns)).permute(0, 3, 1, 2)
     if rule == "bicubic":
         resized = F.interpolate(old, grid, mode="bicubic", antialias=True)
     else:
         resized = F.interpolate(old, grid, mode="bilinear", align_corners=True)
     return torch.cat([prefix, resized.flatten(2).transpose(1, 2).to(table.dtype)], 1)
+
+
+def _wrong_rows(count: int, num_prefix_tokens: int, grid: ImageSize | None) -> str:
+    """What is wrong with a table of so many rows; 16 registers and two tokens are the most that are in use."""
+    tokens = "no class token" if num_prefix_tokens == 0 else "a class token"
+    if grid is not None:
+        needed = num_prefix_tokens + prod(grid)
+        return f"the table has {count} rows; {grid[0]}x{grid[1]} patches and {tokens} need {needed}"
+    others = [n for n in range(19) if n < count and isqrt(count - n) ** 2 == count - n]
+    what = {0: "no class token", 1: "a class token", 2: "a class and a distillation token"}
+    found = ""
+    if others:
+        side, extra = isqrt(count - others[0]), what.get(others[0], f"{others[0]} other tokens, such as registers")
+        found = f" (it may be {side}x{side} patches and {extra})"
+    return (
+        f"the table has {count} rows, which is no square of patches with {tokens}{found}; weights of oblong images "
+        "need a model of their image_size"
+    )

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vitrail.core.errors import ConfigError, ImageSizeError
+from vitrail.core.errors import CheckpointError, ConfigError, ImageSizeError
 from vitrail.core.types import ImageSize
 from vitrail.layers.attention import merge_heads, split_qkv
 from vitrail.layers.places import Places, cell_centres
@@ -72,7 +72,15 @@ def resize_bias_table(table: Float[Tensor, "heads v u"], new_size: ImageSize) ->
     Args:
         table: (heads, 2 P - 1, 2 P - 1).
         new_size: tokens a side of the new groups.
+
+    Raises:
+        CheckpointError: the sides of the table are not odd.
     """
+    if not table.shape[1] % 2 or not table.shape[2] % 2:
+        raise CheckpointError(
+            f"the table is for {table.shape[1]}x{table.shape[2]} offsets, and groups of P tokens a side have 2 P - 1; "
+            "only tables of that form can be used"
+        )
     entries = (2 * new_size[0] - 1, 2 * new_size[1] - 1)
     resized = F.interpolate(table.double()[None], entries, mode="bilinear", align_corners=False, antialias=False)
     return resized[0].to(table.dtype)

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vitrail.core.errors import ConfigError
+from vitrail.core.errors import CheckpointError, ConfigError
 from vitrail.core.types import ImageSize
 from vitrail.layers.attention import masked_attention, merge_heads, split_qkv
 from vitrail.layers.places import Places, cell_centres
@@ -270,6 +270,17 @@ def _resize_axis(values: Tensor, axis: int, old: Grid, new: Grid) -> Tensor:
 
 
 def resize_rel_pos(table: Float[Tensor, "m d"], new_length: int) -> Float[Tensor, "n d"]:
-    """A decomposed relative-position table for another map: linear interpolation, as in MViT's code."""
+    """A decomposed relative-position table for another map: linear interpolation, as in MViT's code.
+
+    Raises:
+        CheckpointError: the table has an even number of rows.
+    """
+    if table.shape[0] % 2 == 0:
+        raise CheckpointError(
+            f"the table has {table.shape[0]} rows, and a side of n tokens has 2 n - 1; "
+            "only tables of that form can be used"
+        )
+    if table.shape[0] == new_length:
+        return table
     rows = table.float().T[None]
     return F.interpolate(rows, new_length, mode="linear")[0].T.to(table.dtype)

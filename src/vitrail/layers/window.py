@@ -6,12 +6,14 @@ each relative position are from Swin, zero-padding to whole windows on both side
 
 from __future__ import annotations
 
+from math import isqrt
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from vitrail.core.errors import ConfigError
+from vitrail.core.errors import CheckpointError, ConfigError
 from vitrail.core.types import ImageSize
 from vitrail.layers.attention import masked_attention
 from vitrail.layers.places import Places, cell_centres
@@ -177,8 +179,18 @@ def resize_rel_pos_bias(table: Float[Tensor, "m heads"], new_size: int) -> Float
     Args:
         table: (2 window_size - 1)^2 rows.
         new_size: number of rows of the result, a square too.
+
+    Raises:
+        CheckpointError: the rows of the table are not those of a square window.
     """
-    old_side, new_side = round(table.shape[0] ** 0.5), round(new_size**0.5)
+    old_side, new_side = isqrt(table.shape[0]), isqrt(new_size)
+    if old_side**2 != table.shape[0] or old_side % 2 == 0:
+        raise CheckpointError(
+            f"the table has {table.shape[0]} rows, and that of a square window has (2 window_size - 1)^2; "
+            "only weights of square windows can be used"
+        )
+    if old_side == new_side:
+        return table
     grid = table.float().T.unflatten(1, (old_side, old_side))[None]
     grid = F.interpolate(grid, (new_side, new_side), mode="bicubic")
     return grid[0].flatten(1).T.to(table.dtype)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -54,7 +54,9 @@ class Backbone(nn.Module, ABC):
         num_features: width of the pooled features.
         size_divisor: divisor of every legal height and width.
         head_prefixes: state-dict prefixes of the parameters that depend on ``num_classes``.
-        preprocessing: preprocessing that the family's weights expect; weights from the hub bring their own.
+        preprocessing: preprocessing that the family's weights expect; loaded weights may bring their own.
+        preprocessing_source: file or address that ``preprocessing`` is from; "" where it is the family's.
+        remarks: sentences on what was decided when weights were loaded.
     """
 
     feature_info: tuple[FeatureInfo, ...]
@@ -62,6 +64,8 @@ class Backbone(nn.Module, ABC):
     size_divisor: int = 1
     head_prefixes: ClassVar[tuple[str, ...]] = ("head.",)
     preprocessing: Preprocessing = Preprocessing()
+    preprocessing_source: str = ""
+    remarks: tuple[str, ...] = ()
 
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
@@ -205,9 +209,29 @@ class Backbone(nn.Module, ABC):
                 f"resize the images or build it with image_size=({height}, {width})"
             )
 
-    def adapt_tensor(self, name: str, tensor: Tensor, shape: tuple[int, ...]) -> Tensor | None:
-        """A checkpoint's tensor, resized to ``shape`` (position tables); None where the family has no rule for it."""
+    def adapt_tensor(
+        self, name: str, tensor: Tensor, shape: tuple[int, ...], image_size: ImageSize | None = None
+    ) -> Tensor | None:
+        """A checkpoint's tensor, resized to ``shape`` (position tables); None where the family has no rule for it.
+
+        Args:
+            name: our name of it.
+            tensor: tensor of the checkpoint.
+            shape: shape in this model.
+            image_size: (height, width) in pixels that the weights were made for; None where that is unknown.
+
+        Raises:
+            CheckpointError: it is a position table that cannot be resized.
+        """
         return None
+
+    def fields_in(self, names: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+        """Fields of the configuration that a checkpoint shows to be others than this model's, with its values.
+
+        Args:
+            names: our name of every tensor of the checkpoint -> its shape.
+        """
+        return {}
 
     def init_weights(self) -> None:
         """Initialise by the authors' rules; every family calls it in its constructor."""
@@ -248,6 +272,11 @@ class TokenBackbone(Backbone):
 def make_classifier(num_features: int, num_classes: int) -> nn.Module:
     """One linear layer, or the identity for ``num_classes == 0``."""
     return nn.Linear(num_features, num_classes) if num_classes > 0 else nn.Identity()
+
+
+def grid_of(image_size: ImageSize, stride: int) -> ImageSize:
+    """(rows, columns) of tokens, one for ``stride`` pixels on each axis."""
+    return image_size[0] // stride, image_size[1] // stride
 
 
 def drop_path_rates(rate: float, depth: int) -> list[float]:

@@ -7,32 +7,40 @@ A family describes an authors' layout as a table of :class:`Key` rows. Templates
 
 from __future__ import annotations
 
-import pickle
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
-import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vitrail.core.errors import CheckpointError
-from vitrail.core.files import check_regular, open_regular
+from vitrail.core.types import ImageSize
 from vitrail.models.base import Backbone
+from vitrail.models.fit_checkpoint import adapt, remedy_of
+from vitrail.models.weights_file import check_tensors, read_contents, read_safetensors
 
-WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model")
+WRAPPERS = (
+    *("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema", "params_ema", "teacher"),
+    *("state_dict", "model_state_dict", "model", "net", "params", "student", "module", "weights"),
+)
 """Names under which trainers nest weights; averaged weights first, since published results are theirs."""
 
-PREFIXES = ("module.", "_orig_mod.", "backbone.", "opt.target.")
-"""Prefixes that DistributedDataParallel, torch.compile, our own tasks and Flax's optimisers add to every name."""
+PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "backbone.", "encoder.", "opt.target.")
+"""Prefixes that DistributedDataParallel, torch.compile, Lightning modules, our own tasks and Flax's optimisers add to
+every name."""
 
-MAX_WRAPPERS = 16
-"""Most wrappers around weights, and prefixes before their names, that are taken off."""
+DEEPEST = 16
+"""So many wrappers are looked into, and so many prefixes are taken off."""
+
+NUMBERS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""Kinds of numbers that weights may have in a file."""
+
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+"""Kinds of numbers that counters may have in a file."""
+
 
 _FIELD = re.compile(r"\{(\w+?)(?:\+(\d+))?\}")
 
@@ -80,7 +88,7 @@ def _pattern(template: str) -> re.Pattern[str]:
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Name -> tensor from a weights file (.safetensors, .pth, .pt, .bin, .ckpt), nesting and prefixes removed.
+    """Name -> tensor from a weights file (.safetensors, .pth, .pt, .bin, .ckpt, .npz), nesting and prefixes removed.
 
     A folder stands for the ``model.safetensors`` in it; where a task was trained, only its backbone is read.
 
@@ -90,29 +98,12 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     path = Path(path)
     if path.is_dir():
         return _read_folder(path)
-    if not path.exists():
-        raise CheckpointError(f"weights file {path} does not exist")
-    try:
-        check_regular(path)
-    except OSError as error:
-        raise CheckpointError(f"weights file {path} cannot be read: {error.strerror}") from error
-    try:
-        if path.suffix == ".safetensors":
-            return strip_prefixes(load_file(path))
-        if path.suffix in (".pth", ".pt", ".bin", ".ckpt", ".tar"):
-            return strip_prefixes(_unwrap(torch.load(path, map_location="cpu", weights_only=True), path))
-        if path.suffix == ".npz":
-            return strip_prefixes(_read_npz(path))
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path} is damaged or holds more than tensors, and Vitrail runs no code from weights files; "
-            f"save its state dict alone as .safetensors"
-        ) from error
-    except (SafetensorError, BadZipFile, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = (str(error) or "it ends too early").splitlines()[0]
-        raise CheckpointError(f"{path} is damaged: {reason}; download or save it again") from error
-    known = ".safetensors, .pth, .pt, .bin, .ckpt"
-    raise CheckpointError(f"{path}: unknown kind of weights file '{path.suffix}'; known: {known}")
+    contents = read_contents(path)
+    state = _find_state(contents, set())
+    if state is None:
+        raise CheckpointError(f"{path} holds no state dict {_places(contents)}")
+    check_tensors(path, state)
+    return strip_prefixes(state)
 
 
 def _read_folder(folder: Path) -> dict[str, Tensor]:
@@ -133,40 +124,34 @@ def read_trained(path: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: they are damaged.
     """
-    try:
-        check_regular(path)
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged: {str(error).splitlines()[0]}; train the run again") from error
+    return read_safetensors(path, "train the run again")
 
 
-def _read_npz(path: Path) -> dict[str, Tensor]:
-    with open_regular(path) as file, np.load(file, allow_pickle=False) as arrays:
-        names = [name for name in arrays.files if name.startswith("opt/target/")] or arrays.files
-        return {name.replace("/", "."): torch.from_numpy(arrays[name]) for name in names}
+def _find_state(value: Any, seen: set[int]) -> dict[str, Tensor] | None:
+    """The tensors of the first wrapper that has any, else those beside them; a dictionary may contain itself."""
+    if not isinstance(value, Mapping) or id(value) in seen or len(seen) > DEEPEST:
+        return None
+    seen.add(id(value))
+    for name in WRAPPERS:
+        if inner := _find_state(value.get(name), seen):
+            return inner
+    return {str(name): tensor for name, tensor in value.items() if isinstance(tensor, Tensor)} or None
 
 
-def _unwrap(value: Any, path: Path) -> dict[str, Tensor]:
-    for _ in range(MAX_WRAPPERS):  # a file may hold a state dict that contains itself
-        if not isinstance(value, Mapping):
-            break
-        tensors = {str(name): tensor for name, tensor in value.items() if isinstance(tensor, Tensor)}
-        inner = next((value[name] for name in WRAPPERS if isinstance(value.get(name), Mapping)), None)
-        if inner is None:
-            if not tensors:
-                break
-            return tensors
-        value = inner
-    raise CheckpointError(f"{path} holds no state dict (looked for tensors, also under {', '.join(WRAPPERS)})")
+def _places(contents: Any) -> str:
+    """Where the tensors of a file may be, for the error that they were not found."""
+    if isinstance(contents, Mapping):
+        inner = [str(k) for k, v in contents.items() if isinstance(v, Mapping) and _find_state(v, set())]
+        if inner:
+            return f"under a known name; there are tensors under '{inner[0]}': save that entry alone"
+    return f"(looked for tensors, also under {', '.join(WRAPPERS)}); save model.state_dict()"
 
 
 def strip_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Remove the wrappers' prefixes, as long as every name has the same one."""
     names = list(state)
-    for _ in range(MAX_WRAPPERS):
-        prefix = next((p for p in PREFIXES if names and all(name.startswith(p) for name in names)), None)
-        if prefix is None:
-            break
+    for _ in range(DEEPEST):
+        prefix = next((p for p in PREFIXES if names and all(name.startswith(p) for name in names)), "")
         names = [name.removeprefix(prefix) for name in names]
     return dict(zip(names, state.values(), strict=True))
 
@@ -182,15 +167,23 @@ def rename(state: Mapping[str, Tensor], table: KeyTable) -> dict[str, Tensor]:
         if row is not None and not ours:
             continue
         if row is not None and row.convert is not None:
-            tensor = row.convert(tensor)
+            try:
+                tensor = row.convert(tensor)
+            except (RuntimeError, IndexError) as error:  # another number of dimensions
+                raise CheckpointError(f"'{name}' has the shape {_shape(tensor.shape)}, which cannot be it") from error
         if row is not None and row.part is not None:
             pieces.setdefault(ours, {})[row.part[0]] = tensor
             counts[ours] = row.part[1]
+        elif ours in renamed:
+            raise CheckpointError(f"'{name}' is in the checkpoint twice, under two names; save one of them alone")
         else:
             renamed[ours] = tensor
     for name, parts in pieces.items():
         if sorted(parts) != list(range(counts[name])):
             raise CheckpointError(f"{name} needs {counts[name]} pieces in the checkpoint; found only {len(parts)}")
+        shapes = {_shape(part.shape) for part in parts.values()}
+        if len(shapes) > 1 or "scalar" in shapes:
+            raise CheckpointError(f"the pieces of {name} have the shapes {', '.join(sorted(shapes))}, not one shape")
         renamed[name] = torch.cat([parts[i] for i in range(counts[name])])
     return renamed
 
@@ -202,35 +195,114 @@ def load_state(
     *,
     replace_head: bool = False,
     source: str = "the checkpoint",
+    image_size: ImageSize | None = None,
 ) -> str:
     """Load ``state`` strictly, in whichever layout fits best; position tables are resized.
 
+    Weights of three channels are summed or repeated for a model of another number, by timm's rule. What is decided so
+    is added to ``model.remarks``.
+
     Args:
         model: receives the weights.
-        state: names -> tensors, in our layout or in one of ``layouts``.
+        state: names -> tensors, in our layout or in one of ``layouts``, perhaps below a prefix.
         layouts: the family's key tables.
         replace_head: keep the model's own classifier where the checkpoint's has another size or is missing.
         source: how error messages call the checkpoint.
+        image_size: (height, width) that the weights were made for. Default: square.
 
     Returns:
         the name of the layout ("vitrail" for our own).
 
     Raises:
-        CheckpointError: keys or shapes that do not fit, by name.
+        CheckpointError: keys, shapes or numbers that do not fit, by name.
     """
-    target = model.state_dict()
-    candidates = {"vitrail": dict(state)} | {name: rename(state, table) for name, table in layouts.items()}
-    layout = max(candidates, key=lambda name: len(target.keys() & candidates[name].keys()))
-    given = {name: _resized(model, name, tensor, target.get(name)) for name, tensor in candidates[layout].items()}
+    found = find_layout(model, state, layouts, source)
+    target, heads = model.state_dict(), model.head_prefixes
+    given, remarks = dict(found.state), list(found.remarks)
+    if all(name.startswith(heads) for name in target.keys() ^ given.keys()):
+        given, adapted = adapt(model, given, source, image_size)
+        remarks += adapted
     misfits = _misfits(model, given)
-    heads = {name for name in misfits if name.startswith(model.head_prefixes)}
+    replaced = {name for name in misfits if name.startswith(heads)}
     if replace_head:
-        given = {name: tensor for name, tensor in given.items() if name not in heads}
-        given |= {name: tensor for name, tensor in target.items() if name in heads}
-    by_head = "pass replace_head=True (--replace-head) to train a new classifier"
-    remedy = by_head if heads == misfits.keys() else "is it another model's?"
-    load_strictly(model, given, f"{source} (layout '{layout}')", remedy=remedy)
-    return layout
+        given = {name: tensor for name, tensor in given.items() if name not in replaced}
+        given |= {name: tensor for name, tensor in target.items() if name in replaced}
+    remedy = remedy_of(model, found.state, only_head=replaced == misfits.keys())
+    load_strictly(model, given, f"{source} (layout '{found.layout}')", remedy=remedy)
+    model.remarks += tuple(remarks)
+    return found.layout
+
+
+@dataclass(frozen=True)
+class FoundLayout:
+    """The layout of a checkpoint.
+
+    Attributes:
+        layout: its name; "vitrail" is our own.
+        state: our names -> tensors.
+        remarks: sentence on the tensors that were left out, if any.
+    """
+
+    layout: str
+    state: Mapping[str, Tensor]
+    remarks: tuple[str, ...] = ()
+
+
+def find_layout(
+    model: Backbone, state: Mapping[str, Tensor], layouts: Mapping[str, KeyTable], source: str
+) -> FoundLayout:
+    """The layout, and where few names fit, the prefix, in which most of the names are the model's.
+
+    Raises:
+        CheckpointError: the layout cannot be used, or two copies of the model fit.
+    """
+    target = model.state_dict().keys()
+    try:
+        found = _best_layout(target, state, layouts)
+        if 2 * _count(target, found) >= len(target):
+            return found
+        parts = {prefix: below for prefix, below in _prefixed(state).items() if 2 * len(below) >= len(target)}
+        inner = {prefix: _best_layout(target, below, layouts) for prefix, below in parts.items()}
+    except CheckpointError as error:
+        raise CheckpointError(f"{source}: {error}") from error
+    best = max((_count(target, one) for one in inner.values()), default=0)
+    if 2 * best < len(target):
+        return found
+    prefix, *others = [prefix for prefix, one in inner.items() if _count(target, one) == best]
+    if others:
+        raise CheckpointError(
+            f"{source} holds several models, named '{prefix}...' and '{others[0]}...'; save one of them alone"
+        )
+    left = [name for name in state if not name.startswith(prefix)]
+    more = f" and {len(left) - 3} more" if len(left) > 3 else ""
+    remark = f"{source}: tensors outside of '{prefix}' are left out: {', '.join(left[:3])}{more}"
+    return replace(inner[prefix], remarks=(remark,) if left else ())
+
+
+def _count(target: Set[str], found: FoundLayout) -> int:
+    return len(target & found.state.keys())
+
+
+def _best_layout(target: Set[str], state: Mapping[str, Tensor], layouts: Mapping[str, KeyTable]) -> FoundLayout:
+    found, failure = [FoundLayout("vitrail", state)], None
+    for name, table in layouts.items():
+        try:
+            found.append(FoundLayout(name, rename(state, table)))
+        except CheckpointError as error:
+            failure = error
+    best = max(found, key=lambda one: _count(target, one))
+    if failure is not None and 2 * _count(target, best) < len(target):
+        raise failure
+    return best
+
+
+def _prefixed(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Prefix of one to three words -> the tensors below it, under the rest of their names."""
+    below: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in state.items():
+        for dot in [at for at, sign in enumerate(name) if sign == "."][:3]:
+            below.setdefault(name[: dot + 1], {})[name[dot + 1 :]] = tensor
+    return below
 
 
 def load_strictly(module: nn.Module, state: Mapping[str, Tensor], source: str, *, remedy: str) -> None:
@@ -248,15 +320,16 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], source: str, *
     if texts := sorted(_misfits(module, state).values()):
         shown = "; ".join(texts[:8]) + (f"; and {len(texts) - 8} more" if len(texts) > 8 else "")
         raise CheckpointError(f"{source} does not fit {type(module).__name__}: {shown}; {remedy}")
+    for name, wanted in module.state_dict().items():
+        tensor = state[name]
+        if tensor.dtype not in (NUMBERS if wanted.is_floating_point() else INTEGERS):
+            kind = str(wanted.dtype).removeprefix("torch.")
+            raise CheckpointError(f"{source}: '{name}' has numbers of kind {tensor.dtype}; save it as {kind}")
+        if not torch.isfinite(tensor.to(wanted.dtype)).all():
+            raise CheckpointError(
+                f"{source}: '{name}' has values that are NaN or infinite; take weights from before the training failed"
+            )
     module.load_state_dict(state)
-
-
-def _resized(model: Backbone, name: str, tensor: Tensor, wanted: Tensor | None) -> Tensor:
-    """In the model's shape, where the family knows how."""
-    if wanted is None or wanted.shape == tensor.shape:
-        return tensor
-    resized = model.adapt_tensor(name, tensor, tuple(wanted.shape))
-    return tensor if resized is None else resized
 
 
 def _misfits(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, str]:

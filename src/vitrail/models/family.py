@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from vitrail.core.errors import CheckpointError
 from vitrail.core.types import ImageSize
@@ -22,6 +23,8 @@ class Family:
         weights: variant -> its files on the Hugging Face hub; the first of an image size is the default.
         weights_elsewhere: where the authors keep their weights, if these are not on the hub.
         checkpoint_keys: layout name -> table from the authors' key names to ours.
+        layout_fields: layout name -> fields of the configuration that its code has, where another's has others.
+        layout_notes: layout name -> sentence on a difference that no field makes up for.
         title, authors, venue, arxiv: the paper.
         code: repository @ commit (licence) that the family is compatible with.
         ours: variants that no paper published -> their purpose.
@@ -33,6 +36,8 @@ class Family:
     weights: Mapping[str, Sequence[PretrainedWeights]] = field(default_factory=dict)
     weights_elsewhere: str = ""
     checkpoint_keys: Mapping[str, KeyTable]
+    layout_fields: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    layout_notes: Mapping[str, str] = field(default_factory=dict)
     title: str
     authors: str
     venue: str

@@ -260,7 +260,9 @@ class MaxViT(Backbone):
     def layer_groups(self) -> list[tuple[str, ...]]:
         return [(f"{info.name}.",) for info in self.feature_info]
 
-    def adapt_tensor(self, name: str, tensor: Tensor, shape: tuple[int, ...]) -> Tensor | None:
+    def adapt_tensor(
+        self, name: str, tensor: Tensor, shape: tuple[int, ...], image_size: ImageSize | None = None
+    ) -> Tensor | None:
         if not name.endswith("bias_table") or tensor.ndim != 3 or tensor.shape[0] != shape[0]:
             return None
         return resize_bias_table(tensor, ((shape[1] + 1) // 2, (shape[2] + 1) // 2))

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from vitrail.core.errors import ConfigError
-from vitrail.core.types import FeatureInfo
+from vitrail.core.types import FeatureInfo, ImageSize
 from vitrail.layers import CarriedLogits, LayerNorm2d, Mlp, PooledResidualAttention, resize_rel_pos
 from vitrail.models.base import Backbone, BackboneConfig, drop_path_rates, make_classifier
 from vitrail.models.checkpoint import Key
@@ -173,7 +173,9 @@ class ReMViT(Backbone):
     def layer_groups(self) -> list[tuple[str, ...]]:
         return [("stem.",), *((f"blocks.{i}.",) for i in range(len(self.blocks)))]
 
-    def adapt_tensor(self, name: str, tensor: Tensor, shape: tuple[int, ...]) -> Tensor | None:
+    def adapt_tensor(
+        self, name: str, tensor: Tensor, shape: tuple[int, ...], image_size: ImageSize | None = None
+    ) -> Tensor | None:
         if not name.endswith(("rel_pos_h", "rel_pos_w")) or tensor.ndim != 2 or tensor.shape[1] != shape[1]:
             return None
         return resize_rel_pos(tensor, shape[0])

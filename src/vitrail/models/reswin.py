@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from vitrail.core.errors import ConfigError
-from vitrail.core.types import FeatureInfo, Preprocessing
+from vitrail.core.types import FeatureInfo, ImageSize, Preprocessing
 from vitrail.layers import LayerNorm2d, Mlp, ResidualWindowAttention, resize_rel_pos_bias
 from vitrail.models.base import Backbone, BackboneConfig, drop_path_rates, make_classifier
 from vitrail.models.checkpoint import Key
@@ -157,7 +157,9 @@ class ReSwin(Backbone):
     def no_weight_decay(self) -> set[str]:
         return {name for name, _ in self.named_parameters() if name.endswith("rel_pos_bias")}
 
-    def adapt_tensor(self, name: str, tensor: Tensor, shape: tuple[int, ...]) -> Tensor | None:
+    def adapt_tensor(
+        self, name: str, tensor: Tensor, shape: tuple[int, ...], image_size: ImageSize | None = None
+    ) -> Tensor | None:
         if not name.endswith("rel_pos_bias") or tensor.ndim != 2 or tensor.shape[1] != shape[1]:
             return None
         return resize_rel_pos_bias(tensor, shape[0])

@@ -12,8 +12,9 @@ Shapes: b images, c channels, h and w pixels; n tokens (class token first), d wi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -23,7 +24,7 @@ from torchvision.ops import StochasticDepth
 from vitrail.core.errors import ConfigError
 from vitrail.core.types import FeatureInfo, ImageSize
 from vitrail.layers import Mlp, PatchEmbed, ResidualAttention, resize_pos_embed
-from vitrail.models.base import BackboneConfig, TokenBackbone, drop_path_rates, make_classifier
+from vitrail.models.base import BackboneConfig, TokenBackbone, drop_path_rates, grid_of, make_classifier
 from vitrail.models.checkpoint import Key
 from vitrail.models.family import Family
 
@@ -83,7 +84,7 @@ class ReViT(TokenBackbone):
         dim = config.embed_dim
         self.size_divisor = config.patch_size
         super().check_image_size(*config.image_size)
-        self.grid: ImageSize = (config.image_size[0] // config.patch_size, config.image_size[1] // config.patch_size)
+        self.grid = grid_of(config.image_size, config.patch_size)
         self.num_prefix_tokens = int(config.class_token)
         self.alpha = nn.Parameter(torch.full((1,), config.alpha)) if config.learnable_alpha else config.alpha
         self.stem = PatchEmbed(config.in_chans, dim, config.patch_size)
@@ -133,10 +134,19 @@ class ReViT(TokenBackbone):
         tokens = () if self.class_token is None else ("class_token",)
         return [(*first, *tokens, "pos_embed"), *rest]
 
-    def adapt_tensor(self, name: str, tensor: Tensor, shape: tuple[int, ...]) -> Tensor | None:
-        if name != "pos_embed" or tensor.ndim != 3 or tensor.shape[2] != shape[2]:
+    def adapt_tensor(
+        self, name: str, tensor: Tensor, shape: tuple[int, ...], image_size: ImageSize | None = None
+    ) -> Tensor | None:
+        if name != "pos_embed" or tensor.ndim != 3 or tensor.shape[::2] != shape[::2]:
             return None
-        return resize_pos_embed(tensor, self.grid, self.num_prefix_tokens)
+        old = None if image_size is None else grid_of(image_size, self.config.patch_size)
+        return resize_pos_embed(tensor, self.grid, self.num_prefix_tokens, old_grid=old)
+
+    def fields_in(self, names: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+        found = {"class_token": "class_token" in names}
+        if "alpha" in names:  # without one it may be another network, such as a ViT
+            found["learnable_alpha"] = True
+        return {name: value for name, value in found.items() if value != getattr(self.config, name)}
 
 
 VARIANTS = {

@@ -11,16 +11,16 @@ Shapes: b images, c channels, h and w pixels; n tokens (class token first), d wi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
-from vitrail.core.errors import ConfigError
+from vitrail.core.errors import CheckpointError, ConfigError
 from vitrail.core.types import HALF, FeatureInfo, ImageSize, Preprocessing
 from vitrail.layers import (
     Attention,
@@ -35,7 +35,7 @@ from vitrail.layers import (
     SinCosPosEmbed2d,
     TanhGELU,
 )
-from vitrail.models.base import BackboneConfig, TokenBackbone, drop_path_rates, make_classifier
+from vitrail.models.base import BackboneConfig, TokenBackbone, drop_path_rates, grid_of, make_classifier
 from vitrail.models.checkpoint import Key
 from vitrail.models.family import Family
 from vitrail.models.pretrained import PretrainedWeights
@@ -91,7 +91,7 @@ class ViTConfig(BackboneConfig):
     @property
     def grid(self) -> ImageSize:
         """(rows, columns) of patches."""
-        return self.image_size[0] // self.stride, self.image_size[1] // self.stride
+        return grid_of(self.image_size, self.stride)
 
 
 class Block(nn.Module):
@@ -202,11 +202,37 @@ class ViT(TokenBackbone):
         stem, *blocks = super().layer_groups()
         return [(*stem, *(n for n in self.no_weight_decay() if not n.startswith("blocks."))), *blocks]
 
-    def adapt_tensor(self, name: str, tensor: Tensor, shape: tuple[int, ...]) -> Tensor | None:
-        table = name == "pos_embed.table" and tensor.ndim == 3 and tensor.shape[2] == shape[2]
-        if table and isinstance(self.pos_embed, LearnedPosEmbed1d):
-            return self.pos_embed.resize(tensor, self.config.pos_embed_resize)
-        return None
+    def adapt_tensor(
+        self, name: str, tensor: Tensor, shape: tuple[int, ...], image_size: ImageSize | None = None
+    ) -> Tensor | None:
+        positions = name.startswith("pos_embed.") or name.endswith(".offset_keys")
+        if not positions or tensor.ndim != len(shape) or tensor.shape[-1] != shape[-1]:
+            return None
+        if isinstance(self.pos_embed, LearnedPosEmbed1d):
+            if tensor.shape[0] != 1:
+                return None
+            old = None if image_size is None else grid_of(image_size, self.config.stride)
+            return self.pos_embed.resize(tensor, self.config.pos_embed_resize, old)
+        if isinstance(self.pos_embed, LearnedPosEmbed2d) and tensor.shape == shape:
+            return tensor
+        kind = self.config.pos_embed
+        raise CheckpointError(
+            f"the table has {tensor.shape[0]} rows and the model's has {shape[0]}, and tables of pos_embed='{kind}' "
+            "cannot be resized; build the model with the image_size of the weights"
+        )
+
+    def fields_in(self, names: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+        token = "class_token" in names
+        found: dict[str, Any] = {
+            "class_token": token,
+            "pre_logits": "pre_logits.0.weight" in names,
+            "qkv_bias": any(name.endswith(".qkv.bias") for name in names),
+        }
+        if "fc_norm.weight" in names:
+            found["global_pool"] = "avg_fc_norm"
+        elif self.config.global_pool == "avg_fc_norm" or token != self.config.class_token:
+            found["global_pool"] = "token" if token else "avg"
+        return {name: value for name, value in found.items() if value != getattr(self.config, name)}
 
 
 TINY = ViTConfig(embed_dim=192, depth=12, num_heads=3)
@@ -344,6 +370,9 @@ FAMILY = Family(
     variants=VARIANTS,
     weights=WEIGHTS,
     checkpoint_keys=CHECKPOINT_KEYS,
+    layout_notes={
+        "jax": "the authors' code has the tanh approximation of GELU (act='gelu_tanh'), timm's the exact one"
+    },
     title="An Image is Worth 16x16 Words: Transformers for Image Recognition at Scale",
     authors="Dosovitskiy et al.",
     venue="ICLR 2021",

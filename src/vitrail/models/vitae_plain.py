@@ -23,7 +23,7 @@ from torchvision.ops import StochasticDepth
 from vitrail.core.types import FeatureInfo, ImageSize, Preprocessing
 from vitrail.layers import Attention, Mlp, PatchEmbed, resize_pos_embed
 from vitrail.layers.vitae_cells import BranchPart, branch_names, parallel_conv
-from vitrail.models.base import Backbone, BackboneConfig, drop_path_rates, make_classifier
+from vitrail.models.base import Backbone, BackboneConfig, drop_path_rates, grid_of, make_classifier
 from vitrail.models.checkpoint import Key
 from vitrail.models.family import Family
 
@@ -84,7 +84,7 @@ class ViTAEPlain(Backbone):
         dim = config.embed_dim
         self.size_divisor = config.patch_size
         super().check_image_size(*config.image_size)
-        self.grid: ImageSize = (config.image_size[0] // config.patch_size, config.image_size[1] // config.patch_size)
+        self.grid = grid_of(config.image_size, config.patch_size)
         self.stem = PatchEmbed(config.in_chans, dim, config.patch_size)
         self.class_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, self.grid[0] * self.grid[1] + 1, dim))
@@ -126,10 +126,13 @@ class ViTAEPlain(Backbone):
         first, *rest = super().layer_groups()
         return [(*first, "class_token", "pos_embed"), *rest]
 
-    def adapt_tensor(self, name: str, tensor: Tensor, shape: tuple[int, ...]) -> Tensor | None:
-        if name != "pos_embed" or tensor.ndim != 3 or tensor.shape[2] != shape[2]:
+    def adapt_tensor(
+        self, name: str, tensor: Tensor, shape: tuple[int, ...], image_size: ImageSize | None = None
+    ) -> Tensor | None:
+        if name != "pos_embed" or tensor.ndim != 3 or tensor.shape[::2] != shape[::2]:
             return None
-        return resize_pos_embed(tensor, self.grid, self.num_prefix_tokens)
+        old = None if image_size is None else grid_of(image_size, self.config.patch_size)
+        return resize_pos_embed(tensor, self.grid, self.num_prefix_tokens, old_grid=old)
 
 
 VARIANTS = {

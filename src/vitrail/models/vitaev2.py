@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitrail.core.errors import ConfigError
-from vitrail.core.types import FeatureInfo, Preprocessing
+from vitrail.core.types import FeatureInfo, ImageSize, Preprocessing
 from vitrail.layers import (
     MapAttention,
     Mlp,
@@ -167,7 +167,9 @@ class ViTAEv2(Backbone):
     def pool(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c"]:
         return x.mean((2, 3))
 
-    def adapt_tensor(self, name: str, tensor: Tensor, shape: tuple[int, ...]) -> Tensor | None:
+    def adapt_tensor(
+        self, name: str, tensor: Tensor, shape: tuple[int, ...], image_size: ImageSize | None = None
+    ) -> Tensor | None:
         if not name.endswith("rel_pos_bias") or tensor.ndim != 2 or tensor.shape[1] != shape[1]:
             return None
         return resize_rel_pos_bias(tensor, shape[0])

@@ -213,7 +213,8 @@ def resized(backbone: Backbone, image_size: tuple[int, int]) -> Backbone:
     """
     other = type(backbone)(replace(backbone.config, image_size=image_size))
     other.check_image_size(*image_size)
-    load_state(other, backbone.state_dict(), {}, source=f"the model for {backbone.config.image_size}")
+    built = backbone.config.image_size
+    load_state(other, backbone.state_dict(), {}, source=f"the model for {built}", image_size=built)
     return other.to(next(backbone.parameters()).device).eval()
 
 
