@@ -143,9 +143,7 @@ def test_a_plan_of_other_weights_is_refused(vit: nn.Module, quantized_vit: Quant
     other = copy.deepcopy(vit)
     with torch.no_grad():
         other.head.bias[0] += 1e-3
-    with pytest.raises(
-        QuantizationError, match=r"for other weights of ViT \(digest \w{16}, not \w{16}\)"
-    ):
+    with pytest.raises(QuantizationError, match=r"for other weights of ViT \(digest \w{16}, not \w{16}\)"):
         quantize(other, images, plan=quantized_vit.plan)
     old = {name: value for name, value in quantized_vit.plan.to_dict().items() if name != "weights"}
     quantize(other, images, plan=QuantizationPlan.from_dict(old))  # version 0.1.0 did not say
