@@ -100,7 +100,8 @@ class QuantizationConfig:
         reconstruction_steps: number of training steps for each block of layers in the reconstruction.
         group_size: number of weights that share a scale within a channel; 0 for one scale a channel. Only simulated.
         keep_float: layers that stay in float: "stem" (a convolution that reads the image), "depthwise" (convolutions
-            with one channel a group), "conv_transpose", or module paths with wildcards, e.g. "stages.0.*".
+            with one channel a group), "conv_transpose", or module paths or operands with wildcards, e.g. "stages.0.*"
+            or "*:query".
     """
 
     preset: PresetName = "best"

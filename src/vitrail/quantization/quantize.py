@@ -15,6 +15,7 @@ from vitrail.quantization.diagnostics import Diagnostics, output_decibels
 from vitrail.quantization.graph.ops import QuantizedOp, contents_digest, find_ops, fingerprint
 from vitrail.quantization.graph.prepare import prepared_graph
 from vitrail.quantization.graph.rewrite import rewrite
+from vitrail.quantization.keep_float import split_by_keep_float
 from vitrail.quantization.methods.block_reconstruction import reconstruct
 from vitrail.quantization.methods.calibration import calibrate
 from vitrail.quantization.methods.gptq import round_weights
@@ -102,9 +103,7 @@ def quantize(
     identity = {"fingerprint": fingerprint(graph_module, ops), "weights": contents_digest(model.state_dict())}
     if plan is None:
         config = config or QuantizationConfig()
-        kept = {op.path: pattern for op in ops if (pattern := op.matches(config.keep_float)) is not None}
-        skipped = *unsupported, *(f"{path}: kept in float by keep_float '{pattern}'" for path, pattern in kept.items())
-        quantised = [op for op in ops if op.path not in kept]
+        quantised, skipped = split_by_keep_float(ops, unsupported, config.keep_float)
         key = identity | {"images": contents_digest({"images": images})}
         with ResumeFile.open(None if resume is None else Path(resume), key, config) as file:
             context = Context(graph_module, quantised, images, config, resume=file, progress=progress)
@@ -165,6 +164,8 @@ def check_plan(plan: QuantizationPlan, model: str, identity: Mapping[str, str], 
     Raises:
         QuantizationError: the plan was made for another model, or for other weights; the message names what differs.
     """
+    if not plan.operands:
+        raise QuantizationError("the plan has no operand in codes; make another with: vitrail quantize")
     actual = identity["fingerprint"]
     known = {operand.name for op in ops for operand in op.operands}
     unknown_operands = [name for name in [*plan.operands, *plan.smoothing, *plan.rounding] if name not in known]

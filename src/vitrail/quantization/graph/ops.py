@@ -161,12 +161,16 @@ class QuantizedOp:
     def operands(self) -> tuple[Operand, ...]:
         return (self.left, self.right) if self.output is None else (self.left, self.right, self.output)
 
-    def matches(self, patterns: Iterable[str]) -> str | None:
-        """The first pattern of ``keep_float`` that this operation fits."""
+    @property
+    def kinds(self) -> set[str]:
+        """The words of ``keep_float`` that name this operation."""
         kinds = {str(self.kind)} | ({"depthwise"} if self.depthwise else set())
-        if self.kind == "conv" and self.left.node.op == "placeholder":
-            kinds.add("stem")
-        return next((p for p in patterns if p in kinds or fnmatch.fnmatchcase(self.path, p)), None)
+        return kinds | ({"stem"} if self.kind == "conv" and self.left.node.op == "placeholder" else set())
+
+    def matches(self, patterns: Iterable[str]) -> str | None:
+        """The first pattern of ``keep_float`` that this operation fits, by its kind, its module or an operand."""
+        names = (self.path, *(operand.name for operand in self.operands))
+        return next((p for p in patterns if p in self.kinds or fnmatch.filter(names, p)), None)
 
     def constants(self, graph_module: fx.GraphModule) -> tuple[Tensor, Tensor | None]:
         """The weight and the bias of a layer; None for a missing bias."""
