@@ -118,7 +118,7 @@ def test_classes_that_only_validation_has_are_said(write_coco: WriteCoco) -> Non
     parts = {"train": coco_values({1: "cat", 2: "dog"}), "val": coco_values({1: "cat", 9: "wolf"})}
     data = load(write_coco({f"annotations/{part}.json": one for part, one in parts.items()}, IMAGES))
     assert data.classes == ("cat", "dog", "wolf")
-    assert data.remarks == ("1 of 3 classes have no training samples (wolf)",)
+    assert data.remarks == ("Classes without training samples: 1 of 3 (wolf)",)
 
 
 def test_the_name_of_a_group_is_no_class(write_coco: WriteCoco) -> None:

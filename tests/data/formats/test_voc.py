@@ -71,7 +71,7 @@ def test_without_parts_they_are_cut(folders: tuple[str, str], write_yolo: Write)
     }
     data = load(write_yolo(texts, [f"{folders[0]}/{name}.png".lstrip("/") for name in names]), val_fraction=0.25)
     assert (len(data.train), len(data.val)) == (3, 1)
-    assert "1 images have no XML file and count as images without objects" in data.remarks
+    assert "Images without an XML file, which count as images without objects: 1" in data.remarks
 
 
 def test_difficult_objects_are_neither_learnt_nor_measured(write_yolo: Write) -> None:

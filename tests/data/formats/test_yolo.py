@@ -236,7 +236,7 @@ def test_test_images_without_any_labels_are_left_out_and_said(write_yolo: WriteY
     texts = {"data.yaml": LIST, "labels/train/1.txt": f"0 {BOX}", "labels/val/2.txt": f"1 {BOX}"}
     data = load(write_yolo(texts, ["images/train/1.png", "images/val/2.png", "images/test/3.png"]))
     assert data.test is None
-    assert "None of the 1 images of images/test has a label file; they are left out" in data.remarks
+    assert "Images of images/test, none with a label file, are left out: 1" in data.remarks
 
 
 # --- labels
@@ -286,7 +286,7 @@ def test_images_without_a_label_file_are_background_and_counted(write_yolo: Writ
     images = [f"images/train/{i}.png" for i in (1, 2, 3)] + ["images/val/4.png"]
     data = load(write_yolo(texts, images))
     assert found(data)["images/train/2.png"] == ("train", [])
-    assert "2 images of images/train have no label file and count as images without objects" in data.remarks
+    assert "Images of images/train without a label file, which count as images without objects: 2" in data.remarks
 
 
 def test_a_part_without_any_label_file_is_refused(write_yolo: WriteYolo) -> None:

@@ -98,7 +98,7 @@ def read_voc(root: Path, problems: Problems) -> tuple[tuple[str, ...], list[Boxe
             problems.add(_title(root, image), str(error))
     missing = sum(not file.title for file in found.values())
     if missing:
-        problems.remark(f"{missing} images have no XML file and count as images without objects")
+        problems.remark(f"Images without an XML file, which count as images without objects: {missing}")
     names = sorted({one.name for file in found.values() for one in file.objects})
     index = {name: label for label, name in enumerate(names)}
     records = []

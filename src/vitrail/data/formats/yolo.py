@@ -54,12 +54,14 @@ def _read_group(root: Path, described: YoloFolder, group: ImageGroup, problems: 
     missing = sum(file is None for file in pairs.values())
     if missing and missing == len(pairs):
         if group.part == "test":  # as COCO's test images, whose annotations are secret
-            problems.remark(f"None of the {missing} images of {group.title} has a label file; they are left out")
+            problems.remark(f"Images of {group.title}, none with a label file, are left out: {missing}")
         else:
             problems.add(group.title, f"none of its {missing} images has a label file")
         return []
     if missing:
-        problems.remark(f"{missing} images of {group.title} have no label file and count as images without objects")
+        problems.remark(
+            f"Images of {group.title} without a label file, which count as images without objects: {missing}"
+        )
     records = []
     for path, file in pairs.items():
         size = image_size_of(path)
