@@ -184,6 +184,14 @@ def test_tables_in_many_forms(form: str, encoding: str, photos: Path) -> None:
     assert data.val.names == ["images/002.jpg"]
 
 
+@pytest.mark.parametrize(
+    "other", ["./000.jpg", "images/000.jpg", "../images/000.jpg", "images\\000.jpg", "sub/../000.jpg"]
+)
+def test_one_image_under_two_paths_is_listed_twice(other: str, photos: Path) -> None:
+    with pytest.raises(DataError, match=r"lists images/000.jpg more than once"):
+        load(photos, f"image,label\n000.jpg,cat\n{other},dog\n")
+
+
 def test_backslashes_lead_into_folders(photos: Path) -> None:
     data = load(photos, "image,label\nsub\\000.jpg,cat\n000.jpg,dog\n")
     assert data.test is not None

@@ -91,7 +91,10 @@ SIZE = "<size><width>{}</width><height>{}</height><depth>3</depth></size>"
         (xml(("dog", 2, 3, 12, 10**400)), r"object 1: its bndbox has no numbers"),
         ("<annotation><object><name>dog</name></object></annotation>", r"object 1: its bndbox has no numbers xmin"),
         (xml(("", 2, 3, 12, 13)), "a.xml has an object without a name"),
-        (xml(("dog", 2, 3, 12, 13), size=SIZE.format(64, 48)), r"a.xml: its size is 64x48, but the image has 32x24"),
+        (
+            xml(("dog", 2, 3, 12, 13), size=SIZE.format(64, 48)),
+            r"a.png: Annotations/a.xml says 64x48 pixels, but the image has 32x24",
+        ),
         (xml(("dog", 2, 3, 12, 13), image="b.png"), "a.xml is of this image by its name, and of b.png by its contents"),
         ("<annotations/>", r"its first element is <annotations>"),
         ("<annotation>", "a.xml is no XML"),
