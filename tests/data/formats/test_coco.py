@@ -118,7 +118,7 @@ def test_classes_that_only_validation_has_are_said(write_coco: WriteCoco) -> Non
     parts = {"train": coco_values({1: "cat", 2: "dog"}), "val": coco_values({1: "cat", 9: "wolf"})}
     data = load(write_coco({f"annotations/{part}.json": one for part, one in parts.items()}, IMAGES))
     assert data.classes == ("cat", "dog", "wolf")
-    assert data.remarks == ("1 of 3 classes have no training samples (wolf)",)
+    assert data.remarks == ("Classes without training samples: 1 of 3 (wolf)",)
 
 
 def test_the_name_of_a_group_is_no_class(write_coco: WriteCoco) -> None:
@@ -149,6 +149,17 @@ def test_one_file_under_two_image_ids_is_refused(write_coco: WriteCoco) -> None:
     root = write_coco({"annotations/train.json": values}, IMAGES)
     data = load(root, bad_annotations="skip", val_fraction=1.0)
     assert data.val.names == ["train/1.png"], "the whole image is left out, not half of its objects"
+    values["images"][1]["file_name"] = "../train/0.png"
+    with pytest.raises(DataError, match=words):
+        load(write_coco({"annotations/train.json": values}, IMAGES))
+
+
+def test_test_images_without_any_annotation_are_left_out_and_said(write_coco: WriteCoco) -> None:
+    values = coco_values({1: "cat", 2: "dog"})
+    files = {"train/_annotations.coco.json": values, "test/_annotations.coco.json": values | {"annotations": []}}
+    data = load(write_coco(files, IMAGES | {"test": ["0.png", "1.png"]}))
+    assert data.test is None
+    assert "Images of test/_annotations.coco.json, none with an annotation, are left out: 2" in data.remarks
 
 
 def test_annotations_need_no_ids(write_coco: WriteCoco) -> None:

@@ -123,7 +123,7 @@ def test_one_name_of_the_table_may_be_a_part_of_the_listed_name(photos: Path) ->
 def test_listed_classes_without_training_images_are_said(photos: Path) -> None:
     data = load(photos, rows("0,train", "2,train", "2,val"), "cat\ndog\nfish\n")
     assert data.classes == ("cat", "dog", "fish")
-    assert data.remarks == ("1 of 3 classes have no training samples (dog)",)
+    assert data.remarks == ("Classes without training samples: 1 of 3 (dog)",)
 
 
 # --- parts
@@ -182,6 +182,14 @@ def test_tables_in_many_forms(form: str, encoding: str, photos: Path) -> None:
     assert data.train.names == ["images/000.jpg", "images/001.jpg"]
     assert named(data.train, data) == ["cat", "dog"]
     assert data.val.names == ["images/002.jpg"]
+
+
+@pytest.mark.parametrize(
+    "other", ["./000.jpg", "images/000.jpg", "../images/000.jpg", "images\\000.jpg", "sub/../000.jpg"]
+)
+def test_one_image_under_two_paths_is_listed_twice(other: str, photos: Path) -> None:
+    with pytest.raises(DataError, match=r"lists images/000.jpg more than once"):
+        load(photos, f"image,label\n000.jpg,cat\n{other},dog\n")
 
 
 def test_backslashes_lead_into_folders(photos: Path) -> None:

@@ -71,7 +71,7 @@ def test_without_parts_they_are_cut(folders: tuple[str, str], write_yolo: Write)
     }
     data = load(write_yolo(texts, [f"{folders[0]}/{name}.png".lstrip("/") for name in names]), val_fraction=0.25)
     assert (len(data.train), len(data.val)) == (3, 1)
-    assert "1 images have no XML file and count as images without objects" in data.remarks
+    assert "Images without an XML file, which count as images without objects: 1" in data.remarks
 
 
 def test_difficult_objects_are_neither_learnt_nor_measured(write_yolo: Write) -> None:
@@ -91,7 +91,10 @@ SIZE = "<size><width>{}</width><height>{}</height><depth>3</depth></size>"
         (xml(("dog", 2, 3, 12, 10**400)), r"object 1: its bndbox has no numbers"),
         ("<annotation><object><name>dog</name></object></annotation>", r"object 1: its bndbox has no numbers xmin"),
         (xml(("", 2, 3, 12, 13)), "a.xml has an object without a name"),
-        (xml(("dog", 2, 3, 12, 13), size=SIZE.format(64, 48)), r"a.xml: its size is 64x48, but the image has 32x24"),
+        (
+            xml(("dog", 2, 3, 12, 13), size=SIZE.format(64, 48)),
+            r"a.png: Annotations/a.xml says 64x48 pixels, but the image has 32x24",
+        ),
         (xml(("dog", 2, 3, 12, 13), image="b.png"), "a.xml is of this image by its name, and of b.png by its contents"),
         ("<annotations/>", r"its first element is <annotations>"),
         ("<annotation>", "a.xml is no XML"),

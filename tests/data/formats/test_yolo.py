@@ -62,7 +62,10 @@ def test_numbers_and_names_are_those_of_the_table(
 @pytest.mark.parametrize(
     ("yaml", "words"),
     [
-        ("names: [cat, dog]\nnc: 3\n", r"data.yaml line 2: nc is 3, but 'names' has 2 classes \(numbers 0 to 1\)"),
+        (
+            "names: [cat, dog]\nnc: 3\n",
+            r"data.yaml line 2: nc is 3, but there are 2 names of classes \(numbers 0 to 1\)",
+        ),
         ("nc: 1\nnames: [cat, dog]\n", "line 1: nc is 1, but"),
         ("nc: two\nnames: [cat, dog]\n", "line 1: nc is two, but"),
         ("names: {0: cat, 0: dog}", "line 1: the key '0' occurs twice"),
@@ -123,6 +126,12 @@ def test_a_line_of_a_list_of_names_is_a_class(
     data = load(write_yolo(texts, ["images/a.png", "images/b.png"]), val_fraction=1.0)
     assert data.classes == classes
     assert found(data)["images/b.png"] == ("val", [classes[1]])
+
+
+def test_the_count_holds_for_a_list_of_names_too(write_yolo: WriteYolo) -> None:
+    texts = {"data.yaml": "nc: 2\n", "classes.txt": "cat\ndog\ncow\n", "labels/a.txt": f"0 {BOX}"}
+    with pytest.raises(DataError, match=r"data.yaml line 1: nc is 2, but there are 3 names"):
+        load(write_yolo(texts, ["images/a.png", "images/b.png"]))
 
 
 def test_lists_of_names_that_contradict_each_other_are_refused(write_yolo: WriteYolo) -> None:
@@ -237,7 +246,7 @@ def test_test_images_without_any_labels_are_left_out_and_said(write_yolo: WriteY
     texts = {"data.yaml": LIST, "labels/train/1.txt": f"0 {BOX}", "labels/val/2.txt": f"1 {BOX}"}
     data = load(write_yolo(texts, ["images/train/1.png", "images/val/2.png", "images/test/3.png"]))
     assert data.test is None
-    assert "None of the 1 images of images/test has a label file; they are left out" in data.remarks
+    assert "Images of images/test, none with a label file, are left out: 1" in data.remarks
 
 
 # --- labels
@@ -287,7 +296,7 @@ def test_images_without_a_label_file_are_background_and_counted(write_yolo: Writ
     images = [f"images/train/{i}.png" for i in (1, 2, 3)] + ["images/val/4.png"]
     data = load(write_yolo(texts, images))
     assert found(data)["images/train/2.png"] == ("train", [])
-    assert "2 images of images/train have no label file and count as images without objects" in data.remarks
+    assert "Images of images/train without a label file, which count as images without objects: 2" in data.remarks
 
 
 def test_a_part_without_any_label_file_is_refused(write_yolo: WriteYolo) -> None:
@@ -323,6 +332,13 @@ def test_forms_of_a_line(line: bytes, box: list[float] | None, write_yolo: Write
     data = load(root, val_fraction=1.0)
     assert data.val.target(0)["boxes"].tolist() == [pytest.approx(box)]
     assert data.val.target(0)["labels"].tolist() == [1]
+
+
+def test_an_image_whose_labels_cannot_be_read_is_no_background(write_yolo: WriteYolo) -> None:
+    root = write_yolo(
+        {"data.yaml": LIST, "labels/a.txt": b"\xff", "labels/b.txt": ""}, ["images/a.png", "images/b.png"]
+    )
+    assert load(root, bad_annotations="skip", val_fraction=1.0).val.names == ["images/b.png"]
 
 
 def test_lines_with_keypoints_have_their_box_first(write_yolo: WriteYolo) -> None:

@@ -204,7 +204,7 @@ def test_missing_files(yolo: Path, tmp_path: Path) -> None:
     (yolo / "labels/train/2.txt").unlink()
     data = load_boxes(DataConfig(path=str(yolo)))
     assert len(data.train) == 4
-    assert "1 images of images/train have no label file and count as images without objects" in data.remarks
+    assert "Images of images/train without a label file, which count as images without objects: 1" in data.remarks
     (yolo / "data.yaml").unlink()
     with pytest.raises(DataError, match="has no class names"):
         load_boxes(DataConfig(path=str(yolo)))

@@ -112,6 +112,9 @@ def read_coco(root: Path, kind: str, problems: Problems) -> tuple[list[CocoImage
     parts, categories = read_parts(root, kind, problems)
     images: list[CocoImage] = []
     for part in parts:
+        if part.part == "test" and part.images and not part.lists["annotations"] and len(parts) > 1:
+            problems.remark(f"Images of {part.title}, none with an annotation, are left out: {len(part.images)}")
+            continue
         _read_annotations(part, problems)
         images += {image.name: image for image in part.images.values()}.values()
     return images, categories
@@ -193,9 +196,13 @@ def _categories(file: Path, entries: Entries) -> dict[Id, Category]:
     for entry in entries.values():
         key, name = entry["id"], str(entry["name"]).strip()
         if table.get(key, entry | {"name": name}) != entry | {"name": name}:
-            raise DataError(f"{file} has two categories of id {key} ('{table[key]['name']}' and '{name}'); keep one")
+            raise DataError(
+                f"{file} has two categories of id {key!s:.80} ('{table[key]['name']:.80}' and '{name:.80}'); keep one"
+            )
         if ids.setdefault(name, key) != key:
-            raise DataError(f"{file} has two categories called '{name}' (ids {ids[name]} and {key}); rename one")
+            raise DataError(
+                f"{file} has two categories called '{name:.80}' (ids {ids[name]!s:.80} and {key!s:.80}); rename one"
+            )
         table[key] = entry | {"name": name}
     return table
 
@@ -218,7 +225,9 @@ def _join(
                 continue
             other, origin = names.setdefault(key, (entry["name"], file))
             if other != entry["name"]:
-                raise DataError(f"{file} calls category {key} '{entry['name']}', but {origin.name} calls it '{other}'")
+                raise DataError(
+                    f"{file} calls category {key!s:.80} '{entry['name']:.80}', but {origin.name} calls it '{other:.80}'"
+                )
             known[entry["name"]] = entry
     return sorted(known.values(), key=lambda entry: (isinstance(entry["id"], str), entry["id"]))
 
@@ -248,7 +257,7 @@ def _read_images(root: Path, file: Path, part: str, entries: Entries, problems: 
     keys: dict[Path, Id] = {}
     for entry in entries.values():
         key, name = entry["id"], entry.get("file_name")
-        where = f"{title} image {key}"
+        where = f"{title} image {key!s:.80}"
         path = folder.find(name) if isinstance(name, str) else None
         if path is None:
             problems.add(where, f"file_name {shown(name)} is no file in {folder.folder.name}/")
@@ -266,7 +275,9 @@ def _read_images(root: Path, file: Path, part: str, entries: Entries, problems: 
             )
         elif path in keys:
             first = images[key] = images[keys[path]]
-            problems.add(first.name, f"{title} has this file as image {keys[path]} and as image {key}; keep one")
+            problems.add(
+                first.name, f"{title} has this file as image {keys[path]!s:.80} and as image {key!s:.80}; keep one"
+            )
         else:
             keys[path] = key
             images[key] = CocoImage(path.relative_to(root).as_posix(), path, part, size)  # type: ignore[arg-type]  # checked

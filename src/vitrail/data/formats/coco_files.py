@@ -141,7 +141,7 @@ class ImageFolder:
     def _place(self, folder: Path, name: str) -> Path | None:
         bare = _bare(name)
         names = (name, name.replace("\\", "/"), *((bare,) if bare and self._bare[bare] == 1 else ()))
-        return next((path for one in names if os.path.isfile(path := folder / one)), None)
+        return next((Path(os.path.normpath(path)) for one in names if os.path.isfile(path := folder / one)), None)
 
 
 def _bare(name: str) -> str:

@@ -85,7 +85,7 @@ def _panoptic_part(root: Path, part: CocoPart, problems: Problems) -> list[Maske
     masked: dict[Id, MaskedImage] = {}
     for annotation in part.lists["annotations"].values():
         key, name = annotation.get("image_id"), annotation.get("file_name")
-        where = f"{part.title} annotation of image {key}"
+        where = f"{part.title} annotation of image {key!s:.80}"
         path = part.file.with_suffix("") / str(name)
         image = None if key is None else part.images.get(key)
         if key is None or image is None:

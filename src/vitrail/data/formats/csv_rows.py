@@ -100,7 +100,7 @@ def find_listed(root: Path, image: str) -> Path | None:
     """The file that a table beside it, or beside its folder ``images/``, calls ``image``; backslashes are slashes."""
     names = dict.fromkeys((image, image.replace("\\", "/")))
     places = (folder / name for folder in (root / "images", root) for name in names if name)
-    return next((path for path in places if os.path.isfile(path)), None)
+    return next((Path(os.path.normpath(path)) for path in places if os.path.isfile(path)), None)
 
 
 def read_text(file: Path, form: str, limit: int = MAX_BYTES) -> str:

@@ -98,7 +98,7 @@ def read_voc(root: Path, problems: Problems) -> tuple[tuple[str, ...], list[Boxe
             problems.add(_title(root, image), str(error))
     missing = sum(not file.title for file in found.values())
     if missing:
-        problems.remark(f"{missing} images have no XML file and count as images without objects")
+        problems.remark(f"Images without an XML file, which count as images without objects: {missing}")
     names = sorted({one.name for file in found.values() for one in file.objects})
     index = {name: label for label, name in enumerate(names)}
     records = []
@@ -119,7 +119,8 @@ def _record(root: Path, image: Path, part: str, file: VocFile, index: dict[str, 
         )
     elif size is not None and all(side > 0 for side in file.size) and size != file.size:
         height, width = file.size
-        problems.add(file.title, f"its size is {width:g}x{height:g}, but the image has {size[1]}x{size[0]}")
+        reason = f"{file.title} says {width:g}x{height:g} pixels, but the image has {size[1]}x{size[0]}"
+        problems.add(_title(root, image), reason)
     elif size is not None:
         for number, one in enumerate(file.objects, start=1):
             box = _box(one, size, f"{file.title} object {number}", problems)

@@ -54,17 +54,25 @@ def _read_group(root: Path, described: YoloFolder, group: ImageGroup, problems: 
     missing = sum(file is None for file in pairs.values())
     if missing and missing == len(pairs):
         if group.part == "test":  # as COCO's test images, whose annotations are secret
-            problems.remark(f"None of the {missing} images of {group.title} has a label file; they are left out")
+            problems.remark(f"Images of {group.title}, none with a label file, are left out: {missing}")
         else:
             problems.add(group.title, f"none of its {missing} images has a label file")
         return []
     if missing:
-        problems.remark(f"{missing} images of {group.title} have no label file and count as images without objects")
+        problems.remark(
+            f"Images of {group.title} without a label file, which count as images without objects: {missing}"
+        )
     records = []
     for path, file in pairs.items():
-        size = image_size_of(path)
-        boxes, labels = ((), ()) if file is None or size is None else _objects(root, file, size, described, problems)
-        name, crowd = path.relative_to(root).as_posix(), (False,) * len(boxes)
+        size, name = image_size_of(path), path.relative_to(root).as_posix()
+        boxes: tuple[Box, ...] = ()
+        labels: tuple[int, ...] = ()
+        try:
+            if file is not None and size is not None:
+                boxes, labels = _objects(root, file, size, described, problems)
+        except DataError as error:
+            problems.add(name, str(error))
+        crowd = (False,) * len(boxes)
         records.append(BoxedImage(name=name, source=path, part=group.part, boxes=boxes, labels=labels, crowd=crowd))
     return records
 
@@ -75,12 +83,7 @@ def _objects(
     index = {number: label for label, number in enumerate(described.names)}
     boxes, labels = [], []
     title = file.relative_to(root).as_posix()
-    try:
-        lines = read_text(file, "a line an object").split("\n")
-    except DataError as error:
-        problems.add(title, str(error))
-        return (), ()
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_text(file, "a line an object").split("\n"), start=1):
         if not line.strip():
             continue
         where = f"{title} line {number}"

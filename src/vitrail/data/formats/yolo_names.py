@@ -40,6 +40,7 @@ class YoloFolder:
         parts: "train", "val", "test" -> folders or text files, as the file names them.
         base: ``path`` of the file: where these are, beside the file's own folder.
         num_values: numbers of a line after the class where objects have keypoints, else 0; the first four are the box.
+        count: place and text of ``nc``, where it is given.
     """
 
     file: Path
@@ -47,6 +48,7 @@ class YoloFolder:
     parts: dict[str, list[str]] = field(default_factory=dict)
     base: str = ""
     num_values: int = 0
+    count: tuple[str, str] | None = None
 
 
 def read_description(root: Path) -> YoloFolder | None:
@@ -66,7 +68,18 @@ def read_description(root: Path) -> YoloFolder | None:
                 found = replace(found or YoloFolder(file, names), names=names)
     if found is not None and not found.names:
         raise DataError(f"{found.file} has no class names; {WANTED}")
+    if found is not None and found.count is not None:
+        _check_count(*found.count, found.names)
     return found
+
+
+def _check_count(where: str, nc: str, names: Mapping[int, str]) -> None:
+    """``nc`` is the number of names, or of what they are numbered to."""
+    if nc and nc not in {str(len(names)), str(max(names) + 1)}:
+        raise DataError(
+            f"{where}: nc is {nc:.20}, but there are {len(names)} names of classes (numbers {min(names)} to "
+            f"{max(names)}); correct one of them"
+        )
 
 
 def _from_yaml(root: Path) -> YoloFolder | None:
@@ -119,20 +132,21 @@ def _line(node: yaml.Node) -> int:
 
 def _describe(file: Path, entries: Mapping[str, yaml.Node]) -> YoloFolder:
     names = _names(file, entries["names"]) if "names" in entries else {}
-    if names and (nc := entries.get("nc")) is not None and _text(nc):
-        wanted = {str(len(names)), str(max(names) + 1)}
-        if _text(nc) not in wanted:
-            raise DataError(
-                f"{file} line {_line(nc)}: nc is {_text(nc):.20}, but 'names' has {len(names)} classes (numbers "
-                f"{min(names)} to {max(names)}); correct one of them"
-            )
     parts: dict[str, list[str]] = {}
     for key, node in entries.items():
         part, values = PART_NAMES.get(key.lower()), _texts(node)
         if part and values and parts.setdefault(part, values) != values:
             raise DataError(f"{file} line {_line(node)}: '{key}' is another folder for '{part}'; keep one of them")
     shape = [int(one) for one in _texts(entries.get("kpt_shape")) if re.fullmatch("[0-9]{1,3}", one)]
-    return YoloFolder(file, names, parts, _text(entries.get("path")), 4 + shape[0] * shape[1] if len(shape) == 2 else 0)
+    nc = entries.get("nc")
+    return YoloFolder(
+        file,
+        names,
+        parts,
+        base=_text(entries.get("path")),
+        num_values=4 + shape[0] * shape[1] if len(shape) == 2 else 0,
+        count=(f"{file} line {_line(nc)}", _text(nc)) if nc is not None else None,
+    )
 
 
 def _text(node: yaml.Node | None) -> str:

@@ -157,7 +157,7 @@ def _untrained(classes: Sequence[str], records: Sequence[Record]) -> list[str]:
     seen = {label for some in labels for label in some}
     names = [name for label, name in enumerate(classes) if label not in seen]
     shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-    return [f"{len(names)} of {len(classes)} classes have no training samples ({shown})"] if labels and names else []
+    return [f"Classes without training samples: {len(names)} of {len(classes)} ({shown})"] if labels and names else []
 
 
 def fingerprint(head: str, records: Iterable[Record], digests: Mapping[str, str]) -> str:
