@@ -7,7 +7,6 @@ Nothing here imports PyTorch: a verb's module is imported only when that verb is
 from __future__ import annotations
 
 import difflib
-import errno
 import os
 import shlex
 import sys
@@ -19,6 +18,7 @@ from cyclopts import App, CycloptsError, Parameter
 from vitrail import __version__
 from vitrail.cli.words import MAIN, default_words, option_name, typed_words
 from vitrail.core.errors import VitrailError
+from vitrail.core.faults import Fault, find_fault
 
 VERBS = {
     "demo": "See the whole way on the embedded sample, in minutes on a laptop",
@@ -92,8 +92,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _fail(_interrupted(verb, words), 130, debug)
         return _fail(f"error: {_as_typed(error, words)}", 2, debug)
     except Exception as error:  # noqa: BLE001 (whatever it is, the user gets one line)
-        if (sentence := _disk_sentence(error)) is not None:
-            return _fail(f"error: {sentence}", 2, debug)
+        if (fault := find_fault(error)) is not None:
+            return _fail(f"error: {_told(fault, verb, words)}", 2, debug)
+        if isinstance(error, OSError):
+            return _fail(f"error: {error.filename or 'operating system'}: {error.strerror or error}", 2, debug)
         return _fail(f"bug: {type(error).__name__}: {error}; please report it with what --debug prints", 1, debug)
 
 
@@ -124,8 +126,11 @@ def _fail(message: str, status: int, debug: bool) -> int:
 def _interrupted(verb: str | None, words: list[str]) -> str:
     if verb not in RESUMABLE:
         return "interrupted; nothing half-written is left, just start it again"
-    again = [*words, *(["--resume"] if "--resume" not in words else [])]
-    return f"interrupted; continue with: vitrail {shlex.join(again)}"
+    return f"interrupted; continue with: {_again(words)}"
+
+
+def _again(words: list[str]) -> str:
+    return f"vitrail {shlex.join([*words, *(['--resume'] if '--resume' not in words else [])])}"
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -134,15 +139,14 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _disk_sentence(error: BaseException) -> str | None:
-    """What to tell about trouble with files; PyTorch and safetensors hide a full disk in errors of their own."""
-    texts = " ".join(str(link) for link in _chain(error))
-    full = any(isinstance(link, OSError) and link.errno in (errno.ENOSPC, errno.EDQUOT) for link in _chain(error))
-    if full or "No space left on device" in texts or "PytorchStreamWriter failed" in texts:
-        return "the disk is full; free some space or choose another folder, then repeat the command"
-    if isinstance(error, OSError):
-        return f"{error.filename or 'operating system'}: {error.strerror or error}"
-    return None
+def _told(fault: Fault, verb: str | None, words: list[str]) -> str:
+    """A fault of the machine, what helps, and how to go on."""
+    if verb is None or verb in RESUMABLE:  # a training goes on with the settings that it began with
+        then = "repeat the command" if verb is None else f"continue with: {_again(words)}"
+        return f"{fault.what}; {fault.remedy}, then {then}"
+    known = {name for argument in build_app(verb)[verb].assemble_argument_collection() for name in argument.names}
+    options = [option for setting in fault.settings if (option := option_name(setting)) in known]
+    return f"{fault.what}; {fault.advice(options)}, then repeat the command"
 
 
 if __name__ == "__main__":

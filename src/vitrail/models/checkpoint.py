@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vitrail.core.errors import CheckpointError
+from vitrail.core.faults import find_fault
 from vitrail.core.files import check_regular, open_regular
 from vitrail.models.base import Backbone
 
@@ -109,6 +110,8 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             f"save its state dict alone as .safetensors"
         ) from error
     except (SafetensorError, BadZipFile, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        if find_fault(error) is not None:  # the file is not to blame
+            raise
         reason = (str(error) or "it ends too early").splitlines()[0]
         raise CheckpointError(f"{path} is damaged: {reason}; download or save it again") from error
     known = ".safetensors, .pth, .pt, .bin, .ckpt"
