@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cyclopts import App
 
 import vitrail
 from vitrail.cli import models
@@ -110,6 +111,26 @@ def test_error_of_several_lines_becomes_one(monkeypatch: pytest.MonkeyPatch, cap
 def chained(error: Exception, cause: Exception) -> Exception:
     error.__cause__ = cause
     return error
+
+
+@pytest.mark.parametrize(
+    ("words", "then"),
+    [
+        ("evaluate runs/x", "end other programs, or lower --batch-size or --image-size, then repeat the command"),
+        ("export runs/x", "end other programs, then repeat the command"),
+        ("run --data a", "end other programs, then continue with: vitrail run --data a --resume"),
+        ("train --resume", "end other programs, then continue with: vitrail train --resume"),
+    ],
+)
+def test_memory_that_does_not_suffice_gets_one_line_with_options_that_exist(
+    words: str, then: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    def fail(self: App, *_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(App, "__call__", fail)
+    assert main(words.split()) == 2
+    assert one_line(capsys) == f"vitrail: error: the memory of this machine is too small; {then}\n"
 
 
 @pytest.mark.parametrize(

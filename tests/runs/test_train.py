@@ -18,6 +18,7 @@ from torch import Tensor
 from vitrail.core.errors import ConfigError, DataError, ImageSizeError, RunError, TrainingError, VitrailError
 from vitrail.core.files import read_json
 from vitrail.data import DataConfig
+from vitrail.data.loading import batches
 from vitrail.runs.folder import training_files, typed_command
 from vitrail.runs.load import load_task
 from vitrail.runs.run import Run
@@ -356,6 +357,91 @@ def test_a_full_disk_is_one_line(config: TrainConfig, tmp_path: Path) -> None:
         train(config, run=run, progress=False)
     assert "\n" not in str(caught.value)
     assert list(run.checkpoints.iterdir()) == []
+
+
+RESUME = r"and continue with: vitrail train --run \S+ --resume \(and the same options\)"
+
+
+@pytest.mark.parametrize(
+    ("error", "fault", "advice"),
+    [
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"),
+            "the memory of this machine is too small",
+            f"end other programs, {RESUME}; or start again with --overwrite and a lower batch_size=8",
+        ),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+            "the GPU's memory is too small",
+            f"end other programs that use it, {RESUME}; or start again with --overwrite and a lower batch_size=8",
+        ),
+        (
+            RuntimeError("[third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:1"),
+            "another process of this training ended or cannot be reached",
+            f"read its own message, {RESUME}",
+        ),
+    ],
+)
+def test_a_fault_of_the_machine_is_one_line_and_training_goes_on_from_there(
+    trained: Run,
+    config: TrainConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    fault: str,
+    advice: str,
+) -> None:
+    run = Run(tmp_path / "run")
+
+    def fail() -> None:
+        raise error
+
+    Interruption(monkeypatch, epoch=1, act=fail)
+    with pytest.raises(TrainingError, match=f"^{fault}; training was stopped after 1 of 3 epochs; {advice}$"):
+        train(config, run=run, progress=False)
+    assert_same_training(train(config, run=run, resume=True, progress=False), trained)
+
+
+def worker_fails(monkeypatch: pytest.MonkeyPatch, act: Callable[[], Any]) -> None:
+    load = batches._Augmented.__getitem__
+
+    def failing(self: Any, key: tuple[int, int]) -> Any:
+        if key[0] == 1:
+            act()
+        return load(self, key)
+
+    monkeypatch.setattr(batches._Augmented, "__getitem__", failing)
+
+
+def test_a_killed_worker_is_one_line(config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker_fails(monkeypatch, lambda: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(TrainingError, match=r"^a process that loads images was ended .* lower num_workers=1, and"):
+        train(replace(config, num_workers=1), run=tmp_path / "run", progress=False)
+
+
+def test_an_error_of_a_worker_is_told_without_its_traceback(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise DataError("a.png cannot be read: it has gone; check the path")
+
+    worker_fails(monkeypatch, fail)
+    with pytest.raises(DataError, match=r"^a\.png cannot be read: it has gone; check the path$"):
+        train(replace(config, num_workers=1), run=tmp_path / "run", progress=False)
+
+
+def test_a_checkpoint_that_does_not_fit_into_memory_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "last.ckpt"
+    path.touch()
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(RuntimeError, match="DefaultCPUAllocator"):
+        read_checkpoint(path)
 
 
 def test_a_damaged_checkpoint_is_named(config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

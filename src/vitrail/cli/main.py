@@ -6,7 +6,6 @@ Nothing here imports PyTorch: a verb's module is imported only when that verb is
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import shlex
@@ -29,6 +28,7 @@ from vitrail.cli.signatures import option_names, stand_in, unknown_option
 from vitrail.cli.suggestions import suggest_verb
 from vitrail.cli.words import MAIN, default_words, option_name, renamed, typed_words
 from vitrail.core.errors import VitrailError
+from vitrail.core.faults import Fault, find_fault
 from vitrail.core.paths import user_path
 
 VERBS = {
@@ -114,9 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _fail(_interrupted(verb, words), 130, debug)
         return _fail(f"error: {_told(error, verb, words)}", 2, debug)
     except Exception as error:  # noqa: BLE001 (whatever it is, the user gets one line)
-        if (sentence := _disk_sentence(error)) is not None:
-            return _fail(f"error: {sentence}", 2, debug)
-        return _fail(f"bug: {type(error).__name__}: {error}; please report it with what --debug prints", 1, debug)
+        return _fail(*_unexpected(error, verb, words), debug)
 
 
 def _use_utf8() -> None:
@@ -181,8 +179,11 @@ def _fail(message: str, status: int, debug: bool) -> int:
 def _interrupted(verb: str | None, words: list[str]) -> str:
     if verb not in RESUMABLE:
         return "interrupted; nothing half-written is left, just start it again"
-    again = [*words, *(["--resume"] if "--resume" not in words else [])]
-    return f"interrupted; continue with: vitrail {shlex.join(again)}"
+    return f"interrupted; continue with: {_again(words)}"
+
+
+def _again(words: list[str]) -> str:
+    return f"vitrail {shlex.join([*words, *(['--resume'] if '--resume' not in words else [])])}"
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -191,15 +192,23 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _disk_sentence(error: BaseException) -> str | None:
-    """What to tell about trouble with files; PyTorch and safetensors hide a full disk in errors of their own."""
-    texts = " ".join(str(link) for link in _chain(error))
-    full = any(isinstance(link, OSError) and link.errno in (errno.ENOSPC, errno.EDQUOT) for link in _chain(error))
-    if full or "No space left on device" in texts or "PytorchStreamWriter failed" in texts:
-        return "the disk is full; free some space or choose another folder, then repeat the command"
+def _unexpected(error: Exception, verb: str | None, words: list[str]) -> tuple[str, int]:
+    """The message and the exit status of an error that is not ours."""
+    if (fault := find_fault(error)) is not None:
+        return f"error: {_fault_told(fault, verb, words)}", 2
     if isinstance(error, OSError):
-        return f"{error.filename or 'operating system'}: {error.strerror or error}"
-    return None
+        return f"error: {error.filename or 'operating system'}: {error.strerror or error}", 2
+    return f"bug: {type(error).__name__}: {error}; please report it with what --debug prints", 1
+
+
+def _fault_told(fault: Fault, verb: str | None, words: list[str]) -> str:
+    """A fault of the machine, what helps, and how to go on."""
+    if verb is None or verb in RESUMABLE:  # a training goes on with the settings that it began with
+        then = "repeat the command" if verb is None else f"continue with: {_again(words)}"
+        return f"{fault.what}; {fault.remedy}, then {then}"
+    known = option_names(verb)
+    options = [option for setting in fault.settings if (option := option_name(setting)) in known]
+    return f"{fault.what}; {fault.advice(options)}, then repeat the command"
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vitrail.core.errors import CheckpointError
+from vitrail.core.faults import find_fault
 from vitrail.core.files import check_regular, open_regular
 
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".tar")
@@ -80,6 +81,8 @@ def read_safetensors(path: Path, remedy: str) -> dict[str, Tensor]:
             header = file.read(int.from_bytes(file.read(8), "little"))
         names: list[str] = [name for name, _ in json.loads(header, object_pairs_hook=list)]
     except Exception as error:  # the library and its parser raise many kinds
+        if find_fault(error) is not None:  # the file is not to blame
+            raise
         raise _damaged(path, error, remedy) from error
     if len(names) > len(set(names)):
         twice = next(name for name in names if names.count(name) > 1)
@@ -105,6 +108,8 @@ def _read_torch(path: Path) -> Any:
             'safetensors.torch.save_file(model.state_dict(), "model.safetensors")'
         ) from error
     except Exception as error:  # PyTorch raises many kinds for files that are no checkpoints
+        if find_fault(error) is not None:
+            raise
         if "TorchScript" in str(error):
             raise CheckpointError(
                 f"{path} is a TorchScript program, and Vitrail runs no code from weights files; save its state dict: "
@@ -126,6 +131,8 @@ def _read_npz(path: Path) -> dict[str, Tensor]:
     except CheckpointError:
         raise
     except Exception as error:  # NumPy raises many kinds; TypeError is an array of something else than numbers
+        if find_fault(error) is not None:
+            raise
         raise _damaged(path, error, "download or save it again", name and f" ('{name}')") from error
     return state
 

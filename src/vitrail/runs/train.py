@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import Trainer
 from rich.console import Console
 
-from vitrail.core.errors import ConfigError, DataError, TrainingError
+from vitrail.core.errors import ConfigError, DataError, TrainingError, VitrailError
+from vitrail.core.faults import Fault, find_fault
 from vitrail.core.paths import user_path
 from vitrail.data import DataSplits
-from vitrail.runs.folder import check_folder, clear, describe, finish, is_finished, remove_leftovers, training_files
+from vitrail.runs.folder import (
+    FREE_FIELDS,
+    check_folder,
+    clear,
+    describe,
+    finish,
+    is_finished,
+    remove_leftovers,
+    training_files,
+)
 from vitrail.runs.load import make_spec
 from vitrail.runs.run import Run
 from vitrail.tasks import Task, TaskKind, find_task
@@ -21,6 +31,9 @@ from vitrail.training.config import TrainConfig
 from vitrail.training.loop import contained, fit_task, is_interruption, make_trainer
 from vitrail.training.module import seed_everything
 from vitrail.training.recorder import Recorder
+
+IN_WORKER = re.compile(r"Caught (\w+) in DataLoader worker process.*\n[\w.]*\1: (?P<message>.*)", re.DOTALL)
+"""An error in a process that loads images, as PyTorch raises it here: with a traceback as its message."""
 
 
 def train(
@@ -45,7 +58,7 @@ def train(
         ConfigError: this machine or the model does not allow a value.
         DataError: the images cannot be used for training.
         RunError: the folder holds files that would be lost, or a run with other settings.
-        TrainingError: the loss is not finite, memory ran out, or training was stopped (Ctrl-C, SIGTERM).
+        TrainingError: the loss is not finite, training was stopped (Ctrl-C, SIGTERM), or by a fault of the machine.
         VitrailError: a file cannot be written.
     """
     if resume and overwrite:
@@ -63,12 +76,27 @@ def train(
                 f"training was stopped after {len(recorder.rows)} of {config.epochs} epochs; "
                 f"continue it with: vitrail train --run {run.folder} --resume (and the same options)"
             ) from None
-        except torch.OutOfMemoryError as error:
-            raise TrainingError(
-                f"the GPU's memory is too small for batch_size={config.batch_size}; "
-                "lower it, or pass --precision bf16-mixed"
-            ) from error
+        except VitrailError as error:
+            if (found := IN_WORKER.match(error.complaint)) is None:
+                raise
+            raise type(error)(found["message"].strip()) from error
+        except Exception as error:
+            if (fault := find_fault(error)) is None:
+                raise
+            raise TrainingError(_told(fault, config, run, len(recorder.rows))) from error
     return run
+
+
+def _told(fault: Fault, config: TrainConfig, run: Run, num_epochs: int) -> str:
+    """A fault of the machine during training, how to continue, and how to start again with less."""
+    given = {name: f"{name}={value}" for name in fault.settings if (value := getattr(config, name))}
+    free = [text for name, text in given.items() if name in FREE_FIELDS]
+    fixed = [text for name, text in given.items() if name not in FREE_FIELDS]
+    end = f"; or start again with --overwrite and a lower {' or '.join(fixed)}" if fixed else ""
+    return (
+        f"{fault.what}; training was stopped after {num_epochs} of {config.epochs} epochs; {fault.advice(free)}, and "
+        f"continue with: vitrail train --run {run.folder} --resume (and the same options){end}"
+    )
 
 
 def _train(trainer: Trainer, config: TrainConfig, run: Run, *, resume: bool, overwrite: bool, progress: bool) -> None:

@@ -16,6 +16,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
 from vitrail.core.errors import VitrailError
+from vitrail.core.faults import find_fault
 from vitrail.core.files import atomic_path, check_regular, read_text, write_text
 from vitrail.tasks import Score
 from vitrail.training.module import TrainingModule
@@ -122,6 +123,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         check_regular(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # PyTorch raises many kinds for files that are no checkpoints
+        if find_fault(error) is not None:
+            raise
         raise VitrailError(f"cannot read {path}: {_first_line(error)}; start again with --overwrite") from error
 
 

@@ -6,10 +6,13 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from vitrail.core.errors import DataError
 from vitrail.data import DataConfig, DataSplits, load_data
+from vitrail.data.check.decoding import FileCheck, check_files
 
 WriteImages = Callable[..., Path]
 
@@ -37,7 +40,46 @@ def test_files_are_decoded_again_only_after_they_changed(
     assert decoded == [changed.read_bytes()]
 
 
-@pytest.mark.parametrize("text", ["", "[]", "null", '{"cat/000.jpg": 3}', '{"cat/000.jpg": {"size": 1}}'])
+def test_a_file_that_did_not_fit_into_memory_is_decoded_again(
+    write_images: WriteImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import vitrail.data.check.decoding as check
+
+    root = write_images({"cat": 2})
+    names = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.jpg"))
+
+    def full(*_: object) -> None:
+        raise DataError("image does not fit into memory") from MemoryError()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(check, "decode_image", full)
+        assert all(one.problem for one in check_files(root, names, max_pixels=10**6))
+    assert [one.problem for one in check_files(root, names, max_pixels=10**6)] == [None, None]
+
+
+def test_processes_that_check_other_files_keep_what_each_other_found(
+    write_images: WriteImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import vitrail.data.check.decoding as check
+
+    root = write_images({"cat": 2})
+    first, second = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.jpg"))
+    decode = check._check
+
+    def meanwhile(*words: Any) -> FileCheck:
+        monkeypatch.setattr(check, "_check", decode)
+        check_files(root, [second], max_pixels=10**6)
+        return decode(*words)
+
+    monkeypatch.setattr(check, "_check", meanwhile)
+    check_files(root, [first], max_pixels=10**6)
+    monkeypatch.setattr(check, "decode_image", lambda *_: pytest.fail("it was decoded again"))
+    assert len(check_files(root, [first, second], max_pixels=10**6)) == 2
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[" * 100_000, "[]", "null", '{"cat/000.jpg": 3}', '{"cat/000.jpg": {"size": 1}}']
+)
 def test_a_damaged_cache_is_ignored(text: str, write_images: WriteImages, tmp_path: Path) -> None:
     root = write_images({"cat": 2, "dog": 2})
     first = load(root)

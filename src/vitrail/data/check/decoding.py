@@ -15,6 +15,7 @@ from typing import Any
 from rich.progress import track
 
 from vitrail.core.errors import DataError, VitrailError
+from vitrail.core.faults import find_fault
 from vitrail.core.files import read_text, write_text
 from vitrail.core.parse import parse_json
 from vitrail.data.pixels.decode import decode_image
@@ -57,8 +58,9 @@ def check_files(root: Path, names: Sequence[str], *, max_pixels: int, progress: 
         )
         steps = track(results, "Checking images", total=len(names), transient=True, disable=not progress)
         checks = dict(zip(names, steps, strict=True))
-    if checks != known:
-        _write_cache(cache, checks)
+    if not checks.items() <= known.items():
+        others = {name: check for name, check in _read_cache(cache).items() if (root / name).exists()}
+        _write_cache(cache, others | checks)  # other processes may have checked other files meanwhile
     return [checks[name] for name in names]
 
 
@@ -70,13 +72,14 @@ def _check(path: Path, max_pixels: int, known: FileCheck | None) -> FileCheck:
         data = path.read_bytes()
     except OSError as error:
         return FileCheck(size=0, modified=0, digest="", problem=f"cannot be read: {error.strerror or error}")
-    problem = None
+    problem, modified = None, status.st_mtime_ns
     try:
         decode_image(data, max_pixels)
     except DataError as error:
         problem = str(error).removeprefix("image ").split(";")[0]
-    digest = hashlib.sha256(data).hexdigest()
-    return FileCheck(size=len(data), modified=status.st_mtime_ns, digest=digest, problem=problem)
+        if find_fault(error) is not None:
+            modified = 0  # with more memory it may be decoded next time
+    return FileCheck(size=len(data), modified=modified, digest=hashlib.sha256(data).hexdigest(), problem=problem)
 
 
 def _num_threads() -> int:
