@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from vitrail.core.errors import ConfigError, MissingDependencyError
+from vitrail.core.errors import ConfigError, ImageSizeError, MissingDependencyError
 from vitrail.integrations.timm import register
 from vitrail.models import FAMILIES, create_model, list_models
 
@@ -116,6 +116,29 @@ def test_timm_knows_what_the_weights_expect() -> None:
     config = timm.data.resolve_model_data_config(timm.create_model("vitrail_mobilevit_nano"))
     assert config["mean"] == (0.0, 0.0, 0.0)
     assert config["input_size"] == (3, *images("mobilevit_nano").shape[2:])
+
+
+FIXED = {"vit", "revit", "remvit", "maxvit", "reswin", "vitae_plain"}
+
+
+@pytest.mark.parametrize("family", SMALL)
+def test_timm_knows_which_models_take_one_size(family: str) -> None:
+    for name in FAMILIES[family].variants:
+        assert timm.get_pretrained_cfg(f"vitrail_{name}").fixed_input_size is (family in FIXED)
+    model = timm.create_model(f"vitrail_{SMALL[family]}").eval()
+    assert model.pretrained_cfg["fixed_input_size"] is (family in FIXED)
+    step = max(info["reduction"] for info in model.feature_info)
+    larger = torch.zeros(1, 3, *(side + step for side in model.pretrained_cfg["input_size"][1:]))
+    if family in FIXED:
+        with pytest.raises(ImageSizeError):
+            model(larger)
+    else:
+        model(larger)
+
+
+def test_a_field_that_needs_whole_windows_fixes_the_size() -> None:
+    model = timm.create_model("vitrail_poolformer_nano", token_mixer="max_sa", window_size=3)
+    assert model.pretrained_cfg["fixed_input_size"] is True
 
 
 def test_weights_of_a_file_and_of_the_hub(tmp_path: Path) -> None:

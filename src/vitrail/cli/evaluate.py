@@ -74,6 +74,8 @@ def evaluate(config: EvaluateConfig, /, *runs: Path, output: OutputOptions = Out
         kind, report, skipped = evaluate_elsewhere(config, None if run is None else Run.open(run), shown.progress)
         for text in skipped:
             shown.say(f"skipped {text}")
+        for remark in report["remarks"]:
+            shown.say(remark)
         show_report(shown, report, [asdict(score) for score in kind.scores])
         shown.result(report)
 

@@ -37,8 +37,8 @@ TRAIN_GROUPS: Groups = {
         "ema_decay",
         "gradient_clip",
         "keep",
-        "crop_fraction",
     ),
+    "More options: preprocessing": ("mean", "std", "interpolation", "crop_fraction"),
     "More options: augmentation": ("augment",),
     "More options: hardware": (
         "precision",
@@ -85,6 +85,9 @@ def train(
     with display(output) as shown:
         finished = train_model(config, run=run, resume=resume, overwrite=overwrite, progress=shown.progress)
         show_training(shown, finished)
+        if not shown.progress:  # at a terminal they were shown before the first epoch
+            for remark in finished.read().weights_remarks:
+                shown.say(remark)
         shown.say(f"Next: vitrail evaluate {run}")
         rows = read_metrics(finished.metrics)
         best = best_row(rows, task_of(finished).scores[0])

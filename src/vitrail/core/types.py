@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, Self
+from dataclasses import asdict, dataclass, replace
+from math import isfinite
+from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor
@@ -51,6 +52,23 @@ Interpolation = Literal["nearest", "nearest-exact", "bilinear", "bicubic"]
 """Resize methods of torchvision for tensors."""
 
 
+def as_channels(name: str, values: Sequence[float]) -> tuple[float, float, float]:
+    """One number for all channels, or three (red, green, blue), as three.
+
+    Raises:
+        ConfigError: another number of numbers, one that is not finite, or a deviation (``name="std"``) of 0 or less.
+    """
+    numbers = isinstance(values, Sequence) and all(isinstance(value, int | float) for value in values)
+    if not numbers or len(values) not in (1, 3):
+        raise ConfigError("is not one number, or three (red, green, blue)", **{name: values})
+    if not all(map(isfinite, values)):
+        raise ConfigError("has a value that is not finite; numbers from 0 to 1 are usual", **{name: values})
+    if name == "std" and min(values) <= 0:
+        raise ConfigError("must be above 0; 0.5 and ImageNet's 0.229 0.224 0.225 are usual", std=values)
+    red, green, blue = [float(value) for value in values] * (3 // len(values))
+    return red, green, blue
+
+
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
     """The conversion of a decoded image to the input of a model.
@@ -71,6 +89,35 @@ class Preprocessing:
         mean = torch.tensor(self.mean, device=images.device).view(-1, 1, 1)
         std = torch.tensor(self.std, device=images.device).view(-1, 1, 1)
         return (images.to(torch.float32) / 255 - mean) / std
+
+    def changed(
+        self,
+        *,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        crop_fraction: float | None = None,
+        interpolation: str | None = None,
+    ) -> Self:
+        """This preprocessing with the given fields; one number stands for all three channels.
+
+        Raises:
+            ConfigError: a value that is not allowed.
+        """
+        given: dict[str, Any] = {}
+        if mean is not None:
+            given["mean"] = as_channels("mean", mean)
+        if std is not None:
+            given["std"] = as_channels("std", std)
+        if crop_fraction is not None:
+            if not 0 < crop_fraction <= 1:
+                raise ConfigError("is outside (0, 1]; 0.875 is usual", crop_fraction=crop_fraction)
+            given["crop_fraction"] = crop_fraction
+        if interpolation is not None:
+            if interpolation not in get_args(Interpolation):
+                known = ", ".join(get_args(Interpolation))
+                raise ConfigError(f"is not allowed; choose one of {known}", interpolation=interpolation)
+            given["interpolation"] = interpolation
+        return replace(self, **given)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -10,13 +10,15 @@ import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import cache
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from vitrail.core.errors import ConfigError, MissingDependencyError
 from vitrail.core.types import Preprocessing
-from vitrail.models import Backbone, create_model, find_family, list_models
+from vitrail.models import FAMILIES, Backbone, create_model, find_family, list_models
 
 PREFIX = "vitrail_"
 
@@ -182,7 +184,13 @@ def _entrypoint(timm_name: str, name: str) -> Callable[..., nn.Module]:
         model = create_model(
             name, image_size=img_size, weights=weights if pretrained else None, replace_head=True, **fields
         )
-        cfg = _pretrained_cfg(model.preprocessing, num_classes=model.num_classes, architecture=timm_name, tag=tag)
+        cfg = _pretrained_cfg(
+            model.preprocessing,
+            fixed=model.fixed_image_size,
+            num_classes=model.num_classes,
+            architecture=timm_name,
+            tag=tag,
+        )
         shape = (model.config.in_chans, *model.config.image_size)
         wrapped = TimmBackbone(model, asdict(cfg) | {"input_size": shape} | overlay)
         return TimmFeatures(wrapped, out_indices) if features_only else wrapped
@@ -197,21 +205,34 @@ def _default_cfg(name: str) -> Any:
     from timm.models import DefaultCfg
 
     family = find_family(name)
+    fixed = _fixed_size(family.name)
     cfgs: dict[str, Any] = {}
     for weights in family.weights.get(name, ()):
-        cfg = _pretrained_cfg(weights.preprocessing, num_classes=weights.num_classes, license=weights.licence)
+        cfg = _pretrained_cfg(
+            weights.preprocessing, fixed=fixed, num_classes=weights.num_classes, license=weights.licence
+        )
         cfgs.setdefault(weights.tag, replace(cfg, hf_hub_id=weights.hub_id, tag=weights.tag))
     if not cfgs:
         size = family.variants[name].image_size
-        cfgs[""] = _pretrained_cfg(replace(family.backbone.preprocessing, image_size=size))
+        cfgs[""] = _pretrained_cfg(replace(family.backbone.preprocessing, image_size=size), fixed=fixed)
     return DefaultCfg(tags=deque(cfgs), cfgs=cfgs)
 
 
-def _pretrained_cfg(preprocessing: Preprocessing, **fields: Any) -> Any:
+@cache
+def _fixed_size(family: str) -> bool:
+    """Whether the family's models take one image size; its model for the smallest images tells it."""
+    variants = FAMILIES[family].variants
+    with torch.device("meta"):
+        model = create_model(min(variants, key=lambda name: variants[name].image_size))
+    return model.fixed_image_size
+
+
+def _pretrained_cfg(preprocessing: Preprocessing, *, fixed: bool, **fields: Any) -> Any:
     from timm.models import PretrainedCfg
 
     return PretrainedCfg(
         input_size=(3, *preprocessing.image_size),
+        fixed_input_size=fixed,
         mean=preprocessing.mean,
         std=preprocessing.std,
         crop_pct=preprocessing.crop_fraction,

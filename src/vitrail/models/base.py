@@ -192,6 +192,17 @@ class Backbone(nn.Module, ABC):
                 f"nearest legal sizes: {legal}"
             )
 
+    @property
+    def fixed_image_size(self) -> bool:
+        """Whether images that are one step of the coarsest level larger are refused."""
+        step = max(info.stride for info in self.feature_info)
+        height, width = self.config.image_size
+        try:
+            self.check_image_size(height + step, width + step)
+        except ImageSizeError:
+            return True
+        return False
+
     def require_built_size(self, height: int, width: int, reason: str) -> None:
         """Refuse other image sizes; families of one size override :meth:`check_image_size` with it.
 

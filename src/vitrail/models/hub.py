@@ -30,13 +30,23 @@ def fetch_weights(address: str) -> Path:
         CheckpointError: another kind of address, or it cannot be downloaded.
     """
     if address.startswith("hf://"):
-        owner, _, rest = address.removeprefix("hf://").partition("/")
-        repository, _, file = rest.partition("/")
-        repository, _, revision = repository.partition("@")
-        if not (owner and repository and file):
-            raise CheckpointError(f"weights {address} name no file; write hf://owner/repository/file")
-        return fetch_from_hub(f"{owner}/{repository}", file, revision or "main")
+        hub_id, revision, file = split_address(address)
+        return fetch_from_hub(hub_id, file, revision)
     return _fetch_url(address)
+
+
+def split_address(address: str) -> tuple[str, str, str]:
+    """Repository, revision and file of ``hf://owner/repository[@revision]/path``.
+
+    Raises:
+        CheckpointError: one of them is missing.
+    """
+    owner, _, rest = address.removeprefix("hf://").partition("/")
+    repository, _, file = rest.partition("/")
+    repository, _, revision = repository.partition("@")
+    if not (owner and repository and file):
+        raise CheckpointError(f"weights {address} name no file; write hf://owner/repository/file")
+    return f"{owner}/{repository}", revision or "main", file
 
 
 def fetch_from_hub(hub_id: str, file: str, revision: str = "main", sha256: str | None = None) -> Path:

@@ -316,12 +316,18 @@ def _transformers_keys(top: str) -> tuple[Key, ...]:
     )
 
 
+_NOTES = {
+    "transformers": "transformers' own image processor gives this network blue first; Vitrail's images have red first, "
+    "so weights that were trained with blue first need their stem's kernel flipped"
+}
+
 FAMILY = Family(
     name="mobilevit",
     backbone=MobileViT,
     variants=VARIANTS,
     weights=WEIGHTS,
     checkpoint_keys={"timm": _timm_keys("final_conv"), "transformers": _transformers_keys("final_conv")},
+    layout_notes=_NOTES,
     title="MobileViT: Light-weight, General-purpose, and Mobile-friendly Vision Transformer",
     authors="Mehta and Rastegari",
     venue="ICLR 2022",
@@ -339,6 +345,7 @@ EX_FAMILY = Family(
         "timm": _timm_keys("ex_shortcut.projections.2"),
         "transformers": _transformers_keys("ex_shortcut.projections.2"),
     },
+    layout_notes=_NOTES,
     title="ExMobileViT: Lightweight Classifier Extension for Mobile Vision Transformer",
     authors="Yang et al.",
     venue="arXiv 2023",

@@ -3,7 +3,7 @@
 Paper: Yu et al., "MetaFormer Is Actually What You Need for Vision", CVPR 2022, arXiv:2111.11418.
 Compatible with: sail-sg/poolformer @ a075575 (Apache-2.0) and timm 1.0.31 `poolformer_*` (Apache-2.0), whose heads
 differ: the authors (and transformers) norm the whole map before averaging it, timm averages first. The published
-weights were trained with the authors' head.
+weights were trained with the authors' head. The layout of a weights file decides the head, unless ``head`` is given.
 
 The authors trained s12, s24, s36, m36 and m48 with drop_path_rate 0.1, 0.1, 0.2, 0.3 and 0.4.
 
@@ -259,6 +259,7 @@ FAMILY = Family(
     variants=VARIANTS,
     weights=WEIGHTS,
     checkpoint_keys=CHECKPOINT_KEYS,
+    layout_fields={"timm": {"head": "timm"}, "sail-sg": {"head": "authors"}},
     title="MetaFormer Is Actually What You Need for Vision",
     authors="Yu et al.",
     venue="CVPR 2022",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import logging
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import fields as dataclass_fields, replace
 from pathlib import Path
 from typing import Any
 
-from vitrail.core.errors import ConfigError, UnknownNameError
-from vitrail.core.paths import user_path
+from vitrail.core.errors import CheckpointError, ConfigError, UnknownNameError
 from vitrail.core.types import as_image_size
 from vitrail.models import (
     edgevit,
@@ -25,10 +26,10 @@ from vitrail.models import (
     vitaev2,
 )
 from vitrail.models.base import Backbone, BackboneConfig
-from vitrail.models.checkpoint import load_state, read_weights
+from vitrail.models.checkpoint import find_layout, load_state
 from vitrail.models.family import Family
-from vitrail.models.hub import fetch_from_hub, fetch_weights
 from vitrail.models.pretrained import PretrainedWeights, parse_pretrained
+from vitrail.models.weights_source import WeightsSource, open_public, open_weights
 
 FAMILIES: dict[str, Family] = {
     family.name: family
@@ -47,6 +48,8 @@ FAMILIES: dict[str, Family] = {
         poolformer.FAMILY,
     )
 }
+
+LOGGER = logging.getLogger("vitrail")
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -94,10 +97,11 @@ def create_model(
             of the weights from the hub.
         drop_path_rate: stochastic depth of the last block.
         weights: a path or address for :func:`load_checkpoint`; or ``"pretrained"``, or ``"pretrained:TAG"`` (such as
-            ``"pretrained:augreg_in1k"``), for the public ones in the family's ``weights``: the model's
-            ``preprocessing`` is then theirs.
+            ``"pretrained:augreg_in1k"``), for the public ones in the family's ``weights``. The model's
+            ``preprocessing`` is theirs where the table, a run or timm's ``config.json`` beside them says it, and
+            ``remarks`` say what else was decided. Fields in which layouts differ follow the weights unless given.
         replace_head: keep a fresh classifier where the weights have another one or none; by default only where
-            ``num_classes`` asks weights from the hub for it.
+            ``num_classes`` is 0, or asks weights from the hub for it.
         **fields: any other field of the family's configuration.
 
     Raises:
@@ -125,21 +129,20 @@ def create_model(
         drop_path_rate=drop_path_rate,
         **fields,
     )
+    if replace_head is None:
+        replace_head = config.num_classes == 0
     model = family.backbone(config)
-    if public is not None:
-        _load_public(model, public, replace_head=bool(replace_head))
-    elif weights is not None:
-        load_checkpoint(model, weights, replace_head=bool(replace_head))
+    if public is None and weights is None:
+        return model
+    given = open_public(public) if public is not None else open_weights(str(weights), _public())
+    decided = {} if given.public else _differing(model, given, fields)
+    if decided:
+        model = family.backbone(replace(config, **decided))
+        model.remarks = (f"{given.name} is of a network with {_listed(decided)}, and so is the model",)
+    # Public weights of the right number of classes must have a classifier; only another one may be missing.
+    keep_head = replace_head and (public is None or public.num_classes != model.num_classes)
+    _load(model, given, replace_head=bool(keep_head), chosen=fields)
     return model
-
-
-def _load_public(model: Backbone, weights: PretrainedWeights, *, replace_head: bool) -> None:
-    path = fetch_from_hub(weights.hub_id, weights.file, weights.revision, weights.sha256)
-    tables = family_of(model).checkpoint_keys
-    # A classifier of the right size must be there; only another one may be missing.
-    replace_head = replace_head and weights.num_classes != model.num_classes
-    load_state(model, read_weights(path), tables, replace_head=replace_head, source=weights.hub_id)
-    model.preprocessing = replace(weights.preprocessing, image_size=model.config.image_size)
 
 
 def _check_fields(name: str, config: BackboneConfig, fields: dict[str, Any]) -> None:
@@ -155,7 +158,8 @@ def load_checkpoint(model: Backbone, path_or_url: str | Path, *, replace_head: b
     """Load weights in our layout or the authors', see :func:`~.checkpoint.load_state`.
 
     Position tables are resized where the image size differs. The classifier must have the model's size unless
-    ``replace_head``, which keeps the model's own.
+    ``replace_head``, which keeps the model's own. ``model.preprocessing`` becomes that of the weights where the table
+    of public weights, a run, or timm's ``config.json`` beside them says it.
 
     Args:
         model: receives the weights.
@@ -168,6 +172,87 @@ def load_checkpoint(model: Backbone, path_or_url: str | Path, *, replace_head: b
     Raises:
         CheckpointError: unreadable or unfitting, with the keys that do not fit.
     """
-    path = fetch_weights(str(path_or_url)) if "://" in str(path_or_url) else user_path(path_or_url)
-    tables = family_of(model).checkpoint_keys
-    return load_state(model, read_weights(path), tables, replace_head=replace_head, source=str(path_or_url))
+    given = open_weights(str(path_or_url), _public())
+    differing = {} if given.public else _differing(model, given, ())
+    if differing:
+        raise CheckpointError(
+            f"{given.name} is of a network with {_listed(differing)}; build the model so, or by "
+            "create_model(..., weights=...), which does it"
+        )
+    return _load(model, given, replace_head=replace_head, chosen=())
+
+
+def decided_fields(model: Backbone, name: str) -> dict[str, Any]:
+    """Fields of the configuration that weights have decided: arguments of :func:`create_model` without the weights.
+
+    Args:
+        model: made by :func:`create_model`.
+        name: its variant.
+    """
+    family = find_family(name)
+    fields = {field for layout in family.layout_fields.values() for field in layout}
+    return {
+        field: getattr(model.config, field)
+        for field in sorted(fields)
+        if getattr(model.config, field) != getattr(family.variants[name], field)
+    }
+
+
+def _public() -> Iterator[PretrainedWeights]:
+    return (one for family in FAMILIES.values() for entries in family.weights.values() for one in entries)
+
+
+def _differing(model: Backbone, given: WeightsSource, chosen: Container[str]) -> dict[str, Any]:
+    """Fields that the layout of the weights, or their run, decides to be others than the model's."""
+    family = family_of(model)
+    layout = find_layout(model, given.state, family.checkpoint_keys, given.name).layout
+    wanted = dict(family.layout_fields.get(layout, {}))
+    if given.model in family.variants:
+        config = family.variants[given.model]
+        names = {name for fields in family.layout_fields.values() for name in fields}
+        wanted = {name: given.fields.get(name, getattr(config, name)) for name in names}
+    return {
+        name: value for name, value in wanted.items() if name not in chosen and value != getattr(model.config, name)
+    }
+
+
+def _check_run(model: Backbone, given: WeightsSource, chosen: Container[str]) -> None:
+    """Refuse the weights of a run whose network differs in what no tensor's shape shows."""
+    variants = family_of(model).variants
+    if given.model not in variants:
+        return
+    free = {field.name for field in dataclass_fields(BackboneConfig)}
+    known = [field.name for field in dataclass_fields(model.config) if field.name not in free]
+    theirs = {name: given.fields.get(name, getattr(variants[given.model], name)) for name in known}
+    other = {
+        name: value for name, value in theirs.items() if name not in chosen and value != getattr(model.config, name)
+    }
+    if other:
+        raise CheckpointError(
+            f"{given.name} is a run of {given.model} with {_listed(other)}, which this model does not have; build it "
+            "so (in training: model_fields of a --config file)"
+        )
+
+
+def _load(model: Backbone, given: WeightsSource, *, replace_head: bool, chosen: Container[str]) -> str:
+    _check_run(model, given, chosen)
+    family = family_of(model)
+    layout = load_state(
+        model,
+        given.state,
+        family.checkpoint_keys,
+        replace_head=replace_head,
+        source=given.name,
+        image_size=given.image_size,
+    )
+    if layout in family.layout_notes:
+        model.remarks += (f"{given.name} has the layout '{layout}': {family.layout_notes[layout]}",)
+    model.remarks += given.remarks
+    given.give_preprocessing(model)
+    for remark in model.remarks:
+        LOGGER.info(remark)
+    return layout
+
+
+def _listed(fields: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in fields.items())

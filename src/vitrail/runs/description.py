@@ -98,6 +98,7 @@ class Description(BaseModel):
         model: name and arguments of the backbone.
         classes: names of the classes, in the order of the labels.
         preprocessing: conversion of an image to the input of the model.
+        weights_remarks: sentences on what was decided when weights were loaded, and on the origin of the preprocessing.
         input_shape: shape (c, h, w) of the input if it is not an image.
         data: the images that the run was trained with.
         training: configuration of the training.
@@ -118,6 +119,7 @@ class Description(BaseModel):
     model: ModelEntry
     classes: tuple[str, ...] = ()
     preprocessing: Preprocessing = Preprocessing()
+    weights_remarks: tuple[str, ...] = ()
     input_shape: tuple[int, int, int] | None = None
     data: DataEntry = DataEntry()
     training: Annotated[TrainConfig, BeforeValidator(_train_config)] = Field(default_factory=TrainConfig)

@@ -14,6 +14,7 @@ from vitrail.evaluation.robustness.config import Group
 from vitrail.models import create_model
 from vitrail.runs.data import load_run_data
 from vitrail.runs.load import load_task
+from vitrail.runs.preprocessing import decide_preprocessing, source_of
 from vitrail.runs.run import Run
 from vitrail.tasks import DEFAULT_TASK, Task, TaskKind, TaskSpec, find_task
 
@@ -63,24 +64,9 @@ class EvaluateConfig:
         check_choices(self)
         if self.image_size is not None:
             as_image_size(self.image_size)
-        if self.crop_fraction is not None and not 0 < self.crop_fraction <= 1:
-            raise ConfigError("is outside (0, 1]; 0.875 is usual", crop_fraction=self.crop_fraction)
         if not 0 <= self.max_bad_fraction <= 1:
             raise ConfigError("is outside [0, 1]; 0.01 is usual", max_bad_fraction=self.max_bad_fraction)
-        for name in ("mean", "std"):
-            if (values := getattr(self, name)) is not None and len(values) not in (1, 3):
-                raise ConfigError("is not one number, or three (red, green, blue)", **{name: values})
-        if self.std is not None and min(self.std) <= 0:
-            raise ConfigError("must be above 0; 0.5 and ImageNet's 0.229 0.224 0.225 are usual", std=self.std)
-
-    def changed(self, preprocessing: Preprocessing) -> Preprocessing:
-        """``preprocessing`` with the given fields; one number stands for all three channels."""
-        names = ("mean", "std", "crop_fraction", "interpolation")
-        given: dict[str, Any] = {name: value for name in names if (value := getattr(self, name)) is not None}
-        for name in ("mean", "std"):
-            if len(given.get(name, ())) == 1:
-                given[name] = given[name] * 3
-        return replace(preprocessing, **given)
+        decide_preprocessing(Preprocessing(), "", self)
 
 
 def evaluate_elsewhere(
@@ -96,7 +82,8 @@ def evaluate_elsewhere(
         progress: show bars.
 
     Returns:
-        the task, the report, and "path: reason" of every image that was skipped.
+        the task, the report (with the preprocessing, and remarks on it and on the weights), and "path: reason" of every
+        image that was skipped.
 
     Raises:
         DataError: the folder is not a data set of the task, or has classes that the model lacks.
@@ -108,7 +95,8 @@ def evaluate_elsewhere(
     if run is not None:
         kind, task = run.read().kind, load_task(run)
         data = load_run_data(run, other=config.data, progress=progress)
-        preprocessing = config.changed(run.read().preprocessing)
+        known, origin = run.read().preprocessing, str(run.folder)
+        remarks: tuple[str, ...] = ()
     else:
         assert config.model is not None
         kind = find_task(DEFAULT_TASK)
@@ -123,6 +111,8 @@ def evaluate_elsewhere(
             replace_head=False,
         )
         task = kind.create(backbone, spec).eval()
-        preprocessing = config.changed(replace(backbone.preprocessing, image_size=backbone.config.image_size))
+        known = replace(backbone.preprocessing, image_size=backbone.config.image_size)
+        origin, remarks = source_of(backbone.preprocessing_source, config.weights), backbone.remarks
+    preprocessing, sentence = decide_preprocessing(known, origin, config)
     report = evaluate_task(task, data.held_out, preprocessing, batch_size=config.batch_size, progress=progress)
-    return kind, report, data.skipped
+    return kind, report | {"preprocessing": preprocessing.to_dict(), "remarks": [*remarks, sentence]}, data.skipped

@@ -6,6 +6,7 @@ import platform
 import shlex
 import shutil
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +19,7 @@ from vitrail.core.errors import RunError
 from vitrail.core.files import atomic_path
 from vitrail.core.types import Preprocessing
 from vitrail.data import DataSplits
+from vitrail.models.registry import decided_fields
 from vitrail.runs.run import Run
 from vitrail.tasks import Task, find_task
 from vitrail.training.config import TrainConfig
@@ -98,7 +100,13 @@ def training_files(run: Run) -> TrainingFiles:
 
 
 def describe(
-    run: Run, config: TrainConfig, task: Task, splits: DataSplits[Any], preprocessing: Preprocessing, precision: str
+    run: Run,
+    config: TrainConfig,
+    task: Task,
+    splits: DataSplits[Any],
+    preprocessing: Preprocessing,
+    precision: str,
+    weights_remarks: Sequence[str] = (),
 ) -> None:
     """Write ``run.json`` at the start of training.
 
@@ -116,12 +124,15 @@ def describe(
         "image_size": list(preprocessing.image_size),
         "drop_path_rate": config.drop_path_rate,
     } | config.model_fields
+    if config.weights is not None:
+        fields |= decided_fields(task.backbone, config.model)
     run.update(
         model={"name": config.model, "fields": fields, "num_params": sum(p.numel() for p in task.parameters())},
         task=task.name,
         **find_task(task.name).describe_data(splits),
         **({} if task.input_shape is None else {"input_shape": list(task.input_shape)}),
         preprocessing=preprocessing.to_dict(),
+        weights_remarks=list(weights_remarks),
         data={
             "path": config.data.path,
             "fingerprint": splits.fingerprint,

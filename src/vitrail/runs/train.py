@@ -25,6 +25,7 @@ from vitrail.runs.folder import (
     training_files,
 )
 from vitrail.runs.load import make_spec
+from vitrail.runs.preprocessing import decide_preprocessing, source_of
 from vitrail.runs.run import Run
 from vitrail.tasks import Task, TaskKind, find_task
 from vitrail.training.config import TrainConfig
@@ -115,17 +116,22 @@ def _train(trainer: Trainer, config: TrainConfig, run: Run, *, resume: bool, ove
     seed_everything(config.seed)
     task = _make_task(kind, config, splits)
     native = task.backbone.preprocessing
-    preprocessing = replace(
+    known = replace(
         native,
         image_size=task.backbone.config.image_size,
-        crop_fraction=config.crop_fraction or task.crop_fraction or native.crop_fraction,
+        crop_fraction=task.crop_fraction or native.crop_fraction,
     )
+    source = source_of(task.backbone.preprocessing_source, config.weights)
+    preprocessing, sentence = decide_preprocessing(known, source, config)
+    if resume and run.description.exists():  # the folder of the weights may hold others by now
+        preprocessing = run.read().preprocessing
+    remarks = (*task.backbone.remarks, *((sentence,) if task.takes_images else ()))
     if trainer.is_global_zero:
-        for remark in splits.remarks if progress else ():
+        for remark in (*splits.remarks, *remarks) if progress else ():
             Console(stderr=True).print(remark, highlight=False, markup=False)
         if overwrite:
             clear(run)
-        describe(run, config, task, splits, preprocessing, trainer.precision)
+        describe(run, config, task, splits, preprocessing, trainer.precision, remarks)
         remove_leftovers(run)
     fit_task(trainer, task, config, splits, preprocessing, training_files(run), resume=resume)
     if trainer.is_global_zero:

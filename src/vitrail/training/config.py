@@ -7,10 +7,13 @@ from typing import Any, Literal, Self
 
 from vitrail.core.config import check_choices, typed
 from vitrail.core.errors import ConfigError
-from vitrail.core.types import as_image_size
+from vitrail.core.types import Interpolation, as_channels, as_image_size
 from vitrail.data import AugmentConfig, DataConfig
 from vitrail.models.registry import find_family, list_models
 from vitrail.tasks import DEFAULT_TASK
+
+RGB = 3
+"""Channels of every image that is read."""
 
 Keep = Literal["best", "last"]
 Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"]
@@ -47,6 +50,10 @@ class TrainConfig:
         image_size: pixels a side, or height and width. Default: the model's own size.
         crop_fraction: share of the shorter side that evaluation keeps, above 0 and at most 1. Default: the model's own
             share.
+        mean: numbers subtracted from the pixels (0 to 1), one or one a channel. Default: those of the weights, if they
+            say it, else the model's own.
+        std: numbers that the pixels are then divided by, one or one a channel. Default: as for mean.
+        interpolation: method that resizes images in evaluation. Default: as for mean.
         data: the images and their split.
         augment: random changes of the training images.
         epochs: number of passes over the training images.
@@ -78,6 +85,9 @@ class TrainConfig:
     weights: str | None = None
     image_size: int | tuple[int, int] | None = None
     crop_fraction: float | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    interpolation: Interpolation | None = None
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     epochs: int = 100
@@ -115,7 +125,15 @@ class TrainConfig:
         taken = sorted({"num_classes", "image_size", "drop_path_rate"} & self.model_fields.keys())
         if taken:
             raise ConfigError(f"model_fields has {', '.join(taken)}; that follows from the data or has its own option")
+        if self.model_fields.get("in_chans", RGB) != RGB:
+            raise ConfigError(
+                f"model_fields has in_chans={self.model_fields['in_chans']}; images are always read as {RGB} channels "
+                "(grey ones have three equal channels), so leave it out"
+            )
         check_choices(self)
+        for name in ("mean", "std"):
+            if getattr(self, name) is not None:
+                as_channels(name, getattr(self, name))
 
     def _need(self, name: str, fits: bool, limit: str) -> None:
         if not fits:

@@ -19,7 +19,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.utils.data import DataLoader
 
-from vitrail.core.errors import ConfigError
+from vitrail.core.errors import ConfigError, VitrailError
 from vitrail.core.types import Preprocessing
 from vitrail.data import DataSplits, TrainLoader, eval_loader, train_loader
 from vitrail.tasks import Task, find_task
@@ -153,6 +153,8 @@ def make_trainer(config: TrainConfig, files: TrainingFiles, recorder: Recorder, 
             enable_model_summary=False,
             log_every_n_steps=10,
         )
+    except VitrailError:
+        raise
     except (MisconfigurationException, ValueError, TypeError, ImportError) as error:  # Lightning raises all of these
         given = {name: getattr(config, name) for name in ("accelerator", "devices", "strategy", "precision")}
         raise ConfigError(f"they do not work here: {' '.join(str(error).split())}", **given) from error

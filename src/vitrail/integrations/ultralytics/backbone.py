@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vitrail.core.errors import ConfigError
+from vitrail.core.errors import ConfigError, ImageSizeError
 from vitrail.core.types import ImageSize
 from vitrail.models import Backbone, create_model
 
@@ -107,6 +107,6 @@ def legal_size(backbone: Backbone, size: ImageSize) -> ImageSize:
 def _takes(backbone: Backbone, size: ImageSize) -> bool:
     try:
         backbone.check_image_size(*size)
-    except ValueError:
+    except ImageSizeError:
         return False
     return True
