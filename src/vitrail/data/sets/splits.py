@@ -125,11 +125,17 @@ def as_splits(
     has.
 
     Raises:
-        DataError: too few images to cut.
+        DataError: too few images to cut, or only some are in a part.
     """
     found: dict[str, list[int]] = {"train": [], "val": [], "test": [], "": []}
     for index, record in enumerate(samples.records):
         found[record.part].append(index)
+    if 0 < len(found[""]) < len(samples):
+        first = samples.records[found[""][0]].name
+        raise DataError(
+            f"{config.path} has {len(found[''])} images in no part, such as {first}, and others in train, val or test; "
+            f"move them into a part"
+        )
     undecided = found[""] or ([] if found["val"] else found["train"])
     if undecided:
         kept = {undecided[i] for i in cut(samples.subset(undecided), config)}
