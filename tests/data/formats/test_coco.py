@@ -138,6 +138,33 @@ def test_the_name_of_a_group_is_no_class(write_coco: WriteCoco) -> None:
     assert used.classes == ("cells", "red", "white", "person")
 
 
+def test_a_group_may_have_the_name_of_its_only_class(write_coco: WriteCoco) -> None:
+    values = coco_values({1: "pothole"})
+    values["categories"] = [
+        {"id": 0, "name": "pothole", "supercategory": "none"},
+        {"id": 1, "name": "pothole", "supercategory": "pothole"},
+    ]
+    data = load(write_coco({"annotations/train.json": values}, IMAGES), val_fraction=1.0)
+    assert data.classes == ("pothole",)
+    assert [record.labels for record in data.val.records] == [(0,), (0,)]
+    values["annotations"][0]["category_id"] = 0
+    with pytest.raises(DataError, match=r"two categories called 'pothole' \(ids 0 and 1\)"):
+        load(write_coco({"annotations/train.json": values}, IMAGES))
+
+
+@pytest.mark.parametrize("order", [["tail", "nose"], ["nose"], ["nose", "tail", "ear"]])
+def test_parts_that_order_keypoints_differently_are_refused(order: list[str], write_coco: WriteCoco) -> None:
+    files = {}
+    for part, names in (("train", ["nose", "tail"]), ("val", order)):
+        values = coco_values({1: "mouse"})
+        values["categories"][0]["keypoints"] = names
+        for annotation in values["annotations"]:
+            annotation["keypoints"] = [3, 4, 2] * len(names)
+        files[f"annotations/{part}.json"] = values
+    with pytest.raises(DataError, match=r"val.json has other keypoints of 'mouse'"):
+        load_keypoints(DataConfig(path=str(write_coco(files, IMAGES))))
+
+
 def test_one_file_under_two_image_ids_is_refused(write_coco: WriteCoco) -> None:
     values = coco_values({1: "cat", 2: "dog"})
     values["images"][1]["file_name"] = "./0.png"

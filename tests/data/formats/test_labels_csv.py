@@ -217,6 +217,15 @@ def test_other_columns_are_asked_about(columns: str, words: str, photos: Path) -
         load(photos, f"{columns}\n000.jpg,cat\n001.jpg,dog\n")
 
 
+@pytest.mark.parametrize(
+    "text",
+    ['image,label\n000.jpg,"cat\n001.jpg,dog\n', 'image,label\n000.jpg,"cat\n001.jpg,dog"\n002.jpg,dog\n'],
+)
+def test_quotes_that_swallow_rows_are_refused(text: str, photos: Path) -> None:
+    with pytest.raises(DataError, match=r"labels.csv line 3"):
+        load(photos, text)
+
+
 def test_a_name_with_a_comma_needs_quotes(photos: Path) -> None:
     with pytest.raises(DataError, match=r"line 3 has 3 values for 2 columns; put values in quotes that contain ','"):
         load(photos, "image,label\n000.jpg,cat\n001.jpg,tench, Tinca\n")

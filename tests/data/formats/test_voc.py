@@ -132,6 +132,12 @@ def test_pairs_that_are_not_clear_are_refused(
         load(write_yolo(dict.fromkeys(texts, DOG), images))
 
 
+def test_images_in_no_part_beside_others_are_refused(write_yolo: Write) -> None:
+    texts = dict.fromkeys(["train/a.xml", "val/b.xml", "other/c.xml"], DOG)
+    with pytest.raises(DataError, match=r"1 images in no part, such as other/c.png, and others in train, val or test"):
+        load(write_yolo(texts, ["train/a.png", "val/b.png", "other/c.png"]))
+
+
 def test_an_image_in_two_lists_is_refused(write_yolo: Write) -> None:
     texts = {"ImageSets/Main/train.txt": "a\nb\n", "ImageSets/Main/val.txt": "b\n", "a.xml": DOG, "b.xml": CAT}
     with pytest.raises(DataError, match=r"val.txt lists b.png, which is in the part train too"):

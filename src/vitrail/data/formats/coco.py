@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -130,13 +131,14 @@ def read_parts(root: Path, kind: str, problems: Problems) -> tuple[list[CocoPart
     if not files:
         raise DataError(f"{root} has no annotations; {describe_found(root)}{REMEDY}")
     contents = [read_lists(root, file, problems) for file, _ in files]
-    tables = [_categories(file, lists["categories"]) for (file, _), lists in zip(files, contents, strict=True)]
+    tables = [
+        _categories(file, _without_headings(lists, problems)) for (file, _), lists in zip(files, contents, strict=True)
+    ]
     categories = _join(files, tables, problems)
-    categories = _without_headings(categories, contents, problems)
     index = {entry["name"]: label for label, entry in enumerate(categories)}
     parts = []
     for (file, part), lists, table in zip(files, contents, tables, strict=True):
-        labels = {key: index[entry["name"]] for key, entry in table.items() if entry["name"] in index}
+        labels = {key: index[entry["name"]] for key, entry in table.items()}
         title = file.relative_to(root).as_posix()
         images = _read_images(root, file, part, lists["images"], problems)
         parts.append(CocoPart(file, title, part, lists, labels, images))
@@ -185,7 +187,7 @@ def _is_name(value: Any) -> bool:
     return isinstance(value, int) or (isinstance(value, str) and value.strip() != "")
 
 
-def _categories(file: Path, entries: Entries) -> dict[Id, Category]:
+def _categories(file: Path, entries: Sequence[Category]) -> dict[Id, Category]:
     """Categories of a file by id.
 
     Raises:
@@ -193,7 +195,7 @@ def _categories(file: Path, entries: Entries) -> dict[Id, Category]:
     """
     table: dict[Id, Category] = {}
     ids: dict[str, Id] = {}
-    for entry in entries.values():
+    for entry in entries:
         key, name = entry["id"], str(entry["name"]).strip()
         if table.get(key, entry | {"name": name}) != entry | {"name": name}:
             raise DataError(
@@ -213,15 +215,20 @@ def _join(
     """The categories of all files, one a name, by the ids of the training part; what only other parts have, by theirs.
 
     Raises:
-        DataError: a category that the training part lacks has an id that is another's there.
+        DataError: a category that the training part lacks has an id that is another's there, or the keypoints of a
+            category have another order.
     """
     known: dict[str, Category] = {}
     names: dict[Id, tuple[str, Path]] = {}
     for (file, _), table in sorted(zip(files, tables, strict=True), key=lambda one: one[0][1] != "train"):
         for key, entry in table.items():
-            if entry["name"] in known:
-                if known[entry["name"]]["id"] != key:
+            if (same := known.get(entry["name"])) is not None:
+                if same["id"] != key:
                     problems.remark("Annotation files number classes differently; classes are joined by name")
+                if entry.get("keypoints") not in (None, same.get("keypoints")):
+                    raise DataError(
+                        f"{file} has other keypoints of '{entry['name']:.80}' than other files, or another order"
+                    )
                 continue
             other, origin = names.setdefault(key, (entry["name"], file))
             if other != entry["name"]:
@@ -232,18 +239,19 @@ def _join(
     return sorted(known.values(), key=lambda entry: (isinstance(entry["id"], str), entry["id"]))
 
 
-def _without_headings(
-    categories: Sequence[Category], contents: Sequence[dict[str, Entries]], problems: Problems
-) -> list[Category]:
+def _without_headings(lists: dict[str, Entries], problems: Problems) -> list[Category]:
     """The categories without those that are no classes, but groups of others, as Roboflow writes the project's name."""
-    annotations = [entry for lists in contents for entry in lists["annotations"].values()]
+    categories, annotations = list(lists["categories"].values()), list(lists["annotations"].values())
     segments = [one for entry in annotations if isinstance(s := entry.get("segments_info"), list) for one in s]
     used = {entry.get("category_id") for entry in annotations}
     used |= {identifier(one.get("category_id")) for one in segments if isinstance(one, dict)}
-    groups = [entry.get("supercategory") for entry in categories]
+    members: dict[str, set[Id]] = defaultdict(set)
+    for entry in categories:
+        members[str(entry.get("supercategory"))].add(entry["id"])
     kept = []
     for entry in categories:
-        if entry["id"] in used or entry["name"] not in groups or entry.get("supercategory") not in (None, "", "none"):
+        is_group = bool(members.get(str(entry["name"]), set()) - {entry["id"]})
+        if entry["id"] in used or not is_group or entry.get("supercategory") not in (None, "", "none"):
             kept.append(entry)
         else:
             problems.remark(f"Category '{entry['name']}' is a group of other categories without objects, and no class")

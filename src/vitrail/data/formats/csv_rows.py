@@ -39,12 +39,14 @@ def read_rows(table: Path, remedy: str) -> Rows:
     """
     text = read_text(table, "comma-separated")
     separator = max(SEPARATORS, key=text.partition("\n")[0].count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
         columns = [re.sub(r"[\s-]+", "_", name.strip().lower()) for name in next(reader, [])]
         lines = [(reader.line_num, [value.strip() for value in values]) for values in reader]
     except csv.Error as error:
-        raise DataError(f"{table} line {reader.line_num} cannot be read ({error}); save it as CSV again") from error
+        raise DataError(
+            f"{table} line {reader.line_num} cannot be read ({error}); close quotes, or save it again"
+        ) from error
     twice = [name for name, count in Counter(columns).items() if name and count > 1]
     if twice:
         raise DataError(f"{table} has the column {twice[0]} twice; keep one")

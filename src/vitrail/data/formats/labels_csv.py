@@ -185,7 +185,7 @@ def _by_name(root: Path, rows: Rows, parts: Sequence[str]) -> tuple[list[int], t
     names = sorted({row["label"] for _, row in rows}) if listed is None else listed[1]
     known = set(names) - {""}
     for number, row in rows:
-        if row["label"] not in known:
+        if row["label"] not in known or "\n" in row["label"]:
             raise DataError(f"{table} line {number}: label '{row['label']}' is not one of the classes")
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise DataError(

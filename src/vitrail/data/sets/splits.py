@@ -126,7 +126,7 @@ def as_splits(
     has.
 
     Raises:
-        DataError: too few images to cut, or a class whose name no text file can hold.
+        DataError: too few images to cut, only some are in a part, or a class whose name no text file can hold.
     """
     found: dict[str, list[int]] = {"train": [], "val": [], "test": [], "": []}
     for index, record in enumerate(samples.records):
@@ -134,6 +134,12 @@ def as_splits(
     for name in classes:
         if NOT_UTF8.search(name):
             raise DataError(f"{config.path} has a class {name!r}, whose name is no UTF-8 text; rename it")
+    if 0 < len(found[""]) < len(samples):
+        first = samples.records[found[""][0]].name
+        raise DataError(
+            f"{config.path} has {len(found[''])} images in no part, such as {first}, and others in train, val or test; "
+            f"move them into a part"
+        )
     undecided = found[""] or ([] if found["val"] else found["train"])
     if undecided:
         kept = {undecided[i] for i in cut(samples.subset(undecided), config)}
