@@ -12,6 +12,7 @@ from vitrail.export import ExportRecord, export_model
 from vitrail.quantization import quantize
 from vitrail.runs.data import load_run_data
 from vitrail.runs.load import load_task
+from vitrail.runs.min_confidence import keep_confidence
 from vitrail.runs.quantize import load_plan
 from vitrail.runs.run import Run
 from vitrail.runtimes import FORMATS, export_command
@@ -44,7 +45,9 @@ def export_run(
     description = run.read()
     preprocessing = description.preprocessing
     task = load_task(run)
-    images = task.inputs(calibration_images(load_run_data(run).held_out, preprocessing, num_images, 0))
+    data = load_run_data(run)
+    keep_confidence(run, task, data)
+    images = task.inputs(calibration_images(data.held_out, preprocessing, num_images, 0))
     given: dict[str, Any] = {
         "preprocessing": preprocessing,
         "classes": description.classes,
