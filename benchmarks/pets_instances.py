@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
-from vitrail.tasks.instances import run_lengths
+from vitrail.device.outputs import run_lengths
 
 BACKGROUND = 2
 
@@ -46,7 +45,7 @@ def describe(rows: list[dict[str, str]], source: Path, classes: list[str]) -> di
                 "bbox": [int(value) for value in box],
                 "area": int(mask.sum()),
                 "iscrowd": 0,
-                "segmentation": {"size": [height, width], "counts": run_lengths(torch.from_numpy(mask))},
+                "segmentation": {"size": [height, width], "counts": run_lengths(mask)},
             }
         )
     return values

@@ -138,6 +138,7 @@ class TrainedRun(Run):
         images: ImageSource | list[ImageSource] | tuple[ImageSource, ...],
         *,
         top_k: int | None = None,
+        min_confidence: float | None = None,
         batch_size: int = 32,
         progress: bool | None = None,
     ) -> Rows[Prediction]:
@@ -147,6 +148,8 @@ class TrainedRun(Run):
             images: a file, a folder, a PIL image, a uint8 array (h, w, 3) or (h, w), a uint8 tensor (3, h, w), or a
                 list of these.
             top_k: number of entries in an answer. Default: the task's own number.
+            min_confidence: least probability of an object in an answer. Default: the best one on the validation images,
+                which :meth:`evaluate` finds; one half before.
             batch_size: number of images at once; it changes speed, never the result.
             progress: show a bar. Default: in terminals and notebooks.
 
@@ -160,6 +163,7 @@ class TrainedRun(Run):
             self,
             images if isinstance(images, list | tuple) else [images],
             top_k=top_k,
+            min_confidence=min_confidence,
             batch_size=batch_size,
             progress=_wanted(progress),
         )

@@ -14,7 +14,7 @@ EXPECTED = {
     "01_look_inside_a_model": ("edgevit_xxs", "stride 32"),
     "02_train": ("top-1", "of 300 images", "runs/example"),
     "03_quantize_and_export": ("model.onnx", "model.int8.onnx"),
-    "04_classify_without_pytorch": ("a grey image: ",),
+    "04_predict_without_pytorch": ('"image": "a grey image"', '"probability": '),
     "05_measure": ("onnxruntime int8", "openvino float", "ms, 90 % below"),
     "06_quantize_a_timm_model": ("runs/timm/model.int8.onnx", "relative error"),
 }

@@ -22,6 +22,7 @@ from vitrail.export import export_model, export_source, onnx_file
 from vitrail.export.convert import to_onnx
 from vitrail.export.failure import explain
 from vitrail.export.one_image import one_image_program
+from vitrail.export.rule import rule_of
 from vitrail.export.source import Source
 from vitrail.export.targets import TARGETS
 from vitrail.models import create_model
@@ -35,7 +36,13 @@ ABOUT: dict[str, Any] = {
     "preprocessing": Preprocessing(image_size=(16, 16)),
     "classes": ["Löwe", *(f"class {i}" for i in range(1, 10))],
 }
-FACTS = {"preprocessing": ABOUT["preprocessing"].to_dict(), "classes": ABOUT["classes"]}
+TASK = {"name": "classification", "frame": "crop"}
+FACTS = {
+    "preprocessing": ABOUT["preprocessing"].to_dict(),
+    "classes": ABOUT["classes"],
+    "task": TASK,
+    "rule": rule_of(TASK),
+}
 
 # Converters and compilers of others warn of their own affairs.
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -7,9 +7,10 @@ from torch import Tensor
 
 from vitrail.core.types import Preprocessing
 from vitrail.data.formats.coco_shapes import decode_mask
+from vitrail.device.outputs import run_lengths
 from vitrail.models import create_model
 from vitrail.tasks import InstanceTask
-from vitrail.tasks.instances import InstanceAnswers, InstanceOptions, SegmentedObject, run_lengths
+from vitrail.tasks.instances import InstanceAnswers, InstanceOptions, SegmentedObject
 
 
 @pytest.fixture(scope="module")
@@ -85,5 +86,5 @@ def test_annotations_can_be_drawn(task: InstanceTask) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_run_lengths_are_cocos(seed: int) -> None:
     mask = torch.from_numpy(np.random.default_rng(seed).random((7, 5)) < (0.0, 0.2, 0.5, 0.9, 1.1)[seed])
-    counts = run_lengths(mask)
+    counts = run_lengths(mask.numpy())
     assert torch.equal(decode_mask({"size": [7, 5], "counts": counts}, (7, 5)).bool(), mask)

@@ -8,12 +8,13 @@ from torch.nn import functional as F
 from vitrail.core.errors import ConfigError
 from vitrail.core.types import FeatureInfo, Preprocessing
 from vitrail.data import IGNORE
+from vitrail.device.answer import windows
 from vitrail.models import create_model
 from vitrail.tasks import SegmentationTask, TaskSpec
 from vitrail.tasks.drawing import class_colours
 from vitrail.tasks.heads.pyramid import choose_levels
 from vitrail.tasks.heads.semantic import average_cells
-from vitrail.tasks.segmentation import SEGMENTATION, SegmentationAnswers, SegmentationOptions, windows
+from vitrail.tasks.segmentation import SEGMENTATION, SegmentationAnswers, SegmentationOptions
 
 CLASSES = ("sky", "road", "car")
 

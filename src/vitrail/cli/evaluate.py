@@ -123,5 +123,10 @@ def show_evaluation(shown: Display, values: dict[str, Any]) -> None:
             for name, report in values["reports"].items()
         ],
     )
+    if found := values.get("confidence"):
+        shown.say(
+            f"Answers name objects from a probability of {found['min_confidence']:.2f} on: F1 {percent(found['f1'])} "
+            f"on {found['num_images']} validation images"
+        )
     for reason in values.get("stale", {}).values():
         shown.say(f"Left out: {reason}")

@@ -14,7 +14,7 @@ from vitrail.cli.options import WholeNumber
 from vitrail.cli.words import STANDARD_INPUT
 from vitrail.core.errors import ConfigError
 from vitrail.evaluation import Predictions
-from vitrail.runs.load import task_of
+from vitrail.runs.load import found_confidence, task_of
 from vitrail.runs.predict import predict_run, sample_run
 from vitrail.runs.run import Run
 
@@ -26,7 +26,8 @@ def predict(
     run: Path,
     /,
     *sources: Annotated[str, Parameter(allow_leading_hyphen=True)],
-    top_k: WholeNumber | None = None,
+    top_k: Annotated[WholeNumber | None, Parameter(name=("--top-k", "--max-detections"))] = None,
+    min_confidence: float | None = None,
     csv: Annotated[bool, Parameter(negative=())] = False,
     batch_size: WholeNumber = 32,
     out: Path | None = None,
@@ -48,13 +49,17 @@ def predict(
     vitrail predict runs/photos cat.jpg holidays/
     find . -name '*.png' | vitrail predict runs/photos - --csv > classes.csv
     vitrail predict runs/photos cat.jpg --top-k 3 --json
+    vitrail predict runs/cells pictures/ --out drawn/ --min-confidence 0.3 --max-detections 20
     vitrail predict runs/generator --count 100 --seed 7 --out made/
     ```
 
     Args:
         run: Run folder.
         sources: Image files, folders, or `-` for a list of paths on standard input.
-        top_k: Number of classes, or of objects, in an answer. Default: 1 class, or the objects that the model reports.
+        top_k: Largest number of classes, or of objects, in an answer. Default: 1 class, or 100 objects
+            (`--option.max-objects` of the training).
+        min_confidence: Least probability of an object, in the list and in pictures. Default: the one with the best F1
+            on the validation images, which `vitrail evaluate` finds; 0.5 before.
         csv: Print CSV: the image, then the columns of the table.
         out: Folder for a picture of every answer. Default: none; for a generator `figures/` of the run.
         count: Number of pictures that a generator makes.
@@ -74,12 +79,15 @@ def predict(
             opened,
             list(image_paths(sources)),
             top_k=top_k,
+            min_confidence=min_confidence,
             batch_size=batch_size,
             pictures=out,
             progress=shown.progress and not csv,
         )
         for skipped in predictions.skipped:
             print(f"vitrail: skipped: {skipped.reason}", file=sys.stderr)
+        if predictions.answers.task.min_confidence is not None:
+            print(f"vitrail: {_bound_text(opened, predictions, given=min_confidence is not None)}", file=sys.stderr)
         _show(shown, predictions, as_csv=csv)
 
 
@@ -89,6 +97,20 @@ def _make(shown: Display, run: Run, out: Path, sources: Sequence[str], count: in
     files = sample_run(run, out, count=count, seed=seed)
     shown.say(f"{count} pictures, and pages of them: {files[0]}, {files[1]}")
     shown.result({"files": [str(path) for path in files]})
+
+
+def _bound_text(run: Run, predictions: Predictions, *, given: bool) -> str:
+    """What was left out, and why."""
+    answers = predictions.answers
+    bound, empty = answers.task.min_confidence, [one for one in predictions.images if not answers.rows(one.answer)]
+    text = f"objects of a probability below {bound:.2g} are left out"
+    if not given:
+        found = found_confidence(run)
+        why = "the best F1 on the validation images" if found else f"vitrail evaluate {run.folder} finds the best one"
+        text += f" ({why}; --min-confidence sets another)"
+    if empty:
+        text += f"; {len(empty)} of {len(predictions.images)} images have no object, the first {empty[0].path}"
+    return text
 
 
 def image_paths(sources: Sequence[str]) -> Iterator[Path]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vitrail.core.errors import ExportError
 from vitrail.core.types import Preprocessing
+from vitrail.export.rule import rule_of
 from vitrail.quantization import QuantizedModel
 
 
@@ -21,7 +22,7 @@ class Source:
     Attributes:
         model: the float model.
         images: real normalised images (n, c, h, w), n >= 2.
-        facts: preprocessing and classes, see :func:`about`.
+        facts: what the file says of itself, see :func:`about`.
         quantized: the quantised form of the model, written instead of it.
         dynamic_size: whether height and width stay free.
 
@@ -55,10 +56,14 @@ class Source:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """The facts as strings of JSON: ``vitrail.preprocessing``, ``vitrail.classes``."""
+        """The facts as strings of JSON: ``vitrail.preprocessing``, ``vitrail.classes``, ..."""
         return {f"vitrail.{name}": json.dumps(value, ensure_ascii=False) for name, value in self.facts.items()}
 
 
-def about(preprocessing: Preprocessing, classes: Sequence[str]) -> dict[str, Any]:
-    """Facts of a file: how an image becomes its input, and the names of its outputs."""
-    return {"preprocessing": preprocessing.to_dict(), "classes": list(classes)}
+def about(preprocessing: Preprocessing, classes: Sequence[str], model: nn.Module) -> dict[str, Any]:
+    """Facts of a file: how an image becomes its input, the names of its outputs, how these are decoded, and all that in
+    words. A model that is none of our tasks is taken for a classifier."""
+    decoding = getattr(model, "decoding", None)
+    task = {"name": "classification", "frame": "crop"} if decoding is None else decoding()
+    facts = {"preprocessing": preprocessing.to_dict(), "classes": list(classes)}
+    return facts | {"task": task, "rule": rule_of(task)}

@@ -43,9 +43,9 @@ def export_model(
     """Write ``model``, or its quantised form, to a file of a format, and ``<path>.json`` beside it.
 
     The file takes normalised float32 images (b, c, h, w) named ``image`` and gives ``logits`` (or the ``output_name``
-    that the model has), at any batch size or one image at a time, as the format has it. Preprocessing and class names
-    are stored in its metadata, each as JSON; the file beside it has the record too. Off a Mac, Core ML is converted and
-    not run: the record then has ``verified`` false and no figures.
+    that the model has), at any batch size or one image at a time, as the format has it. Preprocessing, class names and
+    what decodes the output are stored in its metadata, each as JSON; the file beside it has the record too. Off a Mac,
+    Core ML is converted and not run: the record then has ``verified`` false and no figures.
 
     Args:
         model: the float model.
@@ -72,7 +72,7 @@ def export_model(
     source = Source(
         model=model,
         images=images,
-        facts=about(preprocessing, classes),
+        facts=about(preprocessing, classes, model),
         quantized=quantized,
         dynamic_size=dynamic_size,
     )

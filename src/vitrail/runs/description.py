@@ -74,6 +74,22 @@ class TrainedEntry(BaseModel):
     seconds: float = 0.0
 
 
+class ConfidenceEntry(_Entry):
+    """The least probability of an object in answers, where the run's task has such a bound.
+
+    Attributes:
+        min_confidence: the one with the best F1 on the validation images.
+        f1: F1 of all their objects together at that probability.
+        num_images: number of these images.
+        weights_hash: hash of the weights that found them.
+    """
+
+    min_confidence: Annotated[float, Field(gt=0, lt=1)]
+    f1: float = 0.0
+    num_images: int = 0
+    weights_hash: str = ""
+
+
 RENAMED_OPTIONS = {"opponent_width": "discriminator_width"}
 """Option of a task in version 0.1.0 -> its name now."""
 
@@ -108,6 +124,7 @@ class Description(BaseModel):
         command: command line that made the run.
         status: "training" until the last epoch is done, then "trained".
         trained: the epoch whose weights were kept; None before the last epoch is done.
+        confidence: least probability of an object in answers; None until it is found.
         stages: stage of the whole way -> seconds that it took.
         quantized: configuration of the quantisation, for runs that a comparison quantised.
     """
@@ -129,6 +146,7 @@ class Description(BaseModel):
     command: str = ""
     status: str = ""
     trained: TrainedEntry | None = None
+    confidence: ConfidenceEntry | None = None
     stages: dict[str, float] = {}
     quantized: dict[str, Any] = {}
 

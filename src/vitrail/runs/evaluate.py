@@ -7,6 +7,7 @@ The file holds all images of the report, so that the report needs no data set. I
      "reports": {"torch-float": {...ClassificationReport.to_dict(), "agreement": 1.0, "file_hash": "..."},
                  "onnx-float": {...}, "onnx-int8": {...}, "openvino-float": {...}, "litert-float": {...}, ...},
      "stale": {"litert-float": reason of the omission, ...},
+     "confidence": {"min_confidence", "f1", "num_images", "weights_hash"}, of detectors,
      "examples": [{"name", "label", "predicted", "probability", "jpeg_base64"}, ...],
      "data": {"source", "fingerprint", "classes", "counts": {"train": [one per class], ...}, "skipped",
               "samples": [{"name", "label", "jpeg_base64"}, ...]}}
@@ -39,6 +40,7 @@ from vitrail.runs.data import load_run_data
 from vitrail.runs.examples import class_examples, describe_classes, describe_data, drawn_examples
 from vitrail.runs.export import unfit_reason
 from vitrail.runs.load import load_task
+from vitrail.runs.min_confidence import keep_confidence
 from vitrail.runs.run import Run
 from vitrail.runtimes import MEASURED, RUNTIMES, import_runtime, open_session, predictor
 from vitrail.tasks import Task
@@ -96,6 +98,7 @@ def evaluate_run(
     description = run.read()
     data = load_run_data(run, progress=progress) if data is None else data.align(description.classes)
     task = load_task(run)
+    confidence = keep_confidence(run, task, data, progress=progress)
     files, stale = _evaluated_files(run)
     job = EvaluationJob(
         task=task,
@@ -113,6 +116,7 @@ def evaluate_run(
     }
     values |= evaluate_classes(job) if task.per_image else evaluate_all(job)
     values |= {"stale": stale} if stale else {}
+    values |= {"confidence": confidence.model_dump()} if confidence else {}
     for name, report in values["reports"].items():
         report["file_hash"] = file_hash(run.weights if name == WEIGHTS else files[name][1])
     write_json(run.evaluation, values)

@@ -15,6 +15,7 @@ from vitrail.export.source import Source, about
 from vitrail.quantization import quantize
 from vitrail.runs.data import load_run_data
 from vitrail.runs.load import load_task
+from vitrail.runs.min_confidence import keep_confidence
 from vitrail.runs.quantize import load_plan
 from vitrail.runs.run import Run
 from vitrail.runtimes import FORMATS, export_command
@@ -46,8 +47,10 @@ def export_run(
     """
     description = run.read()
     task = load_task(run)
-    images = task.inputs(calibration_images(load_run_data(run).held_out, description.preprocessing, num_images, 0))
-    source = Source(model=task, images=images, facts=about(description.preprocessing, description.classes))
+    data = load_run_data(run)
+    keep_confidence(run, task, data)
+    images = task.inputs(calibration_images(data.held_out, description.preprocessing, num_images, 0))
+    source = Source(model=task, images=images, facts=about(description.preprocessing, description.classes, task))
     sources = {"float": source} if "float" in variants else {}
     if "int8" in variants and run.quantization.exists() and any(FORMATS[name].takes_quantized for name in formats):
         plan = load_plan(run)

@@ -10,7 +10,7 @@ from vitrail.core.errors import ConfigError
 from vitrail.core.types import Preprocessing
 from vitrail.models import Backbone, create_model, load_checkpoint
 from vitrail.models.checkpoint import load_strictly, read_trained
-from vitrail.runs.description import Description
+from vitrail.runs.description import ConfidenceEntry, Description
 from vitrail.runs.run import Run
 from vitrail.tasks import Task, TaskKind, TaskSpec, create_task
 from vitrail.training import TrainConfig
@@ -43,7 +43,7 @@ def build_task(description: Description) -> Task:
 
 
 def load_task(run: Run) -> Task:
-    """The trained task of a run, in evaluation mode.
+    """The trained task of a run, in evaluation mode, with the least probability that was found for these weights.
 
     Raises:
         RunError: the run lacks its description or its weights, or describes no task.
@@ -52,7 +52,15 @@ def load_task(run: Run) -> Task:
     run = Run.open(run.folder, needs=("description", "weights"))
     task = build_task(run.read())
     load_strictly(task, read_trained(run.weights), str(run.weights), remedy="was it or run.json replaced?")
+    if (found := found_confidence(run)) is not None:
+        task.min_confidence = found.min_confidence
     return task.eval()
+
+
+def found_confidence(run: Run) -> ConfidenceEntry | None:
+    """The least probability of an object that was found for the run's present weights."""
+    found = run.read().confidence
+    return found if found is not None and found.weights_hash == run.weights_hash else None
 
 
 def open_module(folder: Path) -> Task:

@@ -28,6 +28,7 @@ def predict_run(
     sources: Sequence[ImageSource],
     *,
     top_k: int | None = None,
+    min_confidence: float | None = None,
     batch_size: int = 32,
     pictures: Path | None = None,
     progress: bool = False,
@@ -38,12 +39,15 @@ def predict_run(
         run: run with weights.
         sources: images; folders are searched for images at any depth.
         top_k: number of entries in an answer. Default: the task's own number.
+        min_confidence: least probability of an object in an answer and its picture. Default: the best one on the
+            validation images, as ``vitrail evaluate`` and ``vitrail export`` find it, or one half.
         batch_size: number of images at once; it changes speed, never the result.
         pictures: folder for a picture of every answer; only for image files.
         progress: show a bar.
 
     Raises:
-        ConfigError: the task takes no images, or there are no sources.
+        ConfigError: the task takes no images, there are no sources, or ``min_confidence`` is no probability or given
+            to a task without objects.
         DataError: a folder has no images, no image can be decoded, or pixels have another shape or type.
     """
     task = load_task(run)
@@ -51,6 +55,8 @@ def predict_run(
         raise ConfigError(f"a model of the task '{task.name}' takes no images; make pictures with: vitrail predict RUN")
     if not sources:
         raise ConfigError("no images given; name files or folders, or pass images")
+    if min_confidence is not None:
+        _bound(task, min_confidence)
     paths = [user_path(source) for source in sources if isinstance(source, str | Path)]
     if len(paths) < len(sources):
         return _predict_pixels(task, run, sources, top_k=top_k, batch_size=batch_size)
@@ -67,6 +73,16 @@ def predict_run(
         first, count = predictions.skipped[0].reason, len(predictions.skipped)
         raise DataError(first if count == 1 else f"none of the {count} images could be decoded; the first: {first}")
     return predictions
+
+
+def _bound(task: Task, min_confidence: float) -> None:
+    if task.min_confidence is None:
+        raise ConfigError(
+            f"is for objects, and a model of the task '{task.name}' names none", min_confidence=min_confidence
+        )
+    if not 0 <= min_confidence < 1:
+        raise ConfigError("is outside [0, 1)", min_confidence=min_confidence)
+    task.min_confidence = min_confidence
 
 
 def _predict_pixels(

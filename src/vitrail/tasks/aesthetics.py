@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from vitrail.core.errors import ConfigError
 from vitrail.data import load_scores
+from vitrail.device.outputs import rate
 from vitrail.models import Backbone
 from vitrail.tasks.answers import Answers
 from vitrail.tasks.base import Score, Task
@@ -128,6 +129,10 @@ class AestheticsTask(Task):
         """Mean earth mover's distance of the images."""
         return emd(output.float(), targets["distribution"], self.options.power).mean()
 
+    def decoding(self) -> dict[str, Any]:
+        """The scores that the shares belong to."""
+        return super().decoding() | {"scale": self.scale.tolist()}
+
     def mean_scores(self, output: Tensor) -> Tensor:
         """Distributions (b, bins) to their means (b,)."""
         return output.float() @ self.scale.to(output.device)
@@ -146,12 +151,10 @@ class AestheticsAnswers(Answers[AestheticsTask, Rating]):
 
     def decode(self, output: Tensor) -> list[Rating]:
         """Distributions (b, bins) to ratings."""
-        output = output.detach().float().cpu()
-        scale = self.task.scale.cpu()
-        means = output @ scale
-        deviations = (output @ scale.square() - means.square()).clamp(min=0).sqrt()
-        rows = zip(means.tolist(), deviations.tolist(), output.tolist(), strict=True)
-        return [Rating(mean, deviation, tuple(shares)) for mean, deviation, shares in rows]
+        scale = self.task.scale.tolist()
+        return [
+            Rating(*rate(shares, scale), tuple(shares.tolist())) for shares in output.detach().float().cpu().numpy()
+        ]
 
     def rank(self, answer: Rating) -> float:
         """Images are listed by their score, the best first."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vitrail.core.errors import ConfigError
@@ -62,6 +63,12 @@ class Answers(ABC, Generic[TaskT, AnswerT]):
         with torch.inference_mode():
             output: Tensor = self.task(preprocessing.normalize(fitted.to(self.device)))
         return output
+
+    def raw(self, images: NDArray[Any]) -> NDArray[Any]:
+        """Raw outputs (b, ...) for normalised float32 images (b, 3, h, w): the task in place of an exported file."""
+        with torch.inference_mode():
+            output: Tensor = self.task(torch.from_numpy(images).to(self.device))
+        return output.float().cpu().numpy()
 
     def samples(self, count: int, seed: int) -> dict[str, Tensor]:
         """Made pictures, of tasks that take no images: file name -> uint8 picture (3, h, w), overviews first.

@@ -14,6 +14,8 @@ from vitrail.models import Backbone
 if TYPE_CHECKING:
     from torchmetrics import Metric, MetricCollection  # takes seconds to import, and most commands need no metrics
 
+    from vitrail.tasks.metrics.confidence import ConfidenceSearch
+
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
@@ -51,6 +53,7 @@ class Task(nn.Module, ABC):
         row_parts: number of channels of each part of a row, where the output (b, rows, channels) is a set of rows
             chosen by their scores; two correct files may choose or order rows differently where scores are alike.
         input_shape: shape of one input of :meth:`forward`, where that is no image.
+        min_confidence: least probability of an object that an answer names; None where a task has no such bound.
         backbone: the model; its state-dict names start with ``backbone.`` here.
         classes: names, in the order of the labels; empty where there are none.
     """
@@ -65,6 +68,7 @@ class Task(nn.Module, ABC):
     output_name: str = "logits"
     row_parts: tuple[int, ...] = ()
     input_shape: tuple[int, int, int] | None = None
+    min_confidence: float | None = None
 
     def __init__(self, backbone: Backbone, classes: Sequence[str] = ()) -> None:
         super().__init__()
@@ -93,6 +97,16 @@ class Task(nn.Module, ABC):
     def metrics(self) -> Metric | MetricCollection:
         """New metrics of (raw output, targets). They compute a dictionary with the names in :attr:`scores`. Metrics
         with one value for each class, such as ``iou_per_class``, are shown by evaluation alone."""
+
+    def confidence_search(self) -> ConfidenceSearch | None:
+        """A new search for the best :attr:`min_confidence`; None for tasks without one."""
+        return None
+
+    def decoding(self) -> dict[str, Any]:
+        """What a program without Vitrail must know of the output, beside preprocessing and classes: plain values, which
+        exported files hold. ``frame`` says how an image is put into the model's size: "crop", "letterbox" or "view",
+        see :mod:`vitrail.device.pixels`; it is empty where the input is no image."""
+        return {"name": self.name, "frame": "crop" if self.takes_images else ""}
 
     def agreement(self, output: Tensor, reference: Tensor) -> float:
         """Share of places at which two raw outputs have their largest value in the same channel."""

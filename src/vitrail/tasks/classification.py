@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from vitrail.core.errors import ConfigError
 from vitrail.core.types import Preprocessing
 from vitrail.data import load_data
+from vitrail.device.outputs import best_classes
 from vitrail.models import Backbone
 from vitrail.tasks.answers import Answers
 from vitrail.tasks.base import Score, Task
@@ -97,14 +98,8 @@ class ClassificationAnswers(Answers[ClassificationTask, tuple[ClassScore, ...]])
     def decode(self, output: Tensor, top_k: int = 5) -> list[tuple[ClassScore, ...]]:
         """Logits (b, num_classes) to the ``top_k`` most probable classes of each image (all, if there are fewer)."""
         count = min(max(top_k, 1), len(self.task.classes))
-        best = output.detach().float().softmax(dim=-1).topk(count, dim=-1)
-        return [
-            tuple(
-                ClassScore(label=self.task.classes[index], index=index, probability=probability)
-                for probability, index in zip(probabilities, indices, strict=True)
-            )
-            for probabilities, indices in zip(best.values.tolist(), best.indices.tolist(), strict=True)
-        ]
+        rows = output.detach().float().cpu().numpy()
+        return [tuple(ClassScore(**one) for one in best_classes(row, self.task.classes, count)) for row in rows]
 
     def predict(
         self, images: Sequence[Tensor], preprocessing: Preprocessing, top_k: int | None = None

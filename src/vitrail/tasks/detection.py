@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
-from torchvision.ops import batched_nms, box_iou
+from torchvision.ops import box_iou
 
 from vitrail.core.errors import ConfigError
 from vitrail.core.types import ImageSize, Preprocessing
 from vitrail.data import Letterbox, load_boxes
+from vitrail.device.answer import objects_in_picture
+from vitrail.device.outputs import find_objects
 from vitrail.layers.query_detector import QueryKind
 from vitrail.models import Backbone
 from vitrail.tasks.answers import Answers
@@ -27,7 +30,10 @@ from vitrail.tasks.kind import TaskKind
 if TYPE_CHECKING:
     from torchmetrics import Metric
 
-MOST_CANDIDATES = 1000
+    from vitrail.tasks.metrics.confidence import ConfidenceSearch
+
+MIN_CONFIDENCE = 0.5
+"""Least probability of an object in an answer, until evaluation has found the best one for the model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +48,10 @@ class DetectionOptions:
         anchor_scale: side of the smallest anchor boxes of a level, in its strides (twice that in a head of two stages),
             for heads with anchors; 2 finds objects of half the size.
         proposals: number of proposals of a head of two stages, or of queries: rows of the output, except retinanet's.
-        score_threshold: least probability of an object that is reported.
+        score_threshold: least probability of an object that counts in the average precision.
         nms_threshold: overlap above which the less probable of two objects of one class is dropped, by heads that give
             duplicates.
-        max_objects: largest number of objects an image.
+        max_objects: largest number of objects an image, unless the question names another.
     """
 
     head: Literal["retinanet", "fasterrcnn", "cascade", "dfine", "rtdetrv2"] = "retinanet"
@@ -98,6 +104,7 @@ class DetectionTask(Task):
     crop_fraction = 1.0
     output_name = "boxes_and_logits"
     masks: ClassVar[bool] = False
+    min_confidence = MIN_CONFIDENCE
 
     def __init__(self, backbone: Backbone, classes: Sequence[str], options: DetectionOptions | None = None) -> None:
         super().__init__(backbone, classes)
@@ -182,24 +189,28 @@ class DetectionTask(Task):
         return self.head.training_loss(self._levels(images), targets)
 
     def find_objects(self, output: Tensor) -> list[dict[str, Tensor]]:
-        """(b, n, 4 + classes) to ``boxes`` (shares of the frame), ``scores``, ``labels`` an image, best first."""
-        found, last = [], 4 + len(self.classes)
-        for values in output.float():
-            probabilities = values[:, 4:last].sigmoid().flatten()
-            candidates = (probabilities > self.options.score_threshold).nonzero().squeeze(1)
-            order = probabilities[candidates].argsort(descending=True, stable=True)[:MOST_CANDIDATES]
-            chosen = candidates[order]
-            rows = values[chosen // len(self.classes)]
-            boxes = rows[:, :4].clamp(0, 1)
-            labels, scores = chosen % len(self.classes), probabilities[chosen]
-            kept = torch.arange(len(chosen), device=chosen.device)
-            if not self.queries:
-                kept = batched_nms(boxes, scores, labels, self.options.nms_threshold)
-            kept = kept[: self.options.max_objects]
-            found.append({"boxes": boxes[kept], "scores": scores[kept], "labels": labels[kept]})
-            if self.masks:
-                found[-1]["masks"] = rows[kept, last:].sigmoid().reshape(-1, MASK_OUT, MASK_OUT)
+        """(b, n, 4 + classes) to ``boxes`` (shares of the frame), ``scores``, ``labels`` an image, best first, and
+        ``masks``: all that count in the average precision."""
+        limits = self.limits() | {"min_confidence": self.options.score_threshold}
+        found = []
+        for values in output.detach().float().cpu().numpy():
+            arrays = find_objects(values, len(self.classes), **limits)
+            one = {name: torch.from_numpy(array).to(output.device) for name, array in arrays.items()}
+            grids = one.pop("grids")
+            found.append(one | ({"masks": grids} if self.masks else {}))
         return found
+
+    def limits(self, max_objects: int | None = None) -> dict[str, Any]:
+        """Arguments of :func:`vitrail.device.outputs.find_objects` for answers."""
+        return {
+            "min_confidence": self.min_confidence,
+            "nms_threshold": None if self.queries else self.options.nms_threshold,
+            "max_objects": max_objects or self.options.max_objects,
+        }
+
+    def decoding(self) -> dict[str, Any]:
+        """The limits of answers."""
+        return super().decoding() | {"frame": "letterbox"} | self.limits()
 
     def metrics(self) -> Metric:
         """COCO's ``map`` and ``map_50``, and ``ap_per_class``.
@@ -212,6 +223,12 @@ class DetectionTask(Task):
 
         require_pycocotools()
         return BoxMetric(self.find_objects, len(self.classes))
+
+    def confidence_search(self) -> ConfidenceSearch:
+        """The search for the probability with the best F1."""
+        from vitrail.tasks.metrics.confidence import ConfidenceSearch
+
+        return ConfidenceSearch(self.find_objects, self.options.score_threshold)
 
     def agreement(self, output: Tensor, reference: Tensor) -> float:
         """Share of images whose most probable object has the same class and overlaps by half in both."""
@@ -238,28 +255,28 @@ class DetectionAnswers(Answers[DetectionTask, tuple[DetectedObject, ...]]):
 
     def decode(self, output: Tensor) -> list[tuple[DetectedObject, ...]]:
         """Objects in shares of the frame, the most probable first."""
-        return [self._objects(one, torch.ones(4), torch.ones(4)) for one in self.task.find_objects(output)]
+        rows, count = output.detach().float().cpu().numpy(), len(self.task.classes)
+        return [self._objects(find_objects(values, count, **self.task.limits()), (1, 1)) for values in rows]
 
-    def _objects(self, found: dict[str, Tensor], scale: Tensor, limit: Tensor) -> tuple[DetectedObject, ...]:
-        boxes = torch.minimum(found["boxes"].cpu() * scale, limit).tolist()
-        rows = zip(found["labels"].tolist(), found["scores"].tolist(), boxes, strict=True)
+    def _objects(self, found: dict[str, NDArray[Any]], size: ImageSize) -> tuple[DetectedObject, ...]:
+        """Objects found in an image of ``size``."""
+        rows = zip(*(found[name].tolist() for name in ("labels", "scores", "boxes")), strict=True)
         return tuple(DetectedObject(self.task.classes[i], i, score, tuple(box)) for i, score, box in rows)
 
     def predict(
         self, images: Sequence[Tensor], preprocessing: Preprocessing, top_k: int | None = None
     ) -> list[tuple[DetectedObject, ...]]:
         """Objects in pixels of each image, the most probable first."""
-        frame = preprocessing.image_size
-        boxes = [Letterbox.of((image.shape[-2], image.shape[-1]), frame) for image in images]
-        framed = torch.stack([box.image(image, preprocessing) for box, image in zip(boxes, images, strict=True)])
-        with torch.inference_mode():
-            found = self.task.find_objects(self.task(preprocessing.normalize(framed.to(self.device))))
-        answers = []
-        for box, one in zip(boxes, found, strict=True):
-            scale = torch.tensor([frame[1] / box.scale[0], frame[0] / box.scale[1]] * 2)
-            limit = torch.tensor([box.original[1], box.original[0]] * 2, dtype=torch.float32)
-            answers.append(self._objects(one, scale, limit)[:top_k])
-        return answers
+        frame, count, limits = preprocessing.image_size, len(self.task.classes), self.task.limits(top_k)
+        sizes = [(image.shape[-2], image.shape[-1]) for image in images]
+        framed = [
+            Letterbox.of(size, frame).image(image, preprocessing) for size, image in zip(sizes, images, strict=True)
+        ]
+        output = self.raw(preprocessing.normalize(torch.stack(framed)).numpy())
+        return [
+            self._objects(objects_in_picture(values, count, size, frame, **limits), size)
+            for values, size in zip(output, sizes, strict=True)
+        ]
 
     def rows(self, answer: tuple[DetectedObject, ...]) -> list[tuple[Any, ...]]:
         """One an object."""
@@ -280,9 +297,8 @@ class DetectionAnswers(Answers[DetectionTask, tuple[DetectedObject, ...]]):
         return tuple(DetectedObject(self.task.classes[index], index, 1.0, tuple(box)) for index, box in rows)
 
     def draw(self, image: Tensor, answer: tuple[DetectedObject, ...]) -> Tensor:
-        """Boxes and labels; objects less probable than one half are left out."""
-        boxes = [(one.box, one.index) for one in answer if one.probability >= 0.5]
-        return draw_boxes(image, boxes, self.task.classes)
+        """Boxes and labels."""
+        return draw_boxes(image, [(one.box, one.index) for one in answer], self.task.classes)
 
 
 DETECTION = TaskKind(

@@ -135,6 +135,10 @@ class GenerationTask(AdversarialTask):
         self.num_labels = generator.num_classes
         self.input_shape = (generator.config.num_inputs, 1, 1)
 
+    def decoding(self) -> dict[str, Any]:
+        """Numbers of random numbers and of classes of an input."""
+        return super().decoding() | {"latent_dim": self.backbone.config.latent_dim, "num_labels": self.num_labels}
+
     def make_discriminator(self) -> nn.Module:
         """StyleGAN2's residual discriminator."""
         side = self.backbone.config.image_size[0]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from vitrail.core.types import ImageSize
 from vitrail.data import load_instances
+from vitrail.device.outputs import paste_mask, run_lengths
 from vitrail.tasks.base import Score
 from vitrail.tasks.detection import DetectedObject, DetectionAnswers, DetectionOptions, DetectionTask
 from vitrail.tasks.drawing import draw_masks
@@ -48,8 +48,7 @@ class SegmentedObject(DetectedObject):
         """(h, w) bool: the object's pixels in the image."""
         if tuple(self.grid.shape) == tuple(self.size):
             return self.grid >= 0.5
-        pasted: Tensor = paste_masks_in_image(self.grid[None, None], torch.tensor([self.box]), self.size)
-        return pasted[0, 0] >= 0.5
+        return torch.from_numpy(paste_mask(self.grid.numpy(), self.box, self.size))
 
 
 class InstanceTask(DetectionTask):
@@ -80,13 +79,10 @@ class InstanceTask(DetectionTask):
 class InstanceAnswers(DetectionAnswers):
     """The objects of each image with their masks, the most probable first."""
 
-    def _objects(self, found: dict[str, Tensor], scale: Tensor, limit: Tensor) -> tuple[DetectedObject, ...]:
-        size = (round(float(limit[1])), round(float(limit[0])))
-        boxes = super()._objects(found, scale, limit)
-        grids = found["masks"].cpu()
+    def _objects(self, found: dict[str, NDArray[Any]], size: ImageSize) -> tuple[DetectedObject, ...]:
         return tuple(
-            SegmentedObject(one.label, one.index, one.probability, one.box, grid, size)
-            for one, grid in zip(boxes, grids, strict=True)
+            SegmentedObject(one.label, one.index, one.probability, one.box, torch.from_numpy(grid), size)
+            for one, grid in zip(super()._objects(found, size), found["grids"], strict=True)
         )
 
     def to_dict(self, answer: tuple[DetectedObject, ...]) -> dict[str, Any]:
@@ -95,7 +91,7 @@ class InstanceAnswers(DetectionAnswers):
         values = super().to_dict(answer)
         for entry, one in zip(values["objects"], answer, strict=True):
             if isinstance(one, SegmentedObject):
-                entry["mask"] = {"size": list(one.size), "counts": run_lengths(one.mask())}
+                entry["mask"] = {"size": list(one.size), "counts": run_lengths(one.mask().numpy())}
         return values
 
     def truth(self, target: dict[str, Tensor]) -> tuple[DetectedObject, ...]:
@@ -106,19 +102,9 @@ class InstanceAnswers(DetectionAnswers):
         )
 
     def draw(self, image: Tensor, answer: tuple[DetectedObject, ...]) -> Tensor:
-        """Masks, boxes and labels; objects less probable than one half are left out."""
-        masks = [
-            (one.mask(), one.index) for one in answer if isinstance(one, SegmentedObject) and one.probability >= 0.5
-        ]
+        """Masks, boxes and labels."""
+        masks = [(one.mask(), one.index) for one in answer if isinstance(one, SegmentedObject)]
         return super().draw(draw_masks(image, masks, len(self.task.classes)), answer)
-
-
-def run_lengths(mask: Tensor) -> list[int]:
-    """COCO's uncompressed run lengths of a mask (h, w): down the columns, the first run is background."""
-    flat = mask.T.flatten().to(torch.uint8)
-    edges = (flat.diff(prepend=torch.zeros(1, dtype=torch.uint8)) != 0).nonzero().squeeze(1).tolist()
-    bounds = [0, *edges, len(flat)]
-    return [stop - start for start, stop in pairwise(bounds)]
 
 
 INSTANCES = TaskKind(

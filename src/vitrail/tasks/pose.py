@@ -8,13 +8,16 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vitrail.core.errors import ConfigError
 from vitrail.core.types import Preprocessing
-from vitrail.data import View, load_keypoints, mirror_order
+from vitrail.data import load_keypoints, mirror_order
+from vitrail.device.answer import mean_maps, places_in_picture
+from vitrail.device.outputs import find_keypoints
+from vitrail.device.pixels import normalise, view
 from vitrail.models import Backbone
 from vitrail.tasks.answers import Answers
 from vitrail.tasks.base import Score, Task
@@ -145,15 +148,19 @@ class PoseTask(Task):
         return torch.exp(-(y.square().unsqueeze(-1) + x.square().unsqueeze(-2)) / 2)
 
     def locate(self, output: Tensor) -> tuple[Tensor, Tensor]:
-        """Places (b, j, 2) as shares of the frame, and scores (b, j): the largest value, moved by DARK (Zhang et al.,
-        CVPR 2020, arXiv:1910.06278) to the peak of the Gaussian that runs through its neighbours."""
-        maps = output.detach().float().cpu()
-        rows, columns = maps.shape[-2:]
-        scores, place = maps.flatten(2).max(2)
-        y, x = place // columns, place % columns
-        offset = _peak_offset(_blur(maps, self.options.sigma), y, x)
-        places = torch.stack([x, y], -1) + 0.5 + offset
-        return places / torch.tensor([columns, rows]), scores.clamp(0, 1)
+        """Places (b, j, 2) as shares of the frame, and scores (b, j): :func:`vitrail.device.outputs.find_keypoints`."""
+        places, scores = find_keypoints(output.detach().float().cpu().numpy(), self.options.sigma)
+        return torch.from_numpy(places).float(), torch.from_numpy(scores)
+
+    def decoding(self) -> dict[str, Any]:
+        """The spread of the peaks, and how a mirror image is averaged in."""
+        options, mirror = self.options, list(self.mirror)
+        return super().decoding() | {
+            "frame": "view",
+            "sigma": options.sigma,
+            "flip_test": options.flip_test,
+            "mirror": mirror,
+        }
 
     def metrics(self) -> Metric:
         """``pck`` (labelled keypoints that are off by less than a tenth of the object's longer side), ``oks_ap``, and
@@ -174,10 +181,11 @@ class PoseAnswers(Answers[PoseTask, tuple[Keypoint, ...]]):
 
     def decode(self, output: Tensor) -> list[tuple[Keypoint, ...]]:
         """Keypoints in shares of the frame."""
-        return [self._name(one, score) for one, score in zip(*self.task.locate(output), strict=True)]
+        pairs = zip(*(one.tolist() for one in self.task.locate(output)), strict=True)
+        return [self._name(places, scores) for places, scores in pairs]
 
-    def _name(self, places: Tensor, scores: Tensor) -> tuple[Keypoint, ...]:
-        rows = zip(self.task.classes, places.tolist(), scores.tolist(), strict=True)
+    def _name(self, places: Sequence[Sequence[float]], scores: Sequence[float]) -> tuple[Keypoint, ...]:
+        rows = zip(self.task.classes, places, scores, strict=True)
         return tuple(Keypoint(label, index, x, y, score) for index, (label, (x, y), score) in enumerate(rows))
 
     def predict(
@@ -197,18 +205,12 @@ class PoseAnswers(Answers[PoseTask, tuple[Keypoint, ...]]):
             boxes: where the objects are (left, top, right, bottom), e.g. from a detector; the whole images by default.
         """
         boxes = boxes or [(0, 0, image.shape[-1], image.shape[-2]) for image in images]
-        views = [View.of(box, preprocessing.image_size) for box in boxes]
-        seen = torch.stack([view.image(image, preprocessing) for view, image in zip(views, images, strict=True)])
-        normal = preprocessing.normalize(seen.to(self.device))
-        with torch.inference_mode():
-            maps = self.task(normal)
-            if self.task.options.flip_test and self.task.mirror:
-                mirrored = self.task(normal.flip(-1)).flip(-1)
-                maps = (maps + mirrored[:, list(self.task.mirror)]) / 2
-        frame = torch.tensor([preprocessing.image_size[1], preprocessing.image_size[0]])
+        how, frame, facts = preprocessing.to_dict(), preprocessing.image_size, self.task.decoding()
+        seen = [view(image.permute(1, 2, 0).numpy(), box, how) for image, box in zip(images, boxes, strict=True)]
+        maps = mean_maps(self.raw, np.concatenate([normalise(one, how) for one in seen]), facts)
         answers = []
-        for view, places, scores in zip(views, *self.task.locate(maps), strict=True):
-            found = self._name(view.to_image(places * frame), scores)
+        for box, places, scores in zip(boxes, *find_keypoints(maps, facts["sigma"]), strict=True):
+            found = self._name(places_in_picture(places, box, frame), scores.tolist())
             answers.append(found if top_k is None else tuple(sorted(found, key=lambda one: -one.score)[:top_k]))
         return answers
 
@@ -228,7 +230,7 @@ class PoseAnswers(Answers[PoseTask, tuple[Keypoint, ...]]):
 
     def truth(self, target: dict[str, Tensor]) -> tuple[Keypoint, ...]:
         """The labelled keypoints."""
-        return self._name(target["keypoints"][:, :2], target["keypoints"][:, 2])
+        return self._name(target["keypoints"][:, :2].tolist(), target["keypoints"][:, 2].tolist())
 
     def draw(self, image: Tensor, answer: tuple[Keypoint, ...]) -> Tensor:
         """Dots and lines; unsure keypoints are left out."""
@@ -240,36 +242,6 @@ def _enlarge(before: int, after: int) -> nn.Sequential:
     return nn.Sequential(
         nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()
     )
-
-
-def _blur(maps: Tensor, sigma: float) -> Tensor:
-    """Gaussian of the spread that peaks were trained with, at unchanged maxima, so that a ragged map has one slope."""
-    radius = max(round(2 * sigma), 1)
-    line = torch.exp(-torch.arange(-radius, radius + 1).square() / (2 * sigma**2))
-    line = line / line.sum()
-    count = maps.shape[1]
-    column, row = line.view(1, 1, -1, 1).repeat(count, 1, 1, 1), line.view(1, 1, 1, -1).repeat(count, 1, 1, 1)
-    blurred = F.conv2d(
-        F.conv2d(maps, column, padding=(radius, 0), groups=count), row, padding=(0, radius), groups=count
-    )
-    return blurred.clamp(min=1e-10)
-
-
-def _peak_offset(maps: Tensor, y: Tensor, x: Tensor) -> Tensor:
-    """One Newton step on the logarithm (b, j, 2: x, y), at most one pixel; 0 at the border and where nothing curves."""
-    rows, columns = maps.shape[-2:]
-    logs = F.pad(maps.log(), (1, 1, 1, 1), mode="replicate").flatten(2)
-
-    def at(down: int, right: int) -> Tensor:
-        return logs.gather(2, ((y + 1 + down) * (columns + 2) + x + 1 + right).unsqueeze(2)).squeeze(2)
-
-    slope = torch.stack([at(0, 1) - at(0, -1), at(1, 0) - at(-1, 0)], -1) / 2
-    xx, yy = at(0, 1) - 2 * at(0, 0) + at(0, -1), at(1, 0) - 2 * at(0, 0) + at(-1, 0)
-    xy = (at(1, 1) - at(1, -1) - at(-1, 1) + at(-1, -1)) / 4
-    determinant = xx * yy - xy * xy
-    step = -torch.stack([yy * slope[..., 0] - xy * slope[..., 1], xx * slope[..., 1] - xy * slope[..., 0]], -1)
-    inside = (x > 0) & (x < columns - 1) & (y > 0) & (y < rows - 1) & (determinant > 1e-6) & (xx < 0)
-    return torch.where(inside.unsqueeze(-1), (step / determinant.clamp(min=1e-6).unsqueeze(-1)).clamp(-1, 1), 0.0)
 
 
 def _build(backbone: Backbone, spec: TaskSpec, options: PoseOptions) -> PoseTask:

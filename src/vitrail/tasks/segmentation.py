@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vitrail.core.errors import ConfigError
-from vitrail.core.types import ImageSize, Preprocessing
-from vitrail.data import IGNORE, Letterbox, load_masks
+from vitrail.core.types import Preprocessing
+from vitrail.data import IGNORE, load_masks
+from vitrail.device.answer import class_shares, label_pixels
 from vitrail.models import Backbone
 from vitrail.tasks.answers import Answers
 from vitrail.tasks.base import Score, Task
@@ -23,12 +24,6 @@ from vitrail.tasks.kind import TaskKind
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
-
-OVERLAP = 1 / 3
-"""Share of a window that overlaps with the next one."""
-
-SLIDE_ABOVE = 1.5
-"""Factor of shrinking above which ``inference="auto"`` moves a window over the image."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +119,10 @@ class SegmentationTask(Task):
             return loss
         return loss + self.options.auxiliary * self.loss(resize_to(self.auxiliary(maps[-2]), images), targets)
 
+    def decoding(self) -> dict[str, Any]:
+        """How images of another size are treated."""
+        return super().decoding() | {"frame": "letterbox", "inference": self.options.inference}
+
     def metrics(self) -> MetricCollection:
         """``miou`` over the classes that occur, ``pixel_accuracy``, and ``iou_per_class``."""
         from torchmetrics import MetricCollection
@@ -153,41 +152,12 @@ class SegmentationAnswers(Answers[SegmentationTask, Segmentation]):
         self, images: Sequence[Tensor], preprocessing: Preprocessing, top_k: int | None = None
     ) -> list[Segmentation]:
         """Classes of pixels at each image's own size, from the shrunk image or from windows."""
-        return [self._describe(self._label(image, preprocessing), top_k) for image in images]
-
-    @torch.inference_mode()
-    def _label(self, image: Tensor, preprocessing: Preprocessing) -> Tensor:
-        box = Letterbox.of((image.shape[-2], image.shape[-1]), preprocessing.image_size)
-        shrinks = min(box.scale) * SLIDE_ABOVE < 1
-        slide = self.task.options.inference == "slide" or (self.task.options.inference == "auto" and shrinks)
-        probabilities = self._slide(image, preprocessing) if slide else self._whole(image, preprocessing)
-        return probabilities.argmax(0).to(torch.uint8).cpu()
-
-    def _whole(self, image: Tensor, preprocessing: Preprocessing) -> Tensor:
-        """Probabilities (num_classes, h, w) from the whole image in the model's frame."""
-        box = Letterbox.of((image.shape[-2], image.shape[-1]), preprocessing.image_size)
-        logits = self.task(preprocessing.normalize(box.image(image, preprocessing).unsqueeze(0).to(self.device)))
-        inner = logits[..., : box.inner[0], : box.inner[1]].softmax(1)
-        return F.interpolate(inner, size=box.original, mode="bilinear", align_corners=False).squeeze(0)
-
-    def _slide(self, image: Tensor, preprocessing: Preprocessing) -> Tensor:
-        """Mean probabilities of overlapping windows at the image's own scale."""
-        height, width = image.shape[-2:]
-        total = torch.zeros(len(self.task.classes), height, width)
-        count = torch.zeros(height, width)
-        for top, left in windows((height, width), preprocessing.image_size):
-            bottom, right = top + preprocessing.image_size[0], left + preprocessing.image_size[1]
-            part = image[..., top:bottom, left:right]  # smaller than the window only where the image is
-            place = (slice(top, top + part.shape[-2]), slice(left, left + part.shape[-1]))
-            total[:, *place] += self._whole(part, preprocessing).cpu()
-            count[place] += 1
-        return total / count
+        inference, how = self.task.options.inference, preprocessing.to_dict()
+        labels = (label_pixels(self.raw, image.permute(1, 2, 0).numpy(), how, inference) for image in images)
+        return [self._describe(torch.from_numpy(one), top_k) for one in labels]
 
     def _describe(self, labels: Tensor, top_k: int | None = None) -> Segmentation:
-        counts = torch.bincount(labels.flatten().long(), minlength=len(self.task.classes)) / max(labels.numel(), 1)
-        order = counts.argsort(descending=True, stable=True).tolist()
-        shares = [(self.task.classes[i], i, float(counts[i])) for i in order if counts[i] > 0]
-        return Segmentation(labels, tuple(shares[:top_k]))
+        return Segmentation(labels, tuple(class_shares(labels.numpy(), self.task.classes)[:top_k]))
 
     def rows(self, answer: Segmentation) -> list[tuple[Any, ...]]:
         """One a class."""
@@ -206,19 +176,6 @@ class SegmentationAnswers(Answers[SegmentationTask, Segmentation]):
         count = len(self.task.classes)
         shown = [index for index in answer.labels.unique().tolist() if index < count]
         return draw_masks(image, [(answer.labels == index, index) for index in shown], count)
-
-
-def windows(size: ImageSize, window: ImageSize) -> Iterator[tuple[int, int]]:
-    """Top left corners of overlapping windows that cover an image; an image smaller than a window needs one."""
-    for top in _starts(size[0], window[0]):
-        for left in _starts(size[1], window[1]):
-            yield top, left
-
-
-def _starts(length: int, window: int) -> list[int]:
-    last = max(length - window, 0)
-    count = -(-last // max(round(window * (1 - OVERLAP)), 1)) + 1
-    return [round(last * i / max(count - 1, 1)) for i in range(count)]
 
 
 SEGMENTATION = TaskKind(

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torchcodec.decoders import decode_jpeg  # type: ignore[attr-defined]  # public, but not in an __all__
 
 from vitrail.core.errors import DataError
 from vitrail.core.types import ImageSize
+from vitrail.device.pixels import TRANSPOSED, orientation, upright
 
 MAX_PIXELS = 100_000_000
 """More than a phone's camera gives; a file with more is taken for a decompression bomb."""
@@ -27,9 +28,6 @@ MAX_PIXELS = 100_000_000
 IMAGE_SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .webp .avif .bmp .gif .tif .tiff .ppm .pgm .pbm .pnm".split()  # noqa: SIM905 (a table)
 )
-
-TRANSPOSED = frozenset({5, 6, 7, 8})
-"""EXIF orientations that swap height and width."""
 
 _JPEG_MAGIC = b"\xff\xd8\xff"
 _pillow_limit = threading.Lock()
@@ -70,7 +68,7 @@ def image_size_of(path: Path) -> ImageSize | None:
     try:
         with Image.open(path) as image:
             width, height = image.size
-            turned = image.getexif().get(0x0112) in TRANSPOSED
+            turned = orientation(image) in TRANSPOSED
     except Exception:  # noqa: BLE001 (the check of the images says what is wrong with it)
         return None
     return (width, height) if turned else (height, width)
@@ -116,16 +114,9 @@ def _no_pillow_limit() -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS = limit
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # noqa: BLE001 (a damaged EXIF block says nothing about the pixels)
-        return image
-
-
 def pixels_of(image: Image.Image) -> Tensor:
     """An opened image as uint8 RGB (3, h, w), upright, by the rules of :func:`decode_image`."""
-    array = np.asarray(_to_rgb(_upright(image)))
+    array = np.asarray(_to_rgb(upright(image)))
     return torch.from_numpy(array.transpose(2, 0, 1).copy())
 
 

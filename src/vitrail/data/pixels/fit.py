@@ -8,9 +8,7 @@ from torchvision.transforms.v2 import functional as F
 
 from vitrail.core.errors import ConfigError
 from vitrail.core.types import Preprocessing
-
-LONGEST_SIDE_RATIO = 8
-"""Pictures more elongated than this are cropped before they are enlarged, or a 1x10000 one would fill the memory."""
+from vitrail.device.pixels import fit_sizes
 
 
 def interpolation_mode(preprocessing: Preprocessing) -> InterpolationMode:
@@ -32,19 +30,10 @@ def fit_image(image: Tensor, preprocessing: Preprocessing) -> Tensor:
     more than the crop needs: one that covers ``image_size`` but not ``image_size / crop_fraction`` is only cropped,
     and one of exactly the right size is returned as it is.
     """
-    height, width = preprocessing.image_size
-    crop = preprocessing.crop_fraction
-    full = max(round(height / crop) / image.shape[-2], round(width / crop) / image.shape[-1])
-    least = max(height / image.shape[-2], width / image.shape[-1])
-    scale = min(full, max(1.0, least))
-    image = _limit_sides(image, round(LONGEST_SIDE_RATIO * max(height, width) / scale))
-    size = [max(round(image.shape[-2] * scale), height), max(round(image.shape[-1] * scale), width)]
-    if size != list(image.shape[-2:]):
-        image = F.resize(image, size, interpolation=interpolation_mode(preprocessing), antialias=True)
-    fitted: Tensor = F.center_crop(image, [height, width])
+    size = (image.shape[-2], image.shape[-1])
+    kept, resized = fit_sizes(size, preprocessing.image_size, preprocessing.crop_fraction)
+    image = F.center_crop(image, list(kept))
+    if resized != kept:
+        image = F.resize(image, list(resized), interpolation=interpolation_mode(preprocessing), antialias=True)
+    fitted: Tensor = F.center_crop(image, list(preprocessing.image_size))
     return fitted
-
-
-def _limit_sides(image: Tensor, limit: int) -> Tensor:
-    height, width = min(image.shape[-2], limit), min(image.shape[-1], limit)
-    return image if (height, width) == image.shape[-2:] else F.center_crop(image, [height, width])

@@ -10,6 +10,7 @@ from torchvision.transforms.v2 import functional as F
 
 from vitrail.core.types import ImageSize, Preprocessing
 from vitrail.data.pixels.fit import interpolation_mode
+from vitrail.device.pixels import letterbox_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,12 +30,7 @@ class Letterbox:
     @classmethod
     def of(cls, original: ImageSize, frame: ImageSize) -> Letterbox:
         """The largest one that keeps the picture's proportions (to a pixel)."""
-        scale = min(frame[0] / original[0], frame[1] / original[1])
-        inner = (
-            min(max(round(original[0] * scale), 1), frame[0]),
-            min(max(round(original[1] * scale), 1), frame[1]),
-        )
-        return cls(original=original, inner=inner, frame=frame)
+        return cls(original=original, inner=letterbox_size(original, frame), frame=frame)
 
     @property
     def scale(self) -> tuple[float, float]:

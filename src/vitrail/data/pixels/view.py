@@ -12,9 +12,7 @@ from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as V
 
 from vitrail.core.types import ImageSize, Preprocessing
-
-MARGIN = 1.25
-"""Side of what is seen / side of the object, as in Simple Baselines (Xiao et al., ECCV 2018)."""
+from vitrail.device.pixels import view_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +34,8 @@ class View:
     @classmethod
     def of(cls, box: Sequence[float], frame: ImageSize, *, zoom: float = 1.0, turn: float = 0.0) -> View:
         """A box with a margin, in the middle of the frame."""
-        width, height = max(box[2] - box[0], 1e-3), max(box[3] - box[1], 1e-3)
-        scale = zoom * min(frame[1] / (width * MARGIN), frame[0] / (height * MARGIN))
-        centre = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
-        return cls(centre=centre, scale=scale, turn=turn, frame=frame)
+        centre, scale = view_of(box, frame)
+        return cls(centre=centre, scale=zoom * scale, turn=turn, frame=frame)
 
     def _rotation(self) -> Tensor:
         angle = math.radians(self.turn)
