@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,15 @@ from vitrail.core.errors import ConfigError, DataError, TrainingError
 from vitrail.data import DataSplits
 from vitrail.runs.folder import check_folder, clear, describe, finish, is_finished, remove_leftovers, training_files
 from vitrail.runs.load import make_spec
+from vitrail.runs.opening import opening_line
 from vitrail.runs.run import Run
 from vitrail.tasks import Task, TaskKind, find_task
 from vitrail.training.config import TrainConfig
 from vitrail.training.loop import contained, fit_task, is_interruption, make_trainer
 from vitrail.training.module import seed_everything
 from vitrail.training.recorder import Recorder
+
+LOG = logging.getLogger(__name__)
 
 
 def train(
@@ -35,7 +39,7 @@ def train(
         run: run folder.
         resume: continue an interrupted run, or start one if there is none; a finished run is not changed.
         overwrite: delete the run in the folder.
-        progress: show a progress bar and messages; otherwise nothing is printed.
+        progress: show a progress bar, and print what is logged: a line on the training, and lines on its data.
 
     Returns:
         the run, with ``model.safetensors``, ``metrics.csv``, ``run.json``, checkpoints and TensorBoard logs.
@@ -90,10 +94,11 @@ def _train(trainer: Trainer, config: TrainConfig, run: Run, *, resume: bool, ove
         native,
         image_size=task.backbone.config.image_size,
         crop_fraction=config.crop_fraction or task.crop_fraction or native.crop_fraction,
+        pixel_range=splits.pixel_range,
     )
     if trainer.is_global_zero:
-        for remark in splits.remarks if progress else ():
-            Console(stderr=True).print(remark, highlight=False, markup=False)
+        for line in (opening_line(config, task, splits, preprocessing, trainer), *splits.remarks, *splits.warnings):
+            _tell(line, progress)
         if overwrite:
             clear(run)
         describe(run, config, task, splits, preprocessing, trainer.precision)
@@ -101,6 +106,13 @@ def _train(trainer: Trainer, config: TrainConfig, run: Run, *, resume: bool, ove
     fit_task(trainer, task, config, splits, preprocessing, training_files(run), resume=resume)
     if trainer.is_global_zero:
         finish(run, config)
+
+
+def _tell(line: str, progress: bool) -> None:
+    """Log a line, and print it where nobody listens but a person watches."""
+    if progress and not LOG.isEnabledFor(logging.INFO):
+        Console(stderr=True).print(line, highlight=False, markup=False, soft_wrap=True)
+    LOG.info("%s", line)
 
 
 def _make_task(kind: TaskKind, config: TrainConfig, splits: DataSplits[Any]) -> Task:
