@@ -150,6 +150,73 @@ def test_evaluate_elsewhere_leaves_the_run_alone(run: Path, photos: Path, capsys
     assert (run / "evaluation.json").read_bytes() == before
 
 
+def test_evaluate_takes_all_parts_of_another_folder_or_one(
+    run: Path, photos: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    for part, count in (("train", 5), ("val", 2), ("test", 1)):
+        for name in ("blue", "red"):
+            (tmp_path / part / name).mkdir(parents=True)
+            for index in range(count):
+                shutil.copy(photos / name / f"{index}.png", tmp_path / part / name / f"{part}{index}.png")
+    (tmp_path / "test" / "blue" / "test0.png").unlink()
+    (tmp_path / "test" / "blue" / "a.heic").write_bytes(b"")
+    words = ["evaluate", str(run), "--data", str(tmp_path)]
+    assert result(capsys, words)["num_images"] == 15
+    for part, count in (("train", 10), ("val", 4), ("test", 1)):
+        assert result(capsys, [*words, "--part", part])["num_images"] == count
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    assert "has the parts 10 train, 4 val, 1 test; measured: all" in shown
+    assert "skipped test/blue/a.heic: is a .heic file" in shown
+    assert "images are in more than one part of the data" in shown
+    shutil.rmtree(tmp_path / "train")
+    shutil.rmtree(tmp_path / "val")
+    assert result(capsys, words)["num_images"] == 1, "one class, and an empty folder of the other"
+    assert main([*words, "--part", "val"]) == 2
+    assert "has no part 'val'; it has test (1 images)" in capsys.readouterr().err
+
+
+def test_training_begins_with_a_line_on_what_is_learnt(photos: Path, tmp_path: Path, capsys: Capture) -> None:
+    shutil.copytree(photos, tmp_path / "photos")
+    (tmp_path / "photos" / "red" / "a.heic").write_bytes(b"")
+    words = ["train", "--data", str(tmp_path / "photos"), *TINY]
+    assert main([*words, "--run", str(tmp_path / "run")]) == 0
+    opening, left_out = capsys.readouterr().err.splitlines()[:2]
+    assert opening.startswith(
+        "Task: classification, 2 classes (blue, red); images: 28 train, 4 val, 1 left out; device: "
+    )
+    for fact in ("1 x cpu", "model: edgevit_nano_stride2, ", "weights: random", "1 epochs", "of 16 images of 32x32"):
+        assert fact in opening
+    assert left_out.startswith("Left out: 1 (red/a.heic: is a .heic file")
+    assert main([*words, "--run", str(tmp_path / "quiet"), "--quiet"]) == 0
+    assert capsys.readouterr().err == ""
+    described = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert described["data"]["skipped"][0].startswith("red/a.heic: is a .heic file")
+    assert "pixel_range" not in described["preprocessing"]
+
+
+def test_deep_grey_images_have_one_range_from_training_to_answer(tmp_path: Path, capsys: Capture) -> None:
+    random = np.random.default_rng(0)
+    for label, low in (("cold", 290), ("warm", 295)):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for index in range(8):
+            pixels = random.uniform(low, low + 5, (40, 40)).astype(np.float32)
+            Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{index}.tif")
+    run = str(tmp_path / "run")
+    words = ["train", "--data", str(tmp_path / "photos"), "--run", run, *TINY]
+    assert main(words) == 0
+    assert "--pixel-range 290" in capsys.readouterr().err
+    assert main([*words, "--overwrite", "--pixel-range", "290", "300"]) == 0
+    assert "--pixel-range" not in capsys.readouterr().err
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["preprocessing"]["pixel_range"] == [290.0, 300.0]
+    (tmp_path / "other" / "warm").mkdir(parents=True)
+    shutil.copy(tmp_path / "photos" / "warm" / "0.tif", tmp_path / "other" / "warm")
+    found = result(capsys, ["predict", run, str(tmp_path / "other"), "--top-k", "2"])["predictions"][0]["classes"]
+    report = result(capsys, ["evaluate", run, "--data", str(tmp_path / "other")])
+    (probability,) = (one["probability"] for one in found if one["label"] == "warm")
+    assert report["loss"] == pytest.approx(-np.log(probability), abs=1e-3)
+
+
 def test_evaluate_weights_that_no_run_belongs_to(run: Path, photos: Path, capsys: Capture) -> None:
     words = ["--model", "edgevit_nano_stride2", "--weights", str(run / "model.safetensors"), "--data", str(photos)]
     by_run = result(capsys, ["evaluate", str(run), "--data", str(photos)])

@@ -138,6 +138,8 @@ def display(output: Output) -> Iterator[Display]:
             stack.enter_context(contextlib.redirect_stdout(_Nowhere()))
         if not output.debug:
             stack.enter_context(_calm())
+        if not output.quiet:
+            stack.enter_context(_told())
         yield shown
 
 
@@ -153,6 +155,20 @@ def _calm() -> Iterator[None]:
     finally:
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """What Vitrail logs for people goes to standard error."""
+    logger, handler = logging.getLogger("vitrail"), logging.StreamHandler(sys.stderr)
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)
 
 
 class _Nowhere:

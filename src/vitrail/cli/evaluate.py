@@ -25,10 +25,10 @@ FEW_CLASSES = 20
 @configured(
     EvaluateConfig(),
     groups={
-        "Options": ("data", "batch_size", "max_bad_fraction"),
+        "Options": ("data", "part", "batch_size", "max_bad_fraction"),
         "Robustness": ("robustness", "groups", "num_images", "robustness_seed"),
         "Weights without a run": ("model", "weights"),
-        "Preprocessing": ("image_size", "mean", "std", "crop_fraction", "interpolation"),
+        "Preprocessing": ("image_size", "mean", "std", "crop_fraction", "interpolation", "pixel_range"),
     },
 )
 def evaluate(config: EvaluateConfig, /, *runs: Path, output: OutputOptions = Output()) -> None:
@@ -36,9 +36,9 @@ def evaluate(config: EvaluateConfig, /, *runs: Path, output: OutputOptions = Out
 
     The weights and every exported file of a run are evaluated on the held-out images: the test part, or the
     validation part if there is none. The result is kept in the run as `evaluation.json` and two figures. With `--data`
-    all images of another folder are taken, and the run does not change. To evaluate a weights file without a run, give
-    `--model`, `--weights` and `--data`; Vitrail's and the authors' formats both work. `--robustness` takes several
-    runs; runs that differ only in their seed become one row, and one curve with a band.
+    all images of another folder are taken, or those of one `--part`, and the run does not change. To evaluate a weights
+    file without a run, give `--model`, `--weights` and `--data`; Vitrail's and the authors' formats both work.
+    `--robustness` takes several runs; runs that differ only in their seed become one row, and one curve with a band.
 
     **Examples**
 
@@ -71,11 +71,9 @@ def evaluate(config: EvaluateConfig, /, *runs: Path, output: OutputOptions = Out
             show_evaluation(shown, values)
             shown.result({name: values[name] for name in ("split", "scores", "reports")})
             return
-        kind, report, skipped = evaluate_elsewhere(config, None if run is None else Run.open(run), shown.progress)
-        for text in skipped:
-            shown.say(f"skipped {text}")
-        for remark in report["remarks"]:
-            shown.say(remark)
+        kind, report, lines = evaluate_elsewhere(config, None if run is None else Run.open(run), shown.progress)
+        for line in (*lines, *report["remarks"]):
+            shown.say(line)
         show_report(shown, report, [asdict(score) for score in kind.scores])
         shown.result(report)
 

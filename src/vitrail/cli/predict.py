@@ -40,7 +40,8 @@ def predict(
     Folders are searched for images at any depth; `-` reads one path a line from standard input. A classifier gives each
     image its most probable class. Other tasks give boxes, masks, keypoints or scores, and `--out` draws them. A model
     of aesthetics sorts the images by its score, and writes a contact sheet of the best and the worst to `--out`.
-    Images that cannot be decoded are listed on standard error and skipped. A generator takes no images: it writes
+    Images that cannot be decoded are listed on standard error and skipped, and so are files of folders that look like
+    images and are not read. A generator takes no images: it writes
     `--count` pictures, a page of them, and a page of interpolations to `--out`.
 
     **Examples**
@@ -86,6 +87,8 @@ def predict(
         )
         for skipped in predictions.skipped:
             print(f"vitrail: skipped: {skipped.reason}", file=sys.stderr)
+        for damaged in predictions.damaged:
+            print(f"vitrail: warning: {damaged.reason}; the answer may be wrong", file=sys.stderr)
         if predictions.answers.task.min_confidence is not None:
             print(f"vitrail: {_bound_text(opened, predictions, given=min_confidence is not None)}", file=sys.stderr)
         _show(shown, predictions, as_csv=csv)
@@ -138,5 +141,6 @@ def _show(shown: Display, predictions: Predictions, *, as_csv: bool) -> None:
                 {"image": str(image.path), **answers.to_dict(image.answer)} for image in predictions.images
             ],
             "skipped": [{"image": str(image.path), "reason": image.reason} for image in predictions.skipped],
+            "damaged": [{"image": str(image.path), "reason": image.reason} for image in predictions.damaged],
         }
     )

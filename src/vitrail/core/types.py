@@ -20,6 +20,9 @@ HALF = (0.5, 0.5, 0.5)
 ImageSize = tuple[int, int]
 """(height, width) in pixels."""
 
+PixelRange = tuple[float, float]
+"""Values that become black and white in grey images of more than 8 bits."""
+
 
 def as_image_size(size: int | Sequence[int]) -> ImageSize:
     """``224`` or ``(height, width)`` as a pair of positive ints.
@@ -76,6 +79,14 @@ class Preprocessing:
     The image is resized to just cover ``image_size / crop_fraction``, but it is never enlarged beyond the size that
     covers ``image_size``. It is then cropped in the centre, scaled to [0, 1] and normalised: ``(x - mean) / std`` per
     channel (RGB).
+
+    Attributes:
+        image_size: height and width of the input.
+        mean, std: numbers of the normalisation, one a channel.
+        crop_fraction: share of the resized image's side that is kept.
+        interpolation: method that resizes.
+        pixel_range: values that become black and white where a file is grey with more than 8 bits; None if the model
+            was trained without such files.
     """
 
     image_size: ImageSize = (224, 224)
@@ -83,6 +94,7 @@ class Preprocessing:
     std: tuple[float, ...] = IMAGENET_STD
     crop_fraction: float = 0.875
     interpolation: str = "bicubic"
+    pixel_range: PixelRange | None = None
 
     def normalize(self, images: Tensor) -> Tensor:
         """Convert uint8 images (..., c, h, w) to normalised float32 images on the same device."""
@@ -120,7 +132,8 @@ class Preprocessing:
         return replace(self, **given)
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Plain values; without ``pixel_range`` where there is none."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:

@@ -1,9 +1,9 @@
 """Images, from a path to batches: ``formats`` reads files and gives records, ``check`` finds what is unsound,
 ``sets`` are what training and evaluation iterate, ``pixels`` decodes and changes images, ``loading`` joins them."""
 
-from vitrail.data.data_config import DataConfig
+from vitrail.data.data_config import DataConfig, check_pixel_range
 from vitrail.data.formats.coco_shapes import require_pycocotools
-from vitrail.data.formats.layout import find_images
+from vitrail.data.formats.layout import find_images, left_out
 from vitrail.data.loading.annotated import load_boxes, load_instances, load_keypoints, load_scores
 from vitrail.data.loading.batches import TrainLoader, calibration_images, eval_loader, train_loader
 from vitrail.data.loading.images import load_data
@@ -11,7 +11,14 @@ from vitrail.data.loading.masks import load_masks
 from vitrail.data.loading.pictures import load_pictures
 from vitrail.data.mirror import mirror_order
 from vitrail.data.pixels.augment import AugmentConfig
-from vitrail.data.pixels.decode import IMAGE_SUFFIXES, MAX_PIXELS, decode_image, image_size_of, pixels_of
+from vitrail.data.pixels.decode import (
+    IMAGE_SUFFIXES,
+    MAX_PIXELS,
+    decode_image,
+    image_size_of,
+    libjpeg_words,
+    pixels_of,
+)
 from vitrail.data.pixels.fit import fit_image
 from vitrail.data.pixels.letterbox import Letterbox
 from vitrail.data.pixels.view import View
@@ -45,12 +52,15 @@ __all__ = [
     "TrainLoader",
     "View",
     "calibration_images",
+    "check_pixel_range",
     "decode_image",
     "draw_order",
     "eval_loader",
     "find_images",
     "fit_image",
     "image_size_of",
+    "left_out",
+    "libjpeg_words",
     "load_boxes",
     "load_data",
     "load_instances",

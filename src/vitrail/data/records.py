@@ -30,6 +30,11 @@ class Record:
     source: Path | bytes
     part: str = ""
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Paths in the data folder that it is read from, the image first."""
+        return (self.name,)
+
     def fingerprint_line(self, digest: str) -> str:
         """What the fingerprint of the data takes of this sample. Never change it: runs keep the fingerprint.
 
@@ -79,7 +84,7 @@ class MaskedImage(Record):
     """An image with a class for every pixel.
 
     Attributes:
-        mask_name: name of the mask in messages.
+        mask_name: path of the mask inside the data folder, or that of the image where no file has the mask.
         read_mask: function that gives the mask, (h, w) uint8; it raises DataError where it cannot.
         mask_digest: SHA-256 of the mask's values; "" before the mask is checked.
     """
@@ -87,6 +92,10 @@ class MaskedImage(Record):
     mask_name: str
     read_mask: Callable[[], np.ndarray]
     mask_digest: str = ""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return self.name, self.mask_name
 
     def fingerprint_line(self, digest: str) -> str:
         return f"{self.name}\0{digest}\0{self.mask_digest}\n"
@@ -107,6 +116,10 @@ class PosedObject(Record):
     box: Box
     keypoints: tuple[tuple[float, float, float], ...]
     area: float
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return (self.image,)
 
     def fingerprint_line(self, digest: str) -> str:
         instance = f"Instance(box={self.box!r}, keypoints={self.keypoints!r}, area={self.area!r})"

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from vitrail.core.errors import ConfigError, DataError
 from vitrail.core.files import atomic_path
-from vitrail.core.types import Preprocessing
-from vitrail.data import IMAGE_SUFFIXES, MAX_PIXELS, decode_image, find_images
+from vitrail.core.types import PixelRange, Preprocessing
+from vitrail.data import IMAGE_SUFFIXES, MAX_PIXELS, decode_image, find_images, left_out, libjpeg_words
 from vitrail.evaluation.contact_sheet import contact_sheet
 from vitrail.tasks import Answers, Task, answers_of
 
@@ -34,7 +34,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class SkippedImage:
-    """A file that could not be decoded, and why."""
+    """A file, and why it has no answer, or one that may be wrong; ``path`` may be a folder with several such files."""
 
     path: Path
     reason: str
@@ -46,13 +46,15 @@ class Predictions:
 
     Attributes:
         images: answers in the order of the images, or of the task's ranking.
-        skipped: files that could not be decoded.
+        skipped: files that could not be decoded, or that folders have beside their images.
         answers: shows, writes and draws the answers.
+        damaged: files among ``images`` that were decoded, but are damaged inside.
     """
 
     images: tuple[Prediction, ...]
     skipped: tuple[SkippedImage, ...]
     answers: Answers[Any, Any]
+    damaged: tuple[SkippedImage, ...] = ()
 
 
 def predict_images(
@@ -86,14 +88,14 @@ def predict_images(
     for name, number in (("top_k", top_k), ("batch_size", batch_size)):
         if number is not None and number < 1:
             raise ConfigError("is below 1", **{name: number})
-    files, answers = _expand(paths), answers_of(task)
+    (files, skipped), answers = _expand(paths), answers_of(task)
     predictions: list[Prediction] = []
-    skipped: list[SkippedImage] = []
+    damaged: list[SkippedImage] = []
     steps = range(0, len(files), batch_size)
     was_training = task.training
     task.eval()
     for start in track(steps, "Predicting", transient=True, disable=not progress):
-        decoded = _decode(files[start : start + batch_size], max_pixels, skipped)
+        decoded = _decode(files[start : start + batch_size], max_pixels, preprocessing.pixel_range, skipped, damaged)
         if decoded:
             found = answers.predict(list(decoded.values()), preprocessing, top_k)
             predictions += [Prediction(path, answer) for path, answer in zip(decoded, found, strict=True)]
@@ -105,15 +107,21 @@ def predict_images(
         order = sorted(range(len(keys)), key=lambda i: -keys[i])  # type: ignore[operator]  # none is None
         predictions = [predictions[i] for i in order]
         if pictures is not None:
-            _write_sheet(answers, predictions, pictures, max_pixels)
-    return Predictions(images=tuple(predictions), skipped=tuple(skipped), answers=answers)
+            _write_sheet(answers, predictions, pictures, max_pixels, preprocessing.pixel_range)
+    return Predictions(images=tuple(predictions), skipped=tuple(skipped), answers=answers, damaged=tuple(damaged))
 
 
-def _write_sheet(answers: Answers[Any, Any], ranked: list[Prediction], folder: Path, max_pixels: int) -> None:
+def _write_sheet(
+    answers: Answers[Any, Any],
+    ranked: list[Prediction],
+    folder: Path,
+    max_pixels: int,
+    pixel_range: PixelRange | None,
+) -> None:
     """Images are decoded once more, because the best of a million are known only at the end."""
 
     def drawn(chosen: list[Prediction]) -> list[Tensor]:
-        images = [(decode_image(one.path, max_pixels), one.answer) for one in chosen]
+        images = [(decode_image(one.path, max_pixels, pixel_range), one.answer) for one in chosen]
         return [image if (shown := answers.draw(image, answer)) is None else shown for image, answer in images]
 
     count = min(MOST_SHOWN, -(-len(ranked) // 2))
@@ -122,26 +130,39 @@ def _write_sheet(answers: Answers[Any, Any], ranked: list[Prediction], folder: P
         sheet.save(temporary)
 
 
-def _expand(paths: Iterable[str | Path]) -> list[Path]:
-    """Each file once, in the order of its first mention."""
+def _expand(paths: Iterable[str | Path]) -> tuple[list[Path], list[SkippedImage]]:
+    """Each file once, in the order of its first mention, and what folders have beside their images."""
     files: dict[Path, None] = {}
+    skipped: dict[Path, SkippedImage] = {}
     for path in map(Path, paths):
         found = find_images(path) if path.is_dir() else [path]
+        beside = [(path / one.path, one.reason) for one in left_out(path)] if path.is_dir() else []
         if not found:
-            raise DataError(f"folder {path} has no images; known are {' '.join(sorted(IMAGE_SUFFIXES))}")
+            seen = "".join(f"; {file} {reason}" for file, reason in beside[:1])
+            raise DataError(f"folder {path} has no images{seen}; known are {' '.join(sorted(IMAGE_SUFFIXES))}")
         files |= dict.fromkeys(found)
+        skipped |= {file: SkippedImage(file, f"{file}: {reason}") for file, reason in beside}
     if not files:
         raise DataError("there are no images to look at; name image files or folders")
-    return list(files)
+    return list(files), list(skipped.values())
 
 
-def _decode(files: list[Path], max_pixels: int, skipped: list[SkippedImage]) -> dict[Path, Tensor]:
+def _decode(
+    files: list[Path],
+    max_pixels: int,
+    pixel_range: PixelRange | None,
+    skipped: list[SkippedImage],
+    damaged: list[SkippedImage],
+) -> dict[Path, Tensor]:
     decoded = {}
     for file in files:
         try:
-            decoded[file] = decode_image(file, max_pixels)
+            with libjpeg_words() as words:
+                decoded[file] = decode_image(file, max_pixels, pixel_range)
         except DataError as error:
             skipped.append(SkippedImage(file, str(error)))
+        else:
+            damaged += [SkippedImage(file, f"{file} is damaged inside ({one})") for one in words[:1]]
     return decoded
 
 

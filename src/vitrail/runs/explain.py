@@ -46,6 +46,8 @@ def explain_run(
     files = [file for path in sources for file in (find_images(path) if path.is_dir() else [path])]
     if not files:
         raise ConfigError("the given paths have no images; name image files, or folders with images")
-    images = torch.stack([fit_image(decode_image(file, MAX_PIXELS), preprocessing) for file in files])
+    images = torch.stack(
+        [fit_image(decode_image(file, MAX_PIXELS, preprocessing.pixel_range), preprocessing) for file in files]
+    )
     explanation = explain_images(task, images, preprocessing, batch_size=batch_size)
     return explanation, write_explanation(explanation, folder or run.explanation, format)

@@ -140,7 +140,7 @@ def describe(
             "num_val": len(splits.val),
             "num_test": len(splits.test) if splits.test is not None else 0,
             "skipped": list(splits.skipped),
-            "remarks": list(splits.remarks),
+            "remarks": [*splits.remarks, *splits.warnings],
         },
         training=config.to_dict(),
         precision=precision,

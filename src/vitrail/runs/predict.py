@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vitrail.core.errors import ConfigError, DataError
 from vitrail.core.paths import user_path
+from vitrail.core.types import PixelRange
 from vitrail.data import MAX_PIXELS, decode_image, pixels_of
 from vitrail.evaluation import Prediction, Predictions, predict_images, write_samples
 from vitrail.runs.load import load_task
@@ -89,23 +90,26 @@ def _predict_pixels(
     task: Task, run: Run, sources: Sequence[ImageSource], *, top_k: int | None, batch_size: int
 ) -> Predictions:
     """Answers to decoded images, which are named "image 1" and so on."""
+    preprocessing = run.read().preprocessing
     images = {
-        Path(source if isinstance(source, str | Path) else f"image {number}"): _pixels(source)
+        Path(source if isinstance(source, str | Path) else f"image {number}"): _pixels(
+            source, preprocessing.pixel_range
+        )
         for number, source in enumerate(sources, start=1)
     }
     names, answers = list(images), answers_of(task)
     found: list[Prediction] = []
     for start in range(0, len(names), batch_size):
         part = names[start : start + batch_size]
-        decoded = answers.predict([images[name] for name in part], run.read().preprocessing, top_k)
+        decoded = answers.predict([images[name] for name in part], preprocessing, top_k)
         found += [Prediction(name, answer) for name, answer in zip(part, decoded, strict=True)]
     return Predictions(images=tuple(found), skipped=(), answers=answers)
 
 
-def _pixels(source: ImageSource) -> Tensor:
+def _pixels(source: ImageSource, pixel_range: PixelRange | None) -> Tensor:
     """A source as uint8 RGB (3, h, w)."""
     if isinstance(source, str | Path):
-        return decode_image(user_path(source), MAX_PIXELS)
+        return decode_image(user_path(source), MAX_PIXELS, pixel_range)
     if isinstance(source, Tensor):
         source = source.permute(1, 2, 0).numpy() if source.ndim == 3 else source.numpy()
     if isinstance(source, np.ndarray):
@@ -115,7 +119,7 @@ def _pixels(source: ImageSource) -> Tensor:
                 f"an array, (3, h, w) as a tensor"
             )
         source = Image.fromarray(source.squeeze(2) if source.shape[2:] == (1,) else source)
-    return pixels_of(source)
+    return pixels_of(source, pixel_range)
 
 
 def sample_run(run: Run, folder: Path, *, count: int, seed: int) -> list[Path]:

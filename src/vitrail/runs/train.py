@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from vitrail.runs.folder import (
     training_files,
 )
 from vitrail.runs.load import make_spec
+from vitrail.runs.opening import opening_line
 from vitrail.runs.preprocessing import decide_preprocessing, source_of
 from vitrail.runs.run import Run
 from vitrail.tasks import Task, TaskKind, find_task
@@ -33,6 +35,7 @@ from vitrail.training.loop import contained, fit_task, is_interruption, make_tra
 from vitrail.training.module import seed_everything
 from vitrail.training.recorder import Recorder
 
+LOG = logging.getLogger(__name__)
 IN_WORKER = re.compile(r"Caught (\w+) in DataLoader worker process.*\n[\w.]*\1: (?P<message>.*)", re.DOTALL)
 """An error in a process that loads images, as PyTorch raises it here: with a traceback as its message."""
 
@@ -50,7 +53,7 @@ def train(
         run: run folder.
         resume: continue an interrupted run, or start one if there is none; a finished run is not changed.
         overwrite: delete the run in the folder.
-        progress: show a progress bar and messages; otherwise nothing is printed.
+        progress: show a progress bar, and print what is logged: a line on the training, and lines on its data.
 
     Returns:
         the run, with ``model.safetensors``, ``metrics.csv``, ``run.json``, checkpoints and TensorBoard logs.
@@ -120,6 +123,7 @@ def _train(trainer: Trainer, config: TrainConfig, run: Run, *, resume: bool, ove
         native,
         image_size=task.backbone.config.image_size,
         crop_fraction=task.crop_fraction or native.crop_fraction,
+        pixel_range=splits.pixel_range,
     )
     source = source_of(task.backbone.preprocessing_source, config.weights)
     preprocessing, sentence = decide_preprocessing(known, source, config)
@@ -127,8 +131,9 @@ def _train(trainer: Trainer, config: TrainConfig, run: Run, *, resume: bool, ove
         preprocessing = run.read().preprocessing
     remarks = (*task.backbone.remarks, *((sentence,) if task.takes_images else ()))
     if trainer.is_global_zero:
-        for remark in (*splits.remarks, *remarks) if progress else ():
-            Console(stderr=True).print(remark, highlight=False, markup=False)
+        opening = opening_line(config, task, splits, preprocessing, trainer)
+        for line in (opening, *splits.remarks, *remarks, *splits.warnings):
+            _tell(line, progress)
         if overwrite:
             clear(run)
         describe(run, config, task, splits, preprocessing, trainer.precision, remarks)
@@ -136,6 +141,13 @@ def _train(trainer: Trainer, config: TrainConfig, run: Run, *, resume: bool, ove
     fit_task(trainer, task, config, splits, preprocessing, training_files(run), resume=resume)
     if trainer.is_global_zero:
         finish(run, config)
+
+
+def _tell(line: str, progress: bool) -> None:
+    """Log a line, and print it where nobody listens but a person watches."""
+    if progress and not LOG.isEnabledFor(logging.INFO):
+        Console(stderr=True).print(line, highlight=False, markup=False, soft_wrap=True)
+    LOG.info("%s", line)
 
 
 def _make_task(kind: TaskKind, config: TrainConfig, splits: DataSplits[Any]) -> Task:

@@ -29,12 +29,12 @@ def test_files_are_decoded_again_only_after_they_changed(
     root = write_images({"cat": 3, "dog": 3})
     first = load(root)
     decoded: list[bytes] = []
-    real = check.decode_image
-    monkeypatch.setattr(check, "decode_image", lambda data, limit: (decoded.append(data), real(data, limit))[1])
+    real = check.inspect_image
+    monkeypatch.setattr(check, "inspect_image", lambda data, limit: (decoded.append(data), real(data, limit))[1])
     assert load(root).fingerprint == first.fingerprint
     assert decoded == []
     changed = root / "cat" / "001.jpg"
-    shutil.copy(root / "dog" / "000.jpg", changed)
+    shutil.copy(root / "cat" / "000.jpg", changed)
     os.utime(changed, ns=(1, 1))
     assert load(root).fingerprint != first.fingerprint
     assert decoded == [changed.read_bytes()]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vitrail.core.errors import DataError
-from vitrail.data import DataConfig, DataSplits, ImageSet, load_data
+from vitrail.data import DataConfig, DataSplits, ImageSet, decode_image, load_data
 
 WriteImages = Callable[..., Path]
 
@@ -94,26 +94,42 @@ def test_val_is_cut_from_train_where_it_is_not_given(write_images: WriteImages) 
     assert (len(data.train), len(data.val), len(data.test)) == (16, 4, 2)
 
 
-def test_images_are_found_at_any_depth_and_hidden_ones_are_not(write_images: WriteImages) -> None:
+def test_images_are_found_at_any_depth_and_hidden_ones_are_counted(write_images: WriteImages) -> None:
     root = write_images({"cat": 2, "dog/puppies": 2, ".cache/cat": 2, "cat/.thumbnails": 1, "__MACOSX/cat": 1})
     (root / "cat" / "._000.jpg").write_bytes(b"\0\5\x16\7")
     (root / "cat" / "notes.txt").write_text("no image")
     data = load(root, val_fraction=1.0)
     assert data.val.names == ["cat/000.jpg", "cat/001.jpg", "dog/puppies/000.jpg", "dog/puppies/001.jpg"]
-    assert data.skipped == ()
+    hidden = [".cache/cat/000.jpg", ".cache/cat/001.jpg", "__MACOSX/cat/000.jpg", "cat/.thumbnails/000.jpg"]
+    assert data.skipped == tuple(f"{name}: is hidden" for name in hidden)
 
 
-def test_links_that_lead_outside_are_not_followed(write_images: WriteImages, tmp_path: Path) -> None:
-    outside = write_images({"secret": 2}, root=tmp_path / "outside")
+def test_links_are_followed_and_circles_are_not(write_images: WriteImages, tmp_path: Path) -> None:
+    outside = write_images({"bird": 2, "more": 2}, root=tmp_path / "outside")
     root = write_images({"cat": 2, "dog": 2})
-    (root / "cat" / "out.jpg").symlink_to(outside / "secret" / "000.jpg")
+    (root / "bird").symlink_to(outside / "bird")
+    (outside / "bird" / "home").symlink_to(root)
+    (root / "cat" / "out.jpg").symlink_to(outside / "more" / "000.jpg")
     (root / "cat" / "in.jpg").symlink_to(root / "cat" / "000.jpg")
-    (root / "cat" / "dangling.jpg").symlink_to(root / "nowhere.jpg")
-    (root / "cat" / "deep").symlink_to(outside)
-    (root / "bird").symlink_to(outside / "secret")
+    (root / "cat" / "gone.jpg").symlink_to(root / "nowhere.jpg")
+    (root / "cat" / "self.jpg").symlink_to(root / "cat" / "self.jpg")
+    (root / "cat" / "above").symlink_to(tmp_path)
+    (root / "dog" / "deep").symlink_to(outside / "more")
+    (root / "dog" / "again").symlink_to(root / "dog")
+    (root / "dog" / "pipe.png").symlink_to("/dev/zero")
     data = load(root, val_fraction=1.0)
-    assert data.classes == ("cat", "dog")
-    assert data.val.names == ["cat/000.jpg", "cat/001.jpg", "cat/in.jpg", "dog/000.jpg", "dog/001.jpg"]
+    assert data.classes == ("bird", "cat", "dog")
+    assert data.val.names == [
+        *("bird/000.jpg", "bird/001.jpg", "cat/000.jpg", "cat/001.jpg", "cat/in.jpg", "cat/out.jpg"),
+        *("dog/000.jpg", "dog/001.jpg", "dog/deep/000.jpg", "dog/deep/001.jpg"),
+    ]
+    assert data.skipped == (
+        "cat/above: is a link that leads back to a folder above it",
+        "cat/gone.jpg: is a link that leads to nothing",
+        "cat/self.jpg: is a link that leads to nothing",
+        "dog/pipe.png: is no regular file",
+    )
+    assert torch.equal(data.val[5][0], decode_image(outside / "more" / "000.jpg"))
 
 
 def test_table_with_class_index_is_one_test_set_with_the_given_numbers(write_images: WriteImages) -> None:
@@ -208,12 +224,17 @@ def test_folders_for_parts_without_images(tmp_path: Path) -> None:
         load(tmp_path / "photos")
 
 
-def test_only_links_is_said(tmp_path: Path, write_images: WriteImages) -> None:
+def test_links_that_lead_to_nothing_are_said(tmp_path: Path, write_images: WriteImages) -> None:
     outside = write_images({"cat": 2}, root=tmp_path / "outside")
     root = tmp_path / "photos"
     root.mkdir()
     (root / "cat").symlink_to(outside / "cat")
-    with pytest.raises(DataError, match="symbolic links"):
+    (root / "dog").symlink_to(outside / "gone")
+    (root / "stray.jpg").symlink_to(outside / "gone.jpg")
+    with pytest.raises(DataError, match=r"only one class \(cat\)"):
+        load(root)
+    (root / "cat").unlink()
+    with pytest.raises(DataError, match=r"found .*stray\.jpg, which is a link that leads to nothing"):
         load(root)
 
 
@@ -244,7 +265,12 @@ def test_undecodable_files_are_listed_and_skipped_up_to_the_limit(write_images: 
     assert "empty" in splits.skipped[0]
     with pytest.raises(DataError, match=r"2 of 20 images .* more than the allowed 9.0%: cat/005.jpg .*empty"):
         load(root, max_bad_fraction=0.09)
-    with pytest.raises(DataError, match=r"allowed 1\.0%"):
+    with pytest.raises(DataError, match=r"allowed 0\.0%"):
+        load(root, max_bad_fraction=0)
+    assert load(root).skipped == splits.skipped, "three are always too few to refuse data for"
+    for number in (7, 8):
+        (root / "cat" / f"{number:03d}.jpg").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"4 of 20 images .* more than the allowed 1\.0% or 3 files"):
         load(root)
 
 

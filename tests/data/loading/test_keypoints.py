@@ -136,8 +136,8 @@ def rename(folder: Path, names: list[str], **category: Any) -> Path:
 def test_spellings_of_other_tools_change_places(folder: Path) -> None:
     data = load_keypoints(DataConfig(path=str(rename(folder, ["L_Eye", "R_Eye", "Tail"]))))
     assert (data.train.mirror, data.train.mirrored_alike) == ((1, 0, 2), True)
-    assert data.remarks == (
-        "Pairs of keypoints that change places in mirror images: 1 (L_Eye = R_Eye); keypoints that stay: 1 (Tail)",
+    assert data.remarks[0] == (
+        "Pairs of keypoints that change places in mirror images: 1 (L_Eye = R_Eye); keypoints that stay: 1 (Tail)"
     )
 
 

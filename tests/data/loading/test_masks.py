@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,126 @@ def test_bad_folders(tmp_path: Path, folder: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"has no images/ and masks/"):
         load_masks(config(tmp_path / "empty"))
+
+
+def write_pairs(root: Path, images: str, masks: str) -> Path:
+    """Pictures that are told apart by their red channel; a mask's class is half the number of its picture."""
+    for folder, names in (("images", images.split()), ("masks", masks.split())):
+        for number, name in enumerate(names):
+            path = root / folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if folder == "images":
+                Image.new("RGB", (4, 3), (10 * number, 0, 0)).save(path)
+            else:
+                Image.new("L", (4, 3), number).save(path)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("images", "masks"),
+    [
+        ("a/x.jpg b/x.jpg", "a/x.png b/x.png"),
+        ("b/x.jpg a/x.jpg", "b/x.png a/x.png"),
+        ("a/x.jpg b/y.jpg", "x.png y.png"),
+        ("x.jpg y.jpg", "x_mask.png y_mask.png"),
+        ("1_sat.jpg 2_sat.jpg", "1_mask.png 2_mask.png"),
+        ("image-1.jpg image-2.jpg", "mask-1.png mask-2.png"),
+        ("c/x_leftImg8bit.png c/y_leftImg8bit.png", "c/x_gtFine_labelIds.png c/y_gtFine_labelIds.png"),
+        ("a/x.jpg b/x.jpg", "a/x_seg.png b/x_seg.png"),
+        ("x.jpg y.jpg", "x.tif y.bmp"),
+        ("mask.jpg label.jpg", "mask.png label.png"),
+        ("train/x.jpg val/x.jpg", "train/x.png val/x.png"),
+        ("x.v1.jpg x.v2.jpg", "x.v1.png x.v2.png"),
+    ],
+)
+def test_masks_belong_to_the_image_of_their_path_or_of_their_name_alone(
+    images: str, masks: str, tmp_path: Path
+) -> None:
+    data = load_masks(config(write_pairs(tmp_path, images, masks), val_fraction=1.0))
+    every = data.choose("all")
+    assert [name.removeprefix("images/") for name in every.names] == sorted(images.split())
+    for index in range(len(every)):
+        image, mask = every[index]
+        assert (mask == image[0].float().mean().div(10).round()).all()
+    assert {part: samples.names for part, samples in data.parts.items()}.keys() == (
+        {"train", "val"} if "train/" in images else {"val"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("images", "masks", "words"),
+    [
+        ("a/x.jpg b/x.jpg", "a/x.png c/x.png", r"images/b/x\.jpg: there is no mask masks/b/x\.png"),
+        ("a/x.jpg b/x.jpg", "x.png y.png", r"images/a/x\.jpg: there is no mask masks/a/x\.png"),
+        (
+            "x.jpg x.png",
+            "x.png y.png",
+            r"not clear which mask is whose .images images/x\.jpg, images/x\.png; masks masks/x",
+        ),
+        ("x.jpg y.jpg", "x.png x.tif", r"not clear which mask is whose .*masks masks/x\.png, masks/x\.tif"),
+        ("x.jpg y.jpg", "x.png x_mask.png y.png", r"masks/x_mask\.png: there is no image for this mask"),
+        ("x.jpg y.jpg", "x.png y.jpg", r"no mask masks/y\.png; y\.jpg is of a kind that does not keep values"),
+    ],
+)
+def test_masks_that_fit_no_image_or_several(images: str, masks: str, words: str, tmp_path: Path) -> None:
+    others = " z0.png z1.png z2.png"
+    root = write_pairs(tmp_path, images + others, masks + others)
+    with pytest.raises(DataError, match=words):
+        load_masks(config(root))
+
+
+def write_values(root: Path, values: list[int], size: int = 64) -> Path:
+    for index in range(3):
+        for folder in ("images", "masks"):
+            (root / folder).mkdir(exist_ok=True)
+        pixels = np.resize(np.array(values, np.uint8), (size, size))
+        Image.fromarray(pixels).save(root / "masks" / f"{index}.png")
+        Image.new("RGB", (size, size), (index, 0, 0)).save(root / "images" / f"{index}.png")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ([0, 128, 255], r"Value 255 covers 33\.3% .* means 'ignore': .* \(the others are 0, 128\)"),
+        ([0, 1, 255, 255], r"Value 255 covers 50\.0% of the masks' pixels"),
+        (
+            list(range(0, 256, 4)),
+            r"The masks have 64 values, and each becomes a class; 0 of them cover less than 0\.1%",
+        ),
+        ([0] * 2000 + list(range(40)), r"The masks have 40 values, .* 39 of them cover less than 0\.1%"),
+    ],
+)
+def test_values_that_look_like_grey_levels_are_told(values: list[int], words: str, tmp_path: Path) -> None:
+    data = load_masks(config(write_values(tmp_path, values)))
+    assert re.search(words, data.warnings[0])
+    with pytest.raises(DataError, match=words):
+        load_masks(config(tmp_path, strict=True))
+
+
+@pytest.mark.parametrize("values", [[0, 1, 2], [0, 1, 1, 1, 1, 255], [0, 38, 75]])
+def test_values_that_look_like_classes_are_not_told(values: list[int], tmp_path: Path) -> None:
+    assert load_masks(config(write_values(tmp_path, values))).warnings == ()
+
+
+@pytest.mark.parametrize("names", [None, "0 sky\n255 road\n"])
+def test_masks_of_black_and_white_are_told_what_white_means(names: str | None, tmp_path: Path) -> None:
+    write_values(tmp_path, [0, 255])
+    if names:
+        (tmp_path / "classes.txt").write_text(names)
+    words = (
+        r"1 classes besides the ignored .* the masks have the values 0, 255, and 255 means 'ignore': save the classes"
+    )
+    with pytest.raises(DataError, match=words):
+        load_masks(config(tmp_path))
+
+
+def test_a_named_class_that_is_ignored_is_told(tmp_path: Path) -> None:
+    write_values(tmp_path, [0, 1, 1, 1, 255])
+    (tmp_path / "classes.txt").write_text("0 sky\n1 road\n255 void\n")
+    assert load_masks(config(tmp_path)).warnings == ()
+    (tmp_path / "classes.txt").write_text("0 sky\n1 road\n255 car\n")
+    assert "Value 255 covers 20.0%" in load_masks(config(tmp_path)).warnings[0]
 
 
 def test_a_folder_without_parts_is_cut_by_seed(folder: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zlib
 from contextlib import suppress
@@ -14,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from vitrail.core.errors import DataError
-from vitrail.data import decode_image
+from vitrail.data import decode_image, image_size_of, libjpeg_words
 
 ORIENTATION = 0x0112
 
@@ -106,6 +107,65 @@ def test_sixteen_bit_grey_is_scaled_not_clipped() -> None:
 def test_float_grey_is_scaled_by_the_white_it_seems_to_have(white: float) -> None:
     values = np.array([[0.0, white / 2, white]], dtype=np.float32)
     assert decode_image(encode(Image.fromarray(values), "TIFF"))[0].tolist() == [[0, 128, 255]]
+
+
+def deep(values: object, dtype: type = np.float32) -> bytes:
+    return encode(Image.fromarray(np.array([values], dtype=dtype)), "TIFF")
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype", "expected"),
+    [
+        ([0.0, 0.5, np.nan, 1.0], np.float32, [0, 128, 0, 255]),
+        ([0.0, 0.5, np.inf, -np.inf], np.float32, [0, 128, 255, 0]),
+        ([0.0, 100.0, 300.0], np.float32, [0, 85, 255]),
+        ([0.0, 0.01, 0.02], np.float32, [0, 128, 255]),
+        ([-1.0, 0.0, 1.0], np.float32, [0, 128, 255]),
+        ([-80.0, -45.0, -10.0], np.float32, [0, 128, 255]),
+        ([-1000, 0, 1000], np.int32, [0, 128, 255]),
+        ([0, 5, 10], np.int32, [0, 128, 255]),
+        ([0, 0, 0], np.int32, [0, 0, 0]),
+        ([7.0, 7.0], np.float32, [255, 255]),
+    ],
+)
+def test_deep_grey_alone_keeps_its_differences(values: list[float], dtype: type, expected: list[int]) -> None:
+    assert decode_image(deep(values, dtype))[0].tolist() == [expected]
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
+def test_a_given_range_holds_for_every_kind_of_deep_grey(dtype: type) -> None:
+    data = deep([100, 290, 295, 300, 400], dtype)
+    assert decode_image(data, pixel_range=(290, 300))[0].tolist() == [[0, 0, 128, 255, 255]]
+
+
+def test_an_image_without_a_number_is_refused() -> None:
+    with pytest.raises(DataError, match="has no finite value"):
+        decode_image(deep([np.nan, np.inf]))
+
+
+def test_what_never_ends_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    for path in (tmp_path / "pipe.jpg", Path("/dev/zero")):
+        with pytest.raises(DataError, match="is no regular file, but a pipe, a device or a socket"):
+            decode_image(path)
+        assert image_size_of(path) is None
+    with (tmp_path / "long.png").open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(DataError, match="more than an image of max_pixels=100000000 takes"):
+        decode_image(tmp_path / "long.png")
+
+
+def test_the_words_of_libjpeg_are_told_apart_from_others(capfd: pytest.CaptureFixture[str]) -> None:
+    data = encode(picture(200, 150), "JPEG")
+    damaged = data[: len(data) // 2] + bytes(200) + data[len(data) // 2 + 200 :]
+    with libjpeg_words() as words:
+        fast = decode_image(damaged)
+        os.write(2, b"another line\n")
+    assert len(words) == 1
+    assert words[0].startswith("Corrupt JPEG data: ")
+    assert capfd.readouterr().err == "another line\n"
+    assert torch.equal(decode_image(damaged, careful=True), fast)
+    assert capfd.readouterr().err == ""
 
 
 def test_first_frame_of_an_animation() -> None:

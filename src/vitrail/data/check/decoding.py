@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,9 @@ from vitrail.core.errors import DataError, VitrailError
 from vitrail.core.faults import find_fault
 from vitrail.core.files import read_text, write_text
 from vitrail.core.parse import parse_json
-from vitrail.data.pixels.decode import decode_image
+from vitrail.data.pixels.decode import DeepGrey, inspect_image, libjpeg_words, read_image
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 """To be raised when the decoder accepts other files than before."""
 
 CHUNK = 256
@@ -36,12 +36,16 @@ class FileCheck:
         modified: time of the last change, in nanoseconds.
         digest: SHA-256 of the contents.
         problem: why it cannot be decoded, or None.
+        damage: what libjpeg says about a JPEG file that it decodes in spite of it, or "".
+        grey: values of a grey image with more than 8 bits, else None.
     """
 
     size: int
     modified: int
     digest: str
     problem: str | None
+    damage: str = ""
+    grey: DeepGrey | None = None
 
 
 def check_files(root: Path, names: Sequence[str], *, max_pixels: int, progress: bool = False) -> list[FileCheck]:
@@ -52,9 +56,7 @@ def check_files(root: Path, names: Sequence[str], *, max_pixels: int, progress: 
         results = (
             check
             for start in range(0, len(names), CHUNK)
-            for check in pool.map(
-                lambda name: _check(root / name, max_pixels, known.get(name)), names[start : start + CHUNK]
-            )
+            for check in _check_chunk(pool, root, names[start : start + CHUNK], max_pixels, known)
         )
         steps = track(results, "Checking images", total=len(names), transient=True, disable=not progress)
         checks = dict(zip(names, steps, strict=True))
@@ -64,22 +66,45 @@ def check_files(root: Path, names: Sequence[str], *, max_pixels: int, progress: 
     return [checks[name] for name in names]
 
 
+def _check_chunk(
+    pool: ThreadPoolExecutor, root: Path, names: Sequence[str], max_pixels: int, known: Mapping[str, FileCheck]
+) -> list[FileCheck]:
+    """Threads share the standard error: where libjpeg has said something, the files are decoded again one by one."""
+    with libjpeg_words() as words:
+        checks = list(pool.map(lambda name: _check(root / name, max_pixels, known.get(name)), names))
+    if not words:
+        return checks
+    for index, (name, check) in enumerate(zip(names, checks, strict=True)):
+        if check is not known.get(name) and check.problem is None:
+            with libjpeg_words() as words:
+                _check(root / name, max_pixels, None)
+            checks[index] = replace(check, damage="; ".join(dict.fromkeys(words)))
+    return checks
+
+
 def _check(path: Path, max_pixels: int, known: FileCheck | None) -> FileCheck:
     try:
         status = path.stat()
         if known is not None and (known.size, known.modified) == (status.st_size, status.st_mtime_ns):
             return known
-        data = path.read_bytes()
+        data = read_image(path, max_pixels)
     except OSError as error:
         return FileCheck(size=0, modified=0, digest="", problem=f"cannot be read: {error.strerror or error}")
-    problem, modified = None, status.st_mtime_ns
-    try:
-        decode_image(data, max_pixels)
     except DataError as error:
-        problem = str(error).removeprefix("image ").split(";")[0]
+        return FileCheck(size=0, modified=0, digest="", problem=_reason(error, f"{path} "))
+    problem, grey, modified = None, None, status.st_mtime_ns
+    try:
+        grey = inspect_image(data, max_pixels)
+    except DataError as error:
+        problem = _reason(error, "image ")
         if find_fault(error) is not None:
             modified = 0  # with more memory it may be decoded next time
-    return FileCheck(size=len(data), modified=modified, digest=hashlib.sha256(data).hexdigest(), problem=problem)
+    digest = hashlib.sha256(data).hexdigest()
+    return FileCheck(size=len(data), modified=modified, digest=digest, problem=problem, grey=grey)
+
+
+def _reason(error: DataError, subject: str) -> str:
+    return str(error).removeprefix(subject).split(";")[0]
 
 
 def _num_threads() -> int:
@@ -95,8 +120,11 @@ def _cache_path(root: Path, max_pixels: int) -> Path:
 def _read_cache(path: Path) -> dict[str, FileCheck]:
     try:
         values: dict[str, dict[str, Any]] = parse_json(read_text(path))
-        return {name: FileCheck(**value) for name, value in values.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+        return {
+            name: FileCheck(**value | {"grey": DeepGrey(**value["grey"]) if value["grey"] else None})
+            for name, value in values.items()
+        }
+    except (OSError, ValueError, TypeError, AttributeError, KeyError):
         return {}  # without the cache the files are decoded again
 
 

@@ -1,21 +1,50 @@
-"""What is wrong with images and annotations is collected, and then refused or skipped as the user sets."""
+"""What is wrong with images and annotations is collected, and then refused, skipped or shown as the user sets."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from vitrail.core.errors import DataError
-from vitrail.data.check.decoding import check_files
+from vitrail.core.types import PixelRange
+from vitrail.data.check.decoding import FileCheck, check_files
 from vitrail.data.data_config import DataConfig
+from vitrail.data.pixels.decode import NARROW, range_of
 from vitrail.data.records import Record
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 MAX_SHOWN = 3
-"""Problems that an error names."""
+"""Problems that a message names."""
+
+MOST_NAMED = 20
+"""Files that are named where the names are what counts; more are counted."""
+
+BAD_FRACTION = 0.01
+FEW_BAD = 3
+"""Share and number of images that may be unusable where no limit is given; the larger counts."""
+
+
+@dataclass(frozen=True, order=True)
+class LeftOut:
+    """Files that are no samples, and are not wrong either.
+
+    Attributes:
+        path: path of a file inside the data folder, or of the folder that holds several; "" for what has no place.
+        reason: what the files are.
+        count: number of files.
+    """
+
+    path: str
+    reason: str
+    count: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}" if self.path else self.reason
 
 
 class Problems:
@@ -23,15 +52,24 @@ class Problems:
 
     Attributes:
         names: samples that have to be left out.
+        damaged: images that libjpeg decodes but calls damaged -> its words.
+        digests: images -> SHA-256 of the file.
+        pixel_range: values that become black and white in grey images of more than 8 bits; None without such images.
         remarks: sentences on what was decided about the data, each once.
+        warnings: sentences on what is suspicious and not refused.
     """
 
     def __init__(self, config: DataConfig) -> None:
         self.config = config
         self.names: set[str] = set()
+        self.damaged: dict[str, str] = {}
+        self.digests: dict[str, str] = {}
+        self.pixel_range: PixelRange | None = None
         self.remarks: list[str] = []
+        self.warnings: list[str] = []
         self._annotations: list[str] = []
         self._images: list[tuple[str, str]] = []
+        self._left_out: list[LeftOut] = []
 
     def add(self, name: str, reason: str) -> None:
         """Add a wrong annotation; ``name`` is the sample, or the file with a line or an id."""
@@ -59,14 +97,45 @@ class Problems:
             self._refuse_annotations()
             raise DataError(f"{error} (left out: {_first(self._annotations)})") from error
 
+    def leave_out(self, found: Iterable[LeftOut]) -> None:
+        """Add files that are no samples; they are listed, and refuse nothing."""
+        self._left_out += found
+
     def check_images(self, root: Path, names: Sequence[str], *, progress: bool) -> dict[str, str]:
         """Leave out images that cannot be decoded; give the SHA-256 of every image (path inside ``root``)."""
-        checks = check_files(root, names, max_pixels=self.config.max_pixels, progress=progress)
-        for name, check in zip(names, checks, strict=True):
+        found = check_files(root, names, max_pixels=self.config.max_pixels, progress=progress)
+        checks = dict(zip(names, found, strict=True))
+        for name, check in checks.items():
             if check.problem is not None:
                 self._images.append((name, check.problem))
                 self.names.add(name)
-        return {name: check.digest for name, check in zip(names, checks, strict=True)}
+        self.digests = {name: check.digest for name, check in checks.items()}
+        self.damaged = {name: check.damage for name, check in checks.items() if check.damage}
+        if self.damaged:
+            self.warnings.append(
+                f"{len(self.damaged)} JPEG files are damaged inside and used as they decode: "
+                f"{_first([f'{name} ({words})' for name, words in self.damaged.items()], MOST_NAMED)}; copy them again "
+                f"or delete them"
+            )
+        self._choose_pixel_range(checks)
+        return self.digests
+
+    def _choose_pixel_range(self, checks: Mapping[str, FileCheck]) -> None:
+        """One range for all images, and a warning where an image kind fills little of it."""
+        deep = [check.grey for check in checks.values() if check.grey is not None]
+        if not deep:
+            return
+        self.pixel_range = low, high = self.config.pixel_range or range_of(deep)
+        for kind, count in Counter(one.kind for one in deep).items():
+            least = min(one.low for one in deep if one.kind == kind)
+            most = max(one.high for one in deep if one.kind == kind)
+            seen = max(min(most, high) - max(least, low), 0) / (high - low)
+            if seen < NARROW:
+                self.warnings.append(
+                    f"{count} {kind} images have values from {least:g} to {most:g}, {seen:.1%} of the range from "
+                    f"{low:g} (black) to {high:g} (white), so that they are nearly one shade; "
+                    f"--pixel-range {least:g} {most if most > least else least + 1:g} spreads them"
+                )
 
     def settle(self, count: int) -> None:
         """Refuse the data if too much of it is wrong.
@@ -78,11 +147,14 @@ class Problems:
             DataError: annotations are wrong and not to be skipped, or too many images cannot be decoded.
         """
         self._refuse_annotations()
-        if len(self._images) > self.config.max_bad_fraction * count:
+        fraction = self.config.max_bad_fraction
+        allowed = max(BAD_FRACTION * count, FEW_BAD) if fraction is None else fraction * count
+        if len(self._images) > allowed:
+            limit = f"{BAD_FRACTION:.1%} or {FEW_BAD} files" if fraction is None else f"{fraction:.1%}"
             unusable = _first([f"{name} {problem}" for name, problem in self._images])
             raise DataError(
                 f"{len(self._images)} of {count} images in {self.config.path} are unusable, more than the allowed "
-                f"{self.config.max_bad_fraction:.1%}: {unusable}; mend or delete them, or raise max_bad_fraction"
+                f"{limit}: {unusable}; mend or delete them, or raise max_bad_fraction"
             )
 
     def _refuse_annotations(self) -> None:
@@ -106,9 +178,19 @@ class Problems:
 
     def listed(self) -> tuple[str, ...]:
         """Everything that is left out, for :attr:`~vitrail.data.DataSplits.skipped`."""
-        return tuple(sorted([f"{name}: {reason}" for name, reason in self._images] + self._annotations))
+        images = [f"{name}: {reason}" for name, reason in self._images]
+        return tuple(sorted(images + self._annotations + [str(one) for one in self._left_out]))
+
+    @property
+    def count(self) -> int:
+        """Number of files and annotations that are left out."""
+        return len(self._images) + len(self._annotations) + sum(one.count for one in self._left_out)
+
+    def summary(self) -> list[str]:
+        """A sentence on everything that is left out, if anything is."""
+        return [f"Left out: {self.count} ({_first(self.listed())})"] if self.count else []
 
 
-def _first(reasons: Sequence[str]) -> str:
-    more = f"; and {len(reasons) - MAX_SHOWN} more" if len(reasons) > MAX_SHOWN else ""
-    return "; ".join(reasons[:MAX_SHOWN]) + more
+def _first(reasons: Sequence[str], count: int = MAX_SHOWN) -> str:
+    more = f"; and {len(reasons) - count} more" if len(reasons) > count else ""
+    return "; ".join(reasons[:count]) + more

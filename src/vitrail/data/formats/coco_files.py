@@ -15,8 +15,7 @@ from typing import Any
 
 from vitrail.core.errors import DataError, VitrailError
 from vitrail.core.files import read_json
-from vitrail.data.formats.layout import PART_NAMES, is_visible_folder, leads_inside
-from vitrail.data.formats.parts import part_in_name
+from vitrail.data.formats.layout import PART_NAMES, is_visible_folder, leads_inside, part_of
 
 LISTS = ("images", "annotations", "categories")
 """What a COCO JSON has."""
@@ -66,13 +65,13 @@ def _rank(file: Path, kind: str) -> int:
 
 
 def _part(file: Path) -> str:
-    return part_in_name(file.stem, whole_words=False)
+    return part_of(file.stem, whole_words=False)
 
 
 def _inside_parts(root: Path) -> list[Found]:
     found = []
     for folder in sorted(root.iterdir()):
-        if is_visible_folder(folder) and (part := part_in_name(folder.name)):
+        if is_visible_folder(folder) and (part := part_of(folder.name)):
             for place in (folder, *(folder / name for name in ANNOTATION_FOLDERS)):
                 found += [(file, part) for file, _ in _coco_files(place)]
     return found
@@ -158,7 +157,7 @@ def _folders(root: Path, file: Path, part: str) -> list[Path]:
         wanted += [beside, beside / "images", beside / "images" / own, beside / "data"]
     for parent in (root, images):
         for entry in sorted(parent.iterdir()) if part and parent.is_dir() else ():
-            if part_in_name(entry.name) == part:
+            if part_of(entry.name) == part:
                 wanted += [entry, entry / "images"]
     wanted += [images, root / "data", root]
     return [folder for folder in dict.fromkeys(wanted) if folder.is_dir()]

@@ -1,14 +1,16 @@
 """Folders of images and of masks.
 
-Layout: ``train/images/a.jpg`` with ``train/masks/a.png``, the same for ``val`` and ``test``; or ``images/`` and
-``masks/`` alone, from which a validation part is cut. Masks are 8-bit PNG files (grey or palette) whose values are
-classes. ``classes.txt`` names them, one ``VALUE NAME`` a line, or only names, for 0, 1, ...; without it the values that
-occur are the classes.
+Layout: ``train/images/a.jpg`` with ``train/masks/a.png``, the same for ``val`` and ``test``; ``images/train`` with
+``masks/train``; or ``images/`` and ``masks/`` alone, from which a validation part is cut. Masks are 8-bit files (grey
+or palette) whose values are classes. ``classes.txt`` names them, one ``VALUE NAME`` a line, or only names, for 0, 1,
+...; without it the values that occur are the classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Set as AbstractSet
+import re
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence, Set as AbstractSet
 from functools import partial
 from pathlib import Path
 
@@ -18,43 +20,145 @@ from PIL import Image
 from vitrail.core.errors import DataError
 from vitrail.data.check.problems import Problems
 from vitrail.data.formats.csv_rows import read_lines, read_names
-from vitrail.data.formats.layout import PART_NAMES, image_files, is_visible_folder
+from vitrail.data.formats.layout import (
+    IMAGE_FOLDERS,
+    LABEL_FOLDERS,
+    MASK_FOLDERS,
+    PART_NAMES,
+    image_files,
+    one_called,
+    part_of,
+    visible_folders,
+)
 from vitrail.data.records import IGNORE, MaskedImage
 
-MASK_FOLDERS = ("masks", "labels")
+EXACT_SUFFIXES = frozenset({".png", ".bmp", ".tif", ".tiff", ".gif"})
+"""Kinds of file that keep the values of a mask."""
+
+MASK_WORDS = frozenset(
+    "mask masks seg segmentation segmap label labels labelids labeltrainids gt gtfine groundtruth annotation l".split()  # noqa: SIM905 (a table)
+)
+IMAGE_WORDS = frozenset({"image", "img", "im", "sat", "rgb", "leftimg8bit"})
+"""Words at either end of a file's name that say what it holds, not which one it is."""
+
 REMEDY = (
     "give images/ and masks/ (or the same inside train/, val/ and test/), with a PNG mask for every image, or COCO JSON"
 )
+
+Key = Callable[[Path, AbstractSet[str]], Hashable]
+"""Path below its folder, and the words to leave out -> what an image and its mask have in common."""
 
 
 def read_mask_files(root: Path, problems: Problems) -> list[MaskedImage]:
     """Images and their masks, by part and path.
 
+    A mask has the path of its image, or its name alone where one image and one mask of the part have it. The name may
+    have a word more, as in ``a_mask.png``. What does not fit, or fits several, is added to ``problems``.
+
     Raises:
         DataError: a part without ``images`` and ``masks``.
     """
     folders = [
-        (entry, PART_NAMES[entry.name.lower()])
-        for entry in sorted(root.iterdir())
-        if is_visible_folder(entry) and entry.name.lower() in PART_NAMES
+        (folder, part)
+        for folder in visible_folders(root)
+        if (part := part_of(folder.name)) and (folder.name.lower() in PART_NAMES or all(_two_folders(folder)))
     ]
     records: list[MaskedImage] = []
     for folder, part in folders or [(root, "")]:
-        where = next((folder / name for name in MASK_FOLDERS if (folder / name).is_dir()), None)
-        if where is None or not (folder / "images").is_dir():
+        images, masks = _two_folders(folder)
+        if images is None or masks is None:
             raise DataError(f"{folder} has no images/ and masks/; {REMEDY}")
-        masks = {path.stem: path for path in image_files(where, root) if path.suffix.lower() == ".png"}
-        for path in image_files(folder / "images", root):
-            name = path.relative_to(root).as_posix()
-            if path.stem in masks:
-                mask = masks.pop(path.stem)
-                read = partial(read_mask, mask)
-                records.append(MaskedImage(name=name, source=path, part=part, mask_name=mask.name, read_mask=read))
-            else:
-                problems.add(name, f"there is no mask {where.relative_to(root).as_posix()}/{path.stem}.png")
-        for path in masks.values():
-            problems.add(path.relative_to(root).as_posix(), "there is no image for this mask")
+        pairs = _pairs(root, images, masks, problems)
+        parts = {path: PART_NAMES.get(path.relative_to(images).parts[0].lower(), "") for path in pairs}
+        inside = "train" in parts.values() and all(parts.values())  # images/train, images/val
+        for path, mask in pairs.items():
+            records.append(
+                MaskedImage(
+                    name=path.relative_to(root).as_posix(),
+                    source=path,
+                    part=parts[path] if inside and not part else part,
+                    mask_name=mask.relative_to(root).as_posix(),
+                    read_mask=partial(read_mask, mask),
+                )
+            )
     return records
+
+
+def _two_folders(folder: Path) -> tuple[Path | None, Path | None]:
+    inside = visible_folders(folder)
+    masks = one_called(inside, ("masks", "labels")) or one_called(inside, (*MASK_FOLDERS, *LABEL_FOLDERS))
+    return one_called(inside, IMAGE_FOLDERS), masks
+
+
+def _pairs(root: Path, images: Path, masks: Path, problems: Problems) -> dict[Path, Path]:
+    """Image -> its mask, in the order of the images."""
+    every = image_files(images, root)
+    exact = [path for path in image_files(masks, root) if path.suffix.lower() in EXACT_SUFFIXES]
+    lossy = {
+        _path_and_stem(path.relative_to(masks), MASK_WORDS): path for path in set(image_files(masks, root)) - set(exact)
+    }
+    found: dict[Path, Path] = {}
+    doubtful: set[Path] = set()
+    keys: tuple[tuple[Key, bool], ...] = ((_path, True), (_path_and_stem, True), (_name, False), (_stem, False))
+    for key, by_path in keys:
+        alike = _grouped(every, images, exact, masks, key)
+        taken = doubtful.union(found, found.values())
+        for owners, fitting in alike:
+            if not taken.isdisjoint(owners + fitting):
+                continue
+            if len(owners) == len(fitting) == 1:
+                found[owners[0]] = fitting[0]
+            elif by_path:
+                doubtful.update(owners, fitting)
+                shown = [", ".join(one.relative_to(root).as_posix() for one in ones) for ones in (owners, fitting)]
+                for path in owners:
+                    name = path.relative_to(root).as_posix()
+                    problems.add(name, f"it is not clear which mask is whose (images {shown[0]}; masks {shown[1]})")
+    for path in every:
+        if path not in found and path not in doubtful:
+            name, own = path.relative_to(root).as_posix(), path.relative_to(images)
+            wanted = (masks / own).with_suffix(".png").relative_to(root).as_posix()
+            near = lossy.get(_path_and_stem(own, IMAGE_WORDS))
+            reason = f"; {near.name} is of a kind that does not keep values, save it as PNG" if near else ""
+            problems.add(name, f"there is no mask {wanted}{reason}")
+    for path in exact:
+        if path not in doubtful.union(found.values()):
+            problems.add(path.relative_to(root).as_posix(), "there is no image for this mask")
+    return {path: found[path] for path in every if path in found}
+
+
+def _grouped(
+    images: Sequence[Path], images_root: Path, masks: Sequence[Path], masks_root: Path, key: Key
+) -> Iterable[tuple[list[Path], list[Path]]]:
+    """The images and the masks that have the same key, wherever there are both."""
+    groups: dict[Hashable, tuple[list[Path], list[Path]]] = defaultdict(lambda: ([], []))
+    for path in images:
+        groups[key(path.relative_to(images_root), IMAGE_WORDS)][0].append(path)
+    for path in masks:
+        groups[key(path.relative_to(masks_root), MASK_WORDS)][1].append(path)
+    return [group for group in groups.values() if all(group)]
+
+
+def _path(path: Path, _words: AbstractSet[str]) -> Hashable:
+    return path.with_suffix("")
+
+
+def _path_and_stem(path: Path, words: AbstractSet[str]) -> Hashable:
+    return path.parent, _stem(path, words)
+
+
+def _name(path: Path, _words: AbstractSet[str]) -> Hashable:
+    return path.stem
+
+
+def _stem(path: Path, words: AbstractSet[str]) -> Hashable:
+    """The words of the name without those at its ends that are in ``words``."""
+    kept = re.split(r"[\s_.-]+", path.stem)
+    while len(kept) > 1 and kept[-1].lower() in words:
+        kept.pop()
+    while len(kept) > 1 and kept[0].lower() in words:
+        kept.pop(0)
+    return tuple(kept)
 
 
 def read_mask(path: Path) -> np.ndarray:

@@ -19,8 +19,7 @@ from vitrail.core.types import ImageSize
 from vitrail.data.check.problems import Problems
 from vitrail.data.formats.coco import checked_box
 from vitrail.data.formats.csv_rows import read_lines, read_text
-from vitrail.data.formats.layout import PART_NAMES, image_files
-from vitrail.data.formats.parts import part_in_name
+from vitrail.data.formats.layout import PART_NAMES, image_files, part_of
 from vitrail.data.pixels.decode import image_size_of
 from vitrail.data.records import Box, BoxedImage
 
@@ -195,7 +194,7 @@ def _listed_parts(root: Path, images: list[Path]) -> dict[Path, str] | None:
 
 
 def _part_of(root: Path, image: Path) -> str:
-    words = map(part_in_name, image.relative_to(root).parts[:-1])
+    words = map(part_of, image.relative_to(root).parts[:-1])
     return next(filter(None, words), "")
 
 

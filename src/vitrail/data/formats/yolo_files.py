@@ -15,8 +15,7 @@ from pathlib import Path, PurePosixPath
 from vitrail.core.errors import DataError
 from vitrail.data.check.problems import Problems
 from vitrail.data.formats.csv_rows import read_lines
-from vitrail.data.formats.layout import image_files, is_visible_folder, leads_inside
-from vitrail.data.formats.parts import part_in_name
+from vitrail.data.formats.layout import image_files, is_visible_folder, leads_inside, part_of
 from vitrail.data.formats.yolo_names import NAME_FILES, YoloFolder
 from vitrail.data.pixels.decode import IMAGE_SUFFIXES
 
@@ -107,7 +106,7 @@ def _folders(root: Path) -> list[ImageGroup]:
     found: list[tuple[str, Path]] = []
     for parent in (root / "images", root):
         for folder in sorted(filter(is_visible_folder, parent.iterdir())) if parent.is_dir() else ():
-            part, inner = part_in_name(folder.name), folder / "images"
+            part, inner = part_of(folder.name), folder / "images"
             if part and (parent != root or inner.is_dir() or _has_labels_beside(folder)):
                 found.append((part, inner if inner.is_dir() else folder))
     if not found:

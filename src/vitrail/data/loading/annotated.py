@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from vitrail.core.errors import DataError
-from vitrail.data.check.problems import Problems
+from vitrail.data.check.problems import LeftOut, Problems
 from vitrail.data.data_config import DataConfig
 from vitrail.data.formats.coco import read_coco
 from vitrail.data.formats.coco_boxes import read_coco_boxes
 from vitrail.data.formats.coco_files import annotation_files
 from vitrail.data.formats.coco_keypoints import posed_objects, read_skeleton
 from vitrail.data.formats.coco_shapes import require_pycocotools
-from vitrail.data.formats.layout import data_folder
+from vitrail.data.formats.layout import data_folder, inner_folder, leave_out_rest
 from vitrail.data.formats.mirror_pairs import pairs_of_categories, pairs_of_texts
 from vitrail.data.formats.score_tables import read_scores
 from vitrail.data.formats.tool_exports import describe_found
@@ -51,7 +51,7 @@ def load_instances(config: DataConfig, *, progress: bool = False) -> DataSplits[
 
 
 def _load(kind: type[AnyBoxes], config: DataConfig, *, masks: bool, progress: bool) -> DataSplits[AnyBoxes]:
-    root = data_folder(config.path, REMEDY)
+    root = inner_folder(data_folder(config.path, REMEDY))
     problems = Problems(config)
     with problems.told_first():
         if _is_coco(root, masks=masks):
@@ -62,6 +62,7 @@ def _load(kind: type[AnyBoxes], config: DataConfig, *, masks: bool, progress: bo
             classes, records = read_yolo(root, problems)
         if not records or not classes:
             raise DataError(f"{root} has {len(records)} usable images and {len(classes)} classes; {REMEDY}")
+    leave_out_rest(root, [record.name for record in records], problems)
     digests = problems.check_images(root, [record.name for record in records], progress=progress)
     good = problems.usable(records)
     sides = classes_with_sides(classes)
@@ -72,8 +73,7 @@ def _load(kind: type[AnyBoxes], config: DataConfig, *, masks: bool, progress: bo
         config,
         classes=classes,
         fingerprint=fingerprint(repr(classes), good, digests),
-        skipped=problems.listed(),
-        remarks=problems.remarks,
+        problems=problems,
     )
 
 
@@ -96,13 +96,14 @@ def load_keypoints(config: DataConfig, *, progress: bool = False) -> DataSplits[
     Raises:
         DataError: no such annotations, or wrong ones (unless ``config.bad_annotations`` is "skip").
     """
-    root = data_folder(config.path, "give COCO JSON with keypoints beside train/ and val/")
+    root = inner_folder(data_folder(config.path, "give COCO JSON with keypoints beside train/ and val/"))
     problems = Problems(config)
     with problems.told_first():
         images, categories = read_coco(root, "keypoints", problems)
         names, skeleton = read_skeleton(root, categories)
         pairs = pairs_of_texts(names, config.mirror_pairs) or pairs_of_categories(root, categories, names)
     mirror = mirror_order(names, pairs)
+    leave_out_rest(root, [image.name for image in images], problems)
     digests = problems.check_images(root, [image.name for image in images], progress=progress)
     records, unlabelled = posed_objects(images, len(names), problems)
     problems.settle(len(images))
@@ -119,14 +120,14 @@ def load_keypoints(config: DataConfig, *, progress: bool = False) -> DataSplits[
         mirrored_alike=bool(mirror),
     )
     mark = fingerprint(repr(names), records, {record.name: digests[record.image] for record in records})
-    note = (f"{unlabelled} objects without labelled keypoints",) if unlabelled else ()
+    if unlabelled:
+        problems.leave_out([LeftOut("", f"{unlabelled} objects without labelled keypoints", unlabelled)])
     return as_splits(
         samples,
         config,
         classes=names,
         fingerprint=mark,
-        skipped=problems.listed() + note,
-        remarks=problems.remarks,
+        problems=problems,
     )
 
 
@@ -140,13 +141,14 @@ def load_scores(config: DataConfig, *, progress: bool = False) -> DataSplits[Sco
     Raises:
         DataError: unreadable or wrong data, too many broken images, or scores that are all the same.
     """
-    root = data_folder(config.path, "give a folder with scores.csv or AVA.txt")
+    root = inner_folder(data_folder(config.path, "give a folder with scores.csv or AVA.txt"))
     problems = Problems(config)
     scale, records = read_scores(root, problems)
+    leave_out_rest(root, [record.name for record in records], problems)
     digests = problems.check_images(root, [record.name for record in records], progress=progress)
     good = problems.usable(records)
     if len({record.score for record in good}) < 2:
         raise DataError(f"all {len(good)} images of {config.path} have the same score; there is nothing to tell apart")
     samples = ScoreSet(records=good, scale=scale, max_pixels=config.max_pixels)
     mark = fingerprint(repr(scale), good, digests)
-    return as_splits(samples, config, classes=(), fingerprint=mark, skipped=problems.listed())
+    return as_splits(samples, config, classes=(), fingerprint=mark, problems=problems)

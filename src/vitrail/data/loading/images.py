@@ -11,10 +11,11 @@ from vitrail.data.data_config import DataConfig
 from vitrail.data.formats.built_in import CLASSES, read_built_in
 from vitrail.data.formats.class_folders import REMEDY, read_class_folders
 from vitrail.data.formats.labels_csv import read_labels_csv
-from vitrail.data.formats.layout import data_folder
+from vitrail.data.formats.layout import data_folder, inner_folder, leave_out_rest
 from vitrail.data.formats.own_folders import describe_own_folders
 from vitrail.data.mirror import classes_with_sides, describe_sides
 from vitrail.data.records import LabelledImage
+from vitrail.data.sets.copies import contradicting_classes
 from vitrail.data.sets.image_set import ImageSet
 from vitrail.data.sets.splits import DataSplits, as_splits, cut_by_class, fingerprint
 
@@ -23,25 +24,31 @@ def load_data(config: DataConfig, *, progress: bool = False) -> DataSplits[Image
     """Find, check and split the images of ``config.path``.
 
     Every file is decoded once, and again only after it has changed. Parts that the data names are kept; otherwise
-    ``val`` is cut from ``train``, class by class. A ``labels.csv`` without a ``split`` column is all ``test``.
+    ``val`` is cut from ``train``, class by class. A ``labels.csv`` without a ``split`` column is all ``test``. With
+    ``val_fraction=1`` the images are for evaluation: one class is enough, and no part has to be named for training.
 
     Args:
         config: what to load.
         progress: show a bar while files are checked.
 
     Raises:
-        DataError: missing, empty or one-class data, a class that cannot be split, or more undecodable files than
-            ``config.max_bad_fraction``.
+        DataError: missing, empty or one-class data, a class that cannot be split, an image that has two classes, or
+            more undecodable files than ``config.max_bad_fraction``.
     """
     if config.path == "sample":
         return _load_built_in(config)
-    root = data_folder(config.path, REMEDY)
+    problems = Problems(config)
     try:
-        classes, records = read_labels_csv(root) if (root / "labels.csv").is_file() else read_class_folders(root)
+        root = inner_folder(data_folder(config.path, REMEDY))
+        listed = (root / "labels.csv").is_file()
+        classes, records = read_labels_csv(root) if listed else read_class_folders(root, problems)
     except PermissionError as error:
         raise DataError(f"{error.filename} cannot be read: {error.strerror}; check its permissions") from error
-    problems = Problems(config)
+    leave_out_rest(root, [record.name for record in records], problems)
     digests = problems.check_images(root, [record.name for record in records], progress=progress)
+    if config.val_fraction < 1:
+        for name, reason in contradicting_classes(records, classes, digests).items():
+            problems.add(name, reason)
     good = problems.usable(records)
     _require_every_class(records, problems.names, classes)
     sides = classes_with_sides(classes)
@@ -52,8 +59,7 @@ def load_data(config: DataConfig, *, progress: bool = False) -> DataSplits[Image
         config,
         classes=classes,
         fingerprint=fingerprint("", good, digests),
-        skipped=problems.listed(),
-        remarks=problems.remarks,
+        problems=problems,
         cut=cut_by_class,
     )
 
@@ -64,7 +70,8 @@ def _load_built_in(config: DataConfig) -> DataSplits[ImageSet]:
     records = read_built_in()
     digests = {one.name: hashlib.sha256(one.source).hexdigest() for one in records if isinstance(one.source, bytes)}
     samples, mark = ImageSet(records=records, mirrored_alike=False), fingerprint("", records, digests)
-    return as_splits(samples, config, classes=CLASSES, fingerprint=mark, skipped=(), cut=cut_by_class)
+    problems = Problems(config)
+    return as_splits(samples, config, classes=CLASSES, fingerprint=mark, problems=problems, cut=cut_by_class)
 
 
 def _require_every_class(records: Sequence[LabelledImage], bad: AbstractSet[str], classes: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ from vitrail.core.paths import user_path
 from vitrail.data.check.problems import Problems
 from vitrail.data.data_config import DataConfig
 from vitrail.data.formats.class_folders import read_class_folders
-from vitrail.data.formats.layout import PART_NAMES, data_folder, find_images
+from vitrail.data.formats.layout import PART_NAMES, data_folder, find_images, leave_out_rest
 from vitrail.data.formats.own_folders import describe_own_folders
 from vitrail.data.loading.images import load_data
 from vitrail.data.records import LabelledImage, Record
@@ -40,7 +40,7 @@ def load_pictures(
         DataError: missing or empty data, or too many files that cannot be decoded.
     """
     if labelled is None:
-        labelled = config.path == "sample" or _has_classes(user_path(config.path))
+        labelled = config.path == "sample" or _has_classes(user_path(config.path), config)
     if labelled or config.path == "sample":
         return _from_images(load_data(config, progress=progress), labelled=labelled, crops=crops)
     root = data_folder(config.path, REMEDY)
@@ -48,20 +48,15 @@ def load_pictures(
     if not records:
         raise DataError(f"{config.path} has no images at any depth; {REMEDY}")
     problems = Problems(config)
+    leave_out_rest(root, [record.name for record in records], problems)
     digests = problems.check_images(root, [record.name for record in records], progress=progress)
     good = problems.usable(records)
     lines = "".join(record.fingerprint_line(digests[record.name]) for record in good)
     mark = hashlib.sha256(lines.encode("utf-8", "replace")).hexdigest()  # in the order of the files
     labelled_as_0 = [LabelledImage(name=one.name, source=one.source, part=one.part, label=0) for one in good]
     samples = PictureSet(records=labelled_as_0, crops=crops, max_pixels=config.max_pixels)
-    return as_splits(
-        samples,
-        config,
-        classes=(),
-        fingerprint=mark,
-        skipped=problems.listed(),
-        remarks=list(filter(None, [describe_own_folders(root)])),
-    )
+    problems.remark(describe_own_folders(root))
+    return as_splits(samples, config, classes=(), fingerprint=mark, problems=problems)
 
 
 def _records(root: Path) -> list[Record]:
@@ -74,9 +69,9 @@ def _records(root: Path) -> list[Record]:
     ]
 
 
-def _has_classes(root: Path) -> bool:
+def _has_classes(root: Path, config: DataConfig) -> bool:
     try:
-        return (root / "labels.csv").is_file() or len(read_class_folders(root.resolve())[0]) > 1
+        return (root / "labels.csv").is_file() or len(read_class_folders(root.resolve(), Problems(config))[0]) > 1
     except (DataError, OSError):
         return False
 
@@ -88,9 +83,20 @@ def _from_images(data: DataSplits[ImageSet], *, labelled: bool, crops: bool) -> 
             crops=crops,
             max_pixels=part.max_pixels,
             mirrored_alike=part.mirrored_alike,
+            pixel_range=part.pixel_range,
+            damaged=part.damaged,
         )
 
-    classes, test = data.classes if labelled else (), None if data.test is None else convert(data.test)
     return DataSplits(
-        classes, convert(data.train), convert(data.val), test, data.fingerprint, data.skipped, data.source, data.remarks
+        classes=data.classes if labelled else (),
+        train=convert(data.train),
+        val=convert(data.val),
+        test=None if data.test is None else convert(data.test),
+        fingerprint=data.fingerprint,
+        skipped=data.skipped,
+        source=data.source,
+        remarks=data.remarks,
+        warnings=data.warnings,
+        num_skipped=data.num_skipped,
+        pixel_range=data.pixel_range,
     )

@@ -7,9 +7,15 @@ lock); everything else, and every JPEG file that the fast path refuses, goes thr
 from __future__ import annotations
 
 import io
+import os
+import re
+import stat
+import sys
+import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +25,7 @@ from torch import Tensor
 from torchcodec.decoders import decode_jpeg  # type: ignore[attr-defined]  # public, but not in an __all__
 
 from vitrail.core.errors import DataError
-from vitrail.core.types import ImageSize
+from vitrail.core.types import ImageSize, PixelRange
 from vitrail.device.pixels import TRANSPOSED, orientation, upright
 
 MAX_PIXELS = 100_000_000
@@ -29,29 +35,115 @@ IMAGE_SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .webp .avif .bmp .gif .tif .tiff .ppm .pgm .pbm .pnm".split()  # noqa: SIM905 (a table)
 )
 
+MAX_PIXEL_BYTES = 16
+"""Bytes a pixel, at most, of a file that is read: four channels of 32 bits without compression."""
+
+NARROW = 1 / 16
+"""Share of the range from black to white below which grey values are all but one shade."""
+
 _JPEG_MAGIC = b"\xff\xd8\xff"
+_DAMAGE = re.compile(r"Corrupt JPEG data|Premature end of JPEG|Inconsistent progression|Invalid SOS")
 _pillow_limit = threading.Lock()
 
 
-def decode_image(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Tensor:
+@dataclass(frozen=True)
+class DeepGrey:
+    """The values of a grey image with more than 8 bits.
+
+    Attributes:
+        kind: "16-bit", "32-bit" or "float".
+        low: smallest finite value.
+        high: largest finite value.
+    """
+
+    kind: str
+    low: float
+    high: float
+
+
+def decode_image(
+    source: Path | bytes, max_pixels: int = MAX_PIXELS, pixel_range: PixelRange | None = None, *, careful: bool = False
+) -> Tensor:
     """Decode to uint8 RGB (3, h, w), upright.
 
     The EXIF orientation is applied; of animated or multi-page files the first frame is taken; transparency is laid on
-    white; 16-bit grey is scaled to 8 bits; CMYK is converted.
+    white; CMYK is converted; grey with more than 8 bits is scaled to 8 bits.
 
     Args:
-        source: a file, or the bytes of one.
+        source: a regular file, or the bytes of one.
         max_pixels: largest height x width that is decoded; checked before memory is taken for the pixels.
+        pixel_range: values that become black and white in grey images of more than 8 bits; None for
+            :func:`range_of` the image alone.
+        careful: whether to keep to Pillow, which prints nothing about damaged files.
 
     Raises:
         DataError: missing, empty, truncated, corrupt, not an image, or larger than ``max_pixels``.
     """
+    return _decode_source(source, max_pixels, pixel_range, careful=careful)[0]
+
+
+def inspect_image(data: bytes, max_pixels: int = MAX_PIXELS) -> DeepGrey | None:
+    """Decode the bytes of a file, and give the values of grey with more than 8 bits; None for other images.
+
+    Raises:
+        DataError: as :func:`decode_image`.
+    """
+    return _decode_source(data, max_pixels, None, careful=False)[1]
+
+
+def range_of(images: Sequence[DeepGrey]) -> PixelRange:
+    """Values that become black and white in grey images of more than 8 bits, one range for all of them.
+
+    Black is 0, or the smallest value if that is negative. White is 65535 where all are 16-bit. Four-byte integers and
+    floats have no agreed white: it is the smallest of 1 (floats alone), 255 and 65535 that no value exceeds, or the
+    largest value if that is below a sixteenth of it or above all of them.
+    """
+    if {one.kind for one in images} == {"16-bit"}:
+        return 0.0, 65535.0
+    low, high = min(0.0, *(one.low for one in images)), max(one.high for one in images)
+    whites = (1.0, 255.0, 65535.0) if {one.kind for one in images} == {"float"} else (255.0, 65535.0)
+    white = next((white for white in whites if high <= white), high)
+    white = high if high < NARROW * white else white
+    return low, white if white > low else low + 1
+
+
+@contextmanager
+def libjpeg_words() -> Iterator[list[str]]:
+    """What libjpeg says about damaged files while the block runs, filled in at its end.
+
+    It prints to the standard error of the process and names no file. Other lines are printed when the block ends.
+    """
+    words: list[str] = []
+    try:
+        sys.stderr.flush()
+        kept, file = os.dup(2), tempfile.TemporaryFile()  # noqa: SIM115 (closed below)
+    except (OSError, AttributeError):  # without a standard error nothing is printed
+        yield words
+        return
+    os.dup2(file.fileno(), 2)
+    try:
+        yield words
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        file.seek(0)
+        for line in file.read().splitlines(keepends=True):
+            if _DAMAGE.match(text := line.decode("utf-8", "replace").strip()):
+                words.append(text)
+            else:
+                os.write(2, line)
+        file.close()
+
+
+def _decode_source(
+    source: Path | bytes, max_pixels: int, pixel_range: PixelRange | None, *, careful: bool
+) -> tuple[Tensor, DeepGrey | None]:
     name = str(source) if isinstance(source, Path) else "image"
-    data = _read(source) if isinstance(source, Path) else source
+    data = _read(source, max_pixels) if isinstance(source, Path) else source
     if not data:
         raise DataError(f"{name} is empty (0 bytes); copy it again or delete it")
     try:
-        return _decode(data, name, max_pixels)
+        return _decode(data, name, max_pixels, pixel_range, careful=careful)
     except DataError:
         raise
     except UnidentifiedImageError as error:
@@ -66,6 +158,8 @@ def decode_image(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Tensor:
 def image_size_of(path: Path) -> ImageSize | None:
     """(height, width) as the decoder will give it, from the head of the file; None where that cannot be read."""
     try:
+        if not path.is_file():
+            return None
         with Image.open(path) as image:
             width, height = image.size
             turned = orientation(image) in TRANSPOSED
@@ -74,16 +168,37 @@ def image_size_of(path: Path) -> ImageSize | None:
     return (width, height) if turned else (height, width)
 
 
-def _read(path: Path) -> bytes:
+def read_image(path: Path, max_pixels: int) -> bytes:
+    """The contents of an image file; nothing is opened that may never end, such as a named pipe or a device.
+
+    Raises:
+        OSError: it cannot be read.
+        DataError: it is no regular file, or too long for an image of ``max_pixels``.
+    """
+    status = path.stat()
+    if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+        raise DataError(f"{path} is no regular file, but a pipe, a device or a socket; save the image as a file")
+    limit = MAX_PIXEL_BYTES * max_pixels + 2**20
+    if status.st_size > limit:
+        raise DataError(
+            f"{path} has {status.st_size} bytes, more than an image of max_pixels={max_pixels} takes; shrink it or "
+            f"raise max_pixels"
+        )
+    return path.read_bytes()
+
+
+def _read(path: Path, max_pixels: int) -> bytes:
     try:
-        return path.read_bytes()
+        return read_image(path, max_pixels)
     except OSError as error:
         raise DataError(
             f"{path} cannot be read: {error.strerror or error}; check the path and its permissions"
         ) from error
 
 
-def _decode(data: bytes, name: str, max_pixels: int) -> Tensor:
+def _decode(
+    data: bytes, name: str, max_pixels: int, pixel_range: PixelRange | None, *, careful: bool
+) -> tuple[Tensor, DeepGrey | None]:
     with _no_pillow_limit():
         image = Image.open(io.BytesIO(data))
     with image:
@@ -92,15 +207,16 @@ def _decode(data: bytes, name: str, max_pixels: int) -> Tensor:
             raise DataError(
                 f"{name} has {width}x{height} pixels, more than max_pixels={max_pixels}; shrink it or raise max_pixels"
             )
-        if data.startswith(_JPEG_MAGIC) and image.mode in ("RGB", "L"):
+        if data.startswith(_JPEG_MAGIC) and image.mode in ("RGB", "L") and not careful:
             try:
                 pixels = decode_jpeg(data)  # applies the EXIF orientation itself
                 assert isinstance(pixels, Tensor)
-                return pixels
+                return pixels, None
             except RuntimeError:
                 pass  # libjpeg through Pillow accepts more files, and says better what is wrong
         image.load()
-        return pixels_of(image)
+        found = _deep_grey(np.asarray(image), name) if _is_deep(image) else None
+        return pixels_of(image, pixel_range), found
 
 
 @contextmanager
@@ -114,34 +230,43 @@ def _no_pillow_limit() -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS = limit
 
 
-def pixels_of(image: Image.Image) -> Tensor:
-    """An opened image as uint8 RGB (3, h, w), upright, by the rules of :func:`decode_image`."""
-    array = np.asarray(_to_rgb(upright(image)))
+def pixels_of(image: Image.Image, pixel_range: PixelRange | None = None) -> Tensor:
+    """An opened image as uint8 RGB (3, h, w), upright, by the rules of :func:`decode_image`.
+
+    Raises:
+        DataError: a grey image without a finite value.
+    """
+    array = np.asarray(_to_rgb(upright(image), pixel_range))
     return torch.from_numpy(array.transpose(2, 0, 1).copy())
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":
-        return _eight_bits(np.asarray(image)).convert("RGB")
+def _is_deep(image: Image.Image) -> bool:
+    return image.mode.startswith("I") or image.mode == "F"
+
+
+def _to_rgb(image: Image.Image, pixel_range: PixelRange | None) -> Image.Image:
+    if _is_deep(image):
+        values = np.asarray(image)
+        return _eight_bits(values, pixel_range or range_of([_deep_grey(values, "image")])).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("RGB")
 
 
-def _eight_bits(values: np.ndarray) -> Image.Image:
-    """Grey with more than 8 bits; Pillow's own conversion would clip it at 255.
+def _deep_grey(values: np.ndarray, name: str) -> DeepGrey:
+    kind = "16-bit" if values.dtype.itemsize == 2 else "float" if values.dtype.kind == "f" else "32-bit"
+    finite = values[np.isfinite(values)] if kind == "float" else values
+    if not finite.size:
+        raise DataError(f"{name} has no finite value; write it again or delete it")
+    return DeepGrey(kind, float(finite.min()), float(finite.max()))
 
-    Two-byte integers are divided by 257. Four-byte integers and floats have no agreed white: it is taken to be the
-    smallest of 1 (floats), 255 and 65535 that is not exceeded, else the largest value.
-    """
-    if values.dtype.itemsize == 2:
-        white = 65535.0
-    else:
-        top = float(values.max(initial=0))
-        whites = (1.0, 255.0, 65535.0) if values.dtype.kind == "f" else (255.0, 65535.0)
-        white = next((white for white in whites if top <= white), top)
-    scaled = np.clip(np.nan_to_num(values.astype(np.float64)) / white, 0, 1)
+
+def _eight_bits(values: np.ndarray, pixel_range: PixelRange) -> Image.Image:
+    """Grey with more than 8 bits; Pillow's own conversion would clip it at 255. What is no number becomes black."""
+    low, high = pixel_range
+    finite = np.nan_to_num(values.astype(np.float64), nan=low, posinf=high, neginf=low)
+    scaled = np.clip((finite - low) / (high - low), 0, 1)
     return Image.fromarray((scaled * 255 + 0.5).astype(np.uint8))
 
 

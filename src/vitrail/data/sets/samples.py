@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vitrail.core.errors import ConfigError
-from vitrail.core.types import Preprocessing
+from vitrail.core.types import PixelRange, Preprocessing
 from vitrail.data.pixels.augment import AugmentConfig
 from vitrail.data.pixels.decode import MAX_PIXELS, decode_image
 from vitrail.data.records import Record
@@ -35,11 +35,15 @@ class Samples(Dataset[tuple[Tensor, Any]], ABC):
         records: what is known of each sample.
         max_pixels: largest height x width that is decoded.
         mirrored_alike: whether a mirrored image keeps its target; training mirrors images only then.
+        pixel_range: values that become black and white in grey images of more than 8 bits; None for each image's own.
+        damaged: images that are decoded by the careful way, see :func:`~vitrail.data.decode_image`.
     """
 
     records: Sequence[Record]
     max_pixels: int = MAX_PIXELS
     mirrored_alike: bool = True
+    pixel_range: PixelRange | None = None
+    damaged: Set[str] = frozenset()
 
     @abstractmethod
     def target(self, index: int) -> Any:
@@ -83,11 +87,14 @@ class Samples(Dataset[tuple[Tensor, Any]], ABC):
         return len(self.records)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Any]:
-        return decode_image(self.records[index].source, self.max_pixels), self.target(index)
+        record = self.records[index]
+        careful = record.files[0] in self.damaged
+        return decode_image(record.source, self.max_pixels, self.pixel_range, careful=careful), self.target(index)
 
     def fitted(self, index: int, preprocessing: Preprocessing) -> tuple[Tensor, Any]:
-        """Sample ``index`` as it is evaluated."""
-        return self.fit(*self[index], preprocessing)
+        """Sample ``index`` as it is evaluated; the range of ``preprocessing`` comes before that of the data."""
+        samples = replace(self, pixel_range=preprocessing.pixel_range) if preprocessing.pixel_range else self
+        return self.fit(*samples[index], preprocessing)
 
     def subset(self, indices: Sequence[int]) -> Self:
         """The samples at ``indices``, in that order."""

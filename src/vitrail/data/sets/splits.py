@@ -12,8 +12,11 @@ import torch
 
 from vitrail.core.errors import DataError
 from vitrail.core.paths import NOT_UTF8
+from vitrail.core.types import PixelRange
+from vitrail.data.check.problems import Problems
 from vitrail.data.data_config import DataConfig
 from vitrail.data.records import BoxedImage, LabelledImage, Record
+from vitrail.data.sets.copies import describe_copies, originals
 from vitrail.data.sets.image_set import LabelledSamples
 from vitrail.data.sets.samples import Samples, draw_order
 
@@ -32,6 +35,9 @@ class DataSplits(Generic[Part_co]):
         skipped: "path: reason" for every image or annotation that was left out.
         source: path as the user gave it.
         remarks: sentences on what was decided about the data, for people who train with it.
+        warnings: sentences on what looks wrong with the data, for everybody.
+        num_skipped: number of files and annotations that were left out.
+        pixel_range: values that become black and white in grey images of more than 8 bits; None without such images.
     """
 
     classes: tuple[str, ...]
@@ -42,6 +48,29 @@ class DataSplits(Generic[Part_co]):
     skipped: tuple[str, ...]
     source: str
     remarks: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    num_skipped: int = 0
+    pixel_range: PixelRange | None = None
+
+    @property
+    def parts(self) -> dict[str, Part_co]:
+        """The parts that have images, by name."""
+        every = {"train": self.train, "val": self.val} | ({} if self.test is None else {"test": self.test})
+        return {name: part for name, part in every.items() if len(part)}
+
+    def choose(self, name: str) -> Part_co:
+        """One part, or the images of all parts for "all".
+
+        Raises:
+            DataError: there is no such part.
+        """
+        parts = self.parts
+        if name == "all":
+            return replace(self.train, records=[record for part in parts.values() for record in part.records])
+        if name not in parts:
+            counts = ", ".join(f"{known} ({len(part)} images)" for known, part in parts.items())
+            raise DataError(f"{self.source} has no part '{name}'; it has {counts or 'no images'}")
+        return parts[name]
 
     @property
     def held_out(self) -> Part_co:
@@ -117,17 +146,26 @@ def as_splits(
     *,
     classes: Sequence[str],
     fingerprint: str,
-    skipped: Sequence[str],
-    remarks: Sequence[str] = (),
+    problems: Problems,
     cut: Callable[[Any, DataConfig], list[int]] = cut_by_name,
 ) -> DataSplits[AnySamples]:
     """Samples as a data set: in the parts that their records name; where there is no validation part,
     ``cut`` gives the indices of those training samples that become one. A remark names classes that no training sample
     has.
 
+    Args:
+        samples: samples that are usable.
+        config: how they are split.
+        classes: names, in the order of the labels.
+        fingerprint: hash of names, targets and contents.
+        problems: what was found on the way; it is listed in the result.
+        cut: function that cuts the validation part.
+
     Raises:
-        DataError: too few images to cut, only some are in a part, or a class whose name no text file can hold.
+        DataError: too few images to cut, only some are in a part, a class whose name no text file can hold, or a
+            warning where ``config.strict`` allows none.
     """
+    samples = replace(samples, pixel_range=problems.pixel_range, damaged=frozenset(problems.damaged))
     found: dict[str, list[int]] = {"train": [], "val": [], "test": [], "": []}
     for index, record in enumerate(samples.records):
         found[record.part].append(index)
@@ -140,20 +178,30 @@ def as_splits(
             f"{config.path} has {len(found[''])} images in no part, such as {first}, and others in train, val or test; "
             f"move them into a part"
         )
-    undecided = found[""] or ([] if found["val"] else found["train"])
+    undecided = found[""] or ([] if found["val"] or config.val_fraction == 1 else found["train"])
     if undecided:
-        kept = {undecided[i] for i in cut(samples.subset(undecided), config)}
+        leaders = originals([samples.records[i] for i in undecided], problems.digests)
+        own = sorted(set(leaders))
+        chosen = {own[i] for i in cut(samples.subset([undecided[i] for i in own]), config)}
+        kept = {i for i, leader in zip(undecided, leaders, strict=True) if leader in chosen}  # copies stay together
         found["train"], found["val"] = [i for i in undecided if i not in kept], sorted(kept)
     train = samples.subset(found["train"])
+    parts = {name: [samples.records[i] for i in found[name]] for name in ("train", "val", "test")}
+    warnings = (*problems.warnings, *describe_copies(parts, problems.digests))
+    if warnings and config.strict:
+        raise DataError(f"{config.path}: {warnings[0]} (strict=True allows no warning about the data)")
     return DataSplits(
         classes=tuple(classes),
         train=train,
         val=samples.subset(found["val"]),
         test=samples.subset(found["test"]) if found["test"] else None,
         fingerprint=fingerprint,
-        skipped=tuple(skipped),
+        skipped=problems.listed(),
         source=config.path,
-        remarks=(*remarks, *_untrained(classes, train.records)),
+        remarks=(*problems.remarks, *_untrained(classes, train.records), *problems.summary()),
+        num_skipped=problems.count,
+        warnings=warnings,
+        pixel_range=problems.pixel_range,
     )
 
 

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from vitrail.core.errors import ConfigError, DataError, ImageSizeError, VitrailError
 from vitrail.core.types import Preprocessing
-from vitrail.data import ImageSet, fit_image
+from vitrail.data import ImageSet
 from vitrail.evaluation.robustness.config import RobustnessConfig
 from vitrail.evaluation.robustness.corruptions import CORRUPTIONS, corrupt
 from vitrail.evaluation.robustness.perturbations import rotate, shift, zoom
@@ -167,7 +167,7 @@ def _predictions(
     starts = range(0, len(images), batch_size)
     for start in track(starts, "Robustness", transient=True, disable=not progress):
         indices = range(start, min(start + batch_size, len(images)))
-        batch = torch.stack([fit_image(images[i][0], preprocessing) for i in indices])
+        batch = torch.stack([images.fitted(i, preprocessing)[0] for i in indices])
         names = [images.names[i] for i in indices]
         for kept, change in zip(found, changes, strict=True):
             kept.append(model(preprocessing.normalize(change(batch, names).to(device))).argmax(1).cpu())
