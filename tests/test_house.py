@@ -45,12 +45,15 @@ def test_only_the_run_reads_its_description_by_key() -> None:
 
 OPENERS = {
     "bench": "files of the system, such as /proc and /sys, and what its own processes print",
+    "cli/signatures.py": "the table beside it",
     "core/files.py": "the readers themselves",
     "core/parse.py": "the parsers themselves",
     "data/check": "images",
     "data/formats/built_in.py": "the embedded sample",
     "data/pixels": "images",
+    "device": "strings in files that it exported; it imports nothing of the others",
     "export": "drafts that it wrote itself",
+    "models/weights_file.py": "the heads of weights, whose length is checked",
     "serve/browser/assets.py": "files whose hash is known",
 }
 """Places that read files without the readers of :mod:`vitrail.core.files` -> what they read."""

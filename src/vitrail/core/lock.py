@@ -10,6 +10,7 @@ from pathlib import Path
 from filelock import SoftFileLock, Timeout
 
 from vitrail.core.errors import LockedError, VitrailError
+from vitrail.core.files import open_regular
 
 LOG = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ def locked(path: Path, subject: str, *, wait: float = PATIENCE) -> Iterator[None
 def _holder(path: Path) -> str | None:
     """The process in a lock file, in words; None without a readable one."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             process, host, *_ = file.read(1024).decode().splitlines()
     except (OSError, ValueError):
         return None

@@ -132,16 +132,21 @@ def create_model(
     if replace_head is None:
         replace_head = config.num_classes == 0
     model = family.backbone(config)
-    if public is None and weights is None:
+    if weights is None:
         return model
     given = open_public(public) if public is not None else open_weights(str(weights), _public())
-    decided = {} if given.public else _differing(model, given, fields)
-    if decided:
-        model = family.backbone(replace(config, **decided))
-        model.remarks = (f"{given.name} is of a network with {_listed(decided)}, and so is the model",)
     # Public weights of the right number of classes must have a classifier; only another one may be missing.
     keep_head = replace_head and (public is None or public.num_classes != model.num_classes)
-    _load(model, given, replace_head=bool(keep_head), chosen=fields)
+    return _with_weights(model, given, replace_head=bool(keep_head), chosen=fields)
+
+
+def _with_weights(model: Backbone, given: WeightsSource, *, replace_head: bool, chosen: Container[str]) -> Backbone:
+    """The model with the weights; another one where their layout decides a field that was not chosen."""
+    decided = {} if given.public else _differing(model, given, chosen)
+    if decided:
+        model = family_of(model).backbone(replace(model.config, **decided))
+        model.remarks = (f"{given.name} is of a network with {_listed(decided)}, and so is the model",)
+    _load(model, given, replace_head=replace_head, chosen=chosen)
     return model
 
 

@@ -50,9 +50,12 @@ def read_contents(path: Path) -> Any:
     Raises:
         CheckpointError: missing, damaged, of another kind, larger than it can be, or in need of unpickling code.
     """
-    if not path.is_file():
-        there = "is no regular file" if path.exists() else "does not exist"
-        raise CheckpointError(f"weights file {path} {there}; give the path of a weights file or of a run folder")
+    if not path.exists():
+        raise CheckpointError(f"weights file {path} does not exist; give the path of a weights file or of a run folder")
+    try:
+        check_regular(path)
+    except OSError as error:
+        raise CheckpointError(f"weights file {path} cannot be read: {error.strerror}") from error
     suffix = path.suffix.lower()
     if suffix == ".safetensors":
         return read_safetensors(path, "download or save it again")

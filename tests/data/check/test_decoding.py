@@ -52,7 +52,7 @@ def test_a_file_that_did_not_fit_into_memory_is_decoded_again(
         raise DataError("image does not fit into memory") from MemoryError()
 
     with monkeypatch.context() as patch:
-        patch.setattr(check, "decode_image", full)
+        patch.setattr(check, "inspect_image", full)
         assert all(one.problem for one in check_files(root, names, max_pixels=10**6))
     assert [one.problem for one in check_files(root, names, max_pixels=10**6)] == [None, None]
 
@@ -73,7 +73,7 @@ def test_processes_that_check_other_files_keep_what_each_other_found(
 
     monkeypatch.setattr(check, "_check", meanwhile)
     check_files(root, [first], max_pixels=10**6)
-    monkeypatch.setattr(check, "decode_image", lambda *_: pytest.fail("it was decoded again"))
+    monkeypatch.setattr(check, "inspect_image", lambda *_: pytest.fail("it was decoded again"))
     assert len(check_files(root, [first, second], max_pixels=10**6)) == 2
 
 

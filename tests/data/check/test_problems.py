@@ -85,7 +85,7 @@ def test_masks_that_are_all_missing(tmp_path: Path) -> None:
     for folder in ("images", "masks"):
         (tmp_path / folder).mkdir()
     Image.fromarray(np.zeros((12, 16), np.uint8)).save(tmp_path / "images/a.png")
-    Image.fromarray(np.zeros((12, 16), np.uint8)).save(tmp_path / "masks/a_mask.png")
+    Image.fromarray(np.zeros((12, 16), np.uint8)).save(tmp_path / "masks/b.png")
     for told in refusals(load_masks, tmp_path):
         assert "images/a.png: there is no mask" in told
 

@@ -123,7 +123,7 @@ def test_one_name_of_the_table_may_be_a_part_of_the_listed_name(photos: Path) ->
 def test_listed_classes_without_training_images_are_said(photos: Path) -> None:
     data = load(photos, rows("0,train", "2,train", "2,val"), "cat\ndog\nfish\n")
     assert data.classes == ("cat", "dog", "fish")
-    assert data.remarks == ("Classes without training samples: 1 of 3 (dog)",)
+    assert data.remarks[0] == "Classes without training samples: 1 of 3 (dog)"
 
 
 # --- parts

@@ -50,7 +50,7 @@ PLACES = {
     "FiftyOne": ({"{}/labels.json": "{}"}, "{}/data"),
     "CVAT a part": ({"{}/annotations/instances_default.json": "{}"}, "{}/images/default"),
     "from the root": ({"annotations/{}.json": "{0}/{{}}"}, "{}"),
-    "another machine": ({"annotations/{}.json": "/home/me/{{}}"}, "{}"),
+    "another machine": ({"annotations/{}.json": "/srv/photos/{{}}"}, "{}"),
     "Windows": ({"annotations/{}.json": "C:\\data\\{{}}"}, "{}"),
     "Windows below": ({"annotations/{}.json": "sub\\{{}}"}, "{}"),
 }
@@ -150,7 +150,7 @@ def test_keypoints_and_masks_of_tools(write_coco: Write) -> None:
         annotation |= {"keypoints": [3, 4, 2], "segmentation": [[2, 3, 8, 3, 8, 9]]}
     root = write_coco({"train/_annotations.coco.json": values}, {"train": ["0.png", "1.png"]})
     config = DataConfig(path=str(root), val_fraction=1.0)
-    assert len(load_keypoints(config).val) == len(load_instances(config).val) == 2
+    assert len(load_keypoints(config).train) == len(load_instances(config).train) == 2
     values["categories"].append({"id": 2, "name": "cage"})
     write_coco({"train/_annotations.coco.json": values}, {})
     assert load_masks(config).classes == ("mouse", "cage")

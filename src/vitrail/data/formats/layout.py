@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from vitrail.core.errors import DataError
+from vitrail.core.files import open_regular
 from vitrail.core.paths import user_path
 from vitrail.data.check.problems import MOST_NAMED, LeftOut, Problems
 from vitrail.data.formats.own_folders import is_own_folder
@@ -29,6 +30,9 @@ PART_NAMES = {
     "heldout": "test",
 }
 """What people call a part -> what we call it."""
+
+INSIDE = {"train": "train", "val": "val", "test": "test", "holdout": "test"}
+"""Words that count inside of longer ones, where whole words are not wanted."""
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages", "inputs", "input")
 MASK_FOLDERS = ("masks", "mask", "segmentations", "segmentation", "segmentationclass", "groundtruth", "gt")
@@ -108,7 +112,7 @@ def part_of(name: str, *, whole_words: bool = True) -> str:
     """
     found = {PART_NAMES[word] for word in _words(name) if word in PART_NAMES}
     if not found and not whole_words:
-        found = {part for part in ("train", "val", "test") if part in name.lower()}
+        found = {part for word, part in INSIDE.items() if word in name.lower()}
     return found.pop() if len(found) == 1 else ""
 
 
@@ -232,7 +236,7 @@ def _hidden(path: Path) -> Iterator[tuple[Path, str]]:
 
 def _starts_like_an_image(path: Path) -> bool:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return IMAGE_STARTS.match(file.read(START_BYTES)) is not None
     except OSError:
         return False

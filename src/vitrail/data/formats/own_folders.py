@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from vitrail.core.files import open_regular
+
 MARKS = {
     "run.json": (b'"model"', b'"fields"', b'"task"'),
     "comparison.json": (b'"question"', b'"baseline"', b'"training"', b'"score"'),
@@ -22,7 +24,7 @@ def is_own_folder(folder: Path) -> bool:
 
 def _begins_with(file: Path, words: tuple[bytes, ...]) -> bool:
     try:
-        with file.open("rb") as opened:
+        with open_regular(file) as opened:
             head = opened.read(HEAD_BYTES)
     except OSError:
         return False

@@ -166,25 +166,10 @@ def as_splits(
             warning where ``config.strict`` allows none.
     """
     samples = replace(samples, pixel_range=problems.pixel_range, damaged=frozenset(problems.damaged))
-    found: dict[str, list[int]] = {"train": [], "val": [], "test": [], "": []}
-    for index, record in enumerate(samples.records):
-        found[record.part].append(index)
     for name in classes:
         if NOT_UTF8.search(name):
             raise DataError(f"{config.path} has a class {name!r}, whose name is no UTF-8 text; rename it")
-    if 0 < len(found[""]) < len(samples):
-        first = samples.records[found[""][0]].name
-        raise DataError(
-            f"{config.path} has {len(found[''])} images in no part, such as {first}, and others in train, val or test; "
-            f"move them into a part"
-        )
-    undecided = found[""] or ([] if found["val"] or config.val_fraction == 1 else found["train"])
-    if undecided:
-        leaders = originals([samples.records[i] for i in undecided], problems.digests)
-        own = sorted(set(leaders))
-        chosen = {own[i] for i in cut(samples.subset([undecided[i] for i in own]), config)}
-        kept = {i for i, leader in zip(undecided, leaders, strict=True) if leader in chosen}  # copies stay together
-        found["train"], found["val"] = [i for i in undecided if i not in kept], sorted(kept)
+    found = _by_part(samples, config, problems, cut)
     train = samples.subset(found["train"])
     parts = {name: [samples.records[i] for i in found[name]] for name in ("train", "val", "test")}
     warnings = (*problems.warnings, *describe_copies(parts, problems.digests))
@@ -203,6 +188,33 @@ def as_splits(
         warnings=warnings,
         pixel_range=problems.pixel_range,
     )
+
+
+def _by_part(
+    samples: Samples, config: DataConfig, problems: Problems, cut: Callable[[Any, DataConfig], list[int]]
+) -> dict[str, list[int]]:
+    """Part -> indices of its samples; copies of an image stay together where a part is cut.
+
+    Raises:
+        DataError: too few images to cut, or only some are in a part.
+    """
+    found: dict[str, list[int]] = {"train": [], "val": [], "test": [], "": []}
+    for index, record in enumerate(samples.records):
+        found[record.part].append(index)
+    if 0 < len(found[""]) < len(samples):
+        first = samples.records[found[""][0]].name
+        raise DataError(
+            f"{config.path} has {len(found[''])} images in no part, such as {first}, and others in train, val or test; "
+            f"move them into a part"
+        )
+    undecided = found[""] or ([] if found["val"] or config.val_fraction == 1 else found["train"])
+    if undecided:
+        leaders = originals([samples.records[i] for i in undecided], problems.digests)
+        own = sorted(set(leaders))
+        chosen = {own[i] for i in cut(samples.subset([undecided[i] for i in own]), config)}
+        kept = {i for i, leader in zip(undecided, leaders, strict=True) if leader in chosen}
+        found["train"], found["val"] = [i for i in undecided if i not in kept], sorted(kept)
+    return found
 
 
 def _untrained(classes: Sequence[str], records: Sequence[Record]) -> list[str]:
