@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vitrail.core.errors import ExportError
 from vitrail.export.convert import to_onnx
-from vitrail.export.outputs import model_outputs
+from vitrail.export.model_outputs import model_outputs
 from vitrail.export.source import Source
 from vitrail.quantization import capture
 

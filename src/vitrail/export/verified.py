@@ -16,8 +16,8 @@ from vitrail.core.errors import BenchError, ExportError, MissingDependencyError
 from vitrail.core.files import atomic_folder, write_json
 from vitrail.core.types import Preprocessing
 from vitrail.export.failure import explain, explained, silence
+from vitrail.export.model_outputs import agreement_of, complaint, model_outputs
 from vitrail.export.onnx_file import other_size
-from vitrail.export.outputs import agreement_of, complaint, model_outputs
 from vitrail.export.record import ExportRecord, RuntimeCheck
 from vitrail.export.source import Source, about
 from vitrail.export.targets import TARGETS

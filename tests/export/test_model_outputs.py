@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vitrail.export.outputs import agreement_of, complaint
+from vitrail.export.model_outputs import agreement_of, complaint
 from vitrail.runtimes.agreement import MOST_UNMATCHED, compare, compare_sets
 
 PARTS = (4, 2)
