@@ -312,7 +312,7 @@ WEIGHTS = {
 
 def _transposed(kernel: Tensor) -> Tensor:
     """Flax keeps kernels as (in, out) or (rows, columns, in, out)."""
-    return kernel.permute(3, 2, 0, 1) if kernel.ndim == 4 else kernel.T
+    return kernel.permute(3, 2, 0, 1) if kernel.ndim == 4 else kernel.t()
 
 
 def _flat(vector: Tensor) -> Tensor:
@@ -331,9 +331,9 @@ def _jax_keys() -> Iterator[Key]:
     attention = f"{block}.MultiHeadDotProductAttention_1"
     for index, role in enumerate(("query", "key", "value")):
         qkv, part = f"{ours}.token_mixer.qkv", (index, 3)
-        yield Key(f"{attention}.{role}.kernel", f"{qkv}.weight", part, lambda kernel: kernel.flatten(1).T)
+        yield Key(f"{attention}.{role}.kernel", f"{qkv}.weight", part, lambda kernel: kernel.flatten(1).t())
         yield Key(f"{attention}.{role}.bias", f"{qkv}.bias", part, _flat)
-    yield Key(f"{attention}.out.kernel", f"{ours}.token_mixer.proj.weight", convert=lambda k: k.flatten(0, 1).T)
+    yield Key(f"{attention}.out.kernel", f"{ours}.token_mixer.proj.weight", convert=lambda k: k.flatten(0, 1).t())
     yield Key(f"{attention}.out.bias", f"{ours}.token_mixer.proj.bias")
     unit, bottleneck = "block{s+1}.unit{u+1}", "stem.resnet.stages.{s}.{u}"
     dense |= {f"{unit}.conv{n}": f"{bottleneck}.conv{n}" for n in (1, 2, 3)}

@@ -48,9 +48,7 @@ def read_contents(path: Path) -> Any:
     Raises:
         CheckpointError: missing, damaged, of another kind, larger than it can be, or in need of unpickling code.
     """
-    if not path.is_file():
-        there = "is no regular file" if path.exists() else "does not exist"
-        raise CheckpointError(f"weights file {path} {there}; give the path of a weights file or of a run folder")
+    _need_file(path)
     suffix = path.suffix.lower()
     if suffix == ".safetensors":
         return read_safetensors(path, "download or save it again")
@@ -70,8 +68,9 @@ def read_safetensors(path: Path, remedy: str) -> dict[str, Tensor]:
         remedy: how error messages end.
 
     Raises:
-        CheckpointError: damaged, or two tensors have one name.
+        CheckpointError: missing, damaged, or two tensors have one name.
     """
+    _need_file(path)
     try:
         state = load_file(path)
         with open(path, "rb") as file:
@@ -87,9 +86,8 @@ def read_safetensors(path: Path, remedy: str) -> dict[str, Tensor]:
 
 def _read_torch(path: Path) -> Any:
     try:
-        packed = zipfile.is_zipfile(path)
-        unpacked = sum(entry.file_size for entry in zipfile.ZipFile(path).infolist()) if packed else 0
-        check_size(path, unpacked)
+        if zipfile.is_zipfile(path):
+            _check_archive(path)
         with warnings.catch_warnings(), torch.serialization.safe_globals(_SAFE):
             warnings.simplefilter("ignore")  # on old formats; whatever fails is an error below
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -115,8 +113,7 @@ def _read_npz(path: Path) -> dict[str, Tensor]:
     state: dict[str, Tensor] = {}
     name = ""
     try:
-        with zipfile.ZipFile(path) as archive:
-            check_size(path, sum(entry.file_size for entry in archive.infolist()))
+        _check_archive(path)
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             names = [name for name in arrays.files if name.startswith("opt/target/")] or arrays.files
             for name in names:
@@ -131,6 +128,17 @@ def _read_npz(path: Path) -> dict[str, Tensor]:
 def _damaged(path: Path, error: Exception, remedy: str, where: str = "") -> CheckpointError:
     reason = (str(error).strip() or f"it ends too early ({type(error).__name__})").splitlines()[0][:300]
     return CheckpointError(f"{path} is damaged{where}: {reason}; {remedy}")
+
+
+def _need_file(path: Path) -> None:
+    if not path.is_file():
+        there = "is no regular file" if path.exists() else "does not exist"
+        raise CheckpointError(f"weights file {path} {there}; give the path of a weights file or of a run folder")
+
+
+def _check_archive(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        check_size(path, sum(entry.file_size for entry in archive.infolist()))
 
 
 def check_size(path: Path, num_bytes: int) -> None:
