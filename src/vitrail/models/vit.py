@@ -228,6 +228,10 @@ class ViT(TokenBackbone):
             "pre_logits": "pre_logits.0.weight" in names,
             "qkv_bias": any(name.endswith(".qkv.bias") for name in names),
         }
+        tables = {"pos_embed.table": "learned_1d", "pos_embed.rows": "learned_2d"}
+        tables["blocks.0.token_mixer.offset_keys"] = "relative"
+        if kind := next((kind for name, kind in tables.items() if name in names), None):
+            found["pos_embed"] = kind
         if "fc_norm.weight" in names:
             found["global_pool"] = "avg_fc_norm"
         elif self.config.global_pool == "avg_fc_norm" or token != self.config.class_token:
