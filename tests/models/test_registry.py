@@ -73,6 +73,17 @@ def test_weights_are_loaded_at_creation(tmp_path: Path) -> None:
     assert torch.equal(model.head.weight, trained.head.weight)
 
 
+@pytest.mark.parametrize(
+    "url", ["https://[::1/w.pth", "https://exa mple.org/w.pth", "https://x:y/w.pth", "ftp://x/w.pth"]
+)
+def test_addresses_that_are_none_are_one_error(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
+    with pytest.raises(CheckpointError) as error:
+        load_checkpoint(create_model("edgevit_nano_stride2", num_classes=2), url)
+    assert url in str(error.value)
+    assert "\n" not in str(error.value)
+
+
 class _Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *args: object) -> None:
         pass

@@ -90,6 +90,14 @@ def test_an_empty_average_is_passed_over(tmp_path: Path, empty: object) -> None:
     load_checkpoint(small(), tmp_path / "w.pth")
 
 
+@pytest.mark.parametrize(
+    "counters", [{"decay": torch.ones(())}, {"decay": torch.ones(()), "num_updates": torch.ones(())}]
+)
+def test_counters_are_no_model(tmp_path: Path, counters: dict) -> None:
+    torch.save({"ema": counters, "model": small().state_dict()}, tmp_path / "w.pth")
+    load_checkpoint(small(), tmp_path / "w.pth")
+
+
 def test_the_teacher_wins_over_the_student(tmp_path: Path) -> None:
     teacher, model = small(), small()
     torch.save({"student": small().state_dict(), "teacher": teacher.state_dict()}, tmp_path / "w.pth")
@@ -203,6 +211,27 @@ def test_arrays_of_something_else_than_numbers(tmp_path: Path, array: np.ndarray
     one_sentence(tmp_path / "w.npz", "'cls'")
 
 
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"cls": np.zeros(()), "head/kernel": np.zeros((2, 2, 2)), "embedding/kernel": np.zeros(3)},
+        {
+            f"Transformer/encoderblock_0/MultiHeadDotProductAttention_1/{r}/kernel": np.zeros(2)
+            for r in ("query", "key")
+        },
+        {
+            f"Transformer/encoderblock_0/MultiHeadDotProductAttention_1/{r}/kernel": np.zeros((2, 2, len(r)))
+            for r in ("query", "key", "value")
+        },
+    ],
+    ids=["other dimensions", "too few", "unequal"],
+)
+def test_arrays_of_other_shapes_than_the_authors(tmp_path: Path, arrays: dict) -> None:
+    np.savez(tmp_path / "w.npz", **arrays)
+    with pytest.raises(CheckpointError, match=r"w\.npz"):
+        load_checkpoint(small(), tmp_path / "w.npz")
+
+
 @pytest.mark.parametrize("content", [b"raw", b"\x93NUMPY\x01\x00\x08\x00((((((((", b"\x93NUMPY\x09\x09"])
 def test_members_that_are_no_arrays(tmp_path: Path, content: bytes) -> None:
     with zipfile.ZipFile(tmp_path / "w.npz", "w") as archive:
@@ -238,8 +267,11 @@ def test_more_names_than_any_model_has(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["w.pth", "w.safetensors", "w.npz"])
 def test_something_that_is_no_file(tmp_path: Path, name: str) -> None:
+    one_sentence(tmp_path / name, "does not exist")
     os.mkfifo(tmp_path / name)
     one_sentence(tmp_path / name, "is no regular file")
+    with pytest.raises(CheckpointError, match="is no regular file"):
+        read_trained(tmp_path / name)
 
 
 @pytest.mark.parametrize("seed", range(40))

@@ -85,9 +85,6 @@ def train(
     with display(output) as shown:
         finished = train_model(config, run=run, resume=resume, overwrite=overwrite, progress=shown.progress)
         show_training(shown, finished)
-        if not shown.progress:  # at a terminal they were shown before the first epoch
-            for remark in finished.read().weights_remarks:
-                shown.say(remark)
         shown.say(f"Next: vitrail evaluate {run}")
         rows = read_metrics(finished.metrics)
         best = best_row(rows, task_of(finished).scores[0])
@@ -95,7 +92,10 @@ def train(
 
 
 def show_training(shown: Display, run: Run) -> None:
-    """The best and the last epoch."""
+    """The best and the last epoch, and what was decided about weights and pixels."""
+    if not shown.progress:  # at a terminal it was shown before the first epoch
+        for remark in run.read().weights_remarks:
+            shown.say(remark)
     rows = read_metrics(run.metrics)
     score = task_of(run).scores[0]
     shown.table(

@@ -128,14 +128,17 @@ def read_trained(path: Path) -> dict[str, Tensor]:
 
 
 def _find_state(value: Any, seen: set[int]) -> dict[str, Tensor] | None:
-    """The tensors of the first wrapper that has any, else those beside them; a dictionary may contain itself."""
+    """The tensors of the first wrapper, or beside the wrappers; a dictionary may contain itself.
+
+    Entries with less than half as many tensors as another are no model (a few counters, for instance).
+    """
     if not isinstance(value, Mapping) or id(value) in seen or len(seen) > DEEPEST:
         return None
     seen.add(id(value))
-    for name in WRAPPERS:
-        if inner := _find_state(value.get(name), seen):
-            return inner
-    return {str(name): tensor for name, tensor in value.items() if isinstance(tensor, Tensor)} or None
+    found = [_find_state(value.get(name), seen) or {} for name in WRAPPERS]
+    found.append({str(name): tensor for name, tensor in value.items() if isinstance(tensor, Tensor)})
+    most = max(map(len, found))
+    return next(state for state in found if 2 * len(state) >= most) or None
 
 
 def _places(contents: Any) -> str:
@@ -322,10 +325,11 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], source: str, *
         raise CheckpointError(f"{source} does not fit {type(module).__name__}: {shown}; {remedy}")
     for name, wanted in module.state_dict().items():
         tensor = state[name]
-        if tensor.dtype not in (NUMBERS if wanted.is_floating_point() else INTEGERS):
+        known = NUMBERS if wanted.is_floating_point() else INTEGERS
+        if tensor.dtype != wanted.dtype and tensor.dtype not in known:
             kind = str(wanted.dtype).removeprefix("torch.")
             raise CheckpointError(f"{source}: '{name}' has numbers of kind {tensor.dtype}; save it as {kind}")
-        if not torch.isfinite(tensor.to(wanted.dtype)).all():
+        if torch.isfinite(wanted).all() and not torch.isfinite(tensor.to(wanted.dtype)).all():
             raise CheckpointError(
                 f"{source}: '{name}' has values that are NaN or infinite; take weights from before the training failed"
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -105,7 +106,10 @@ def _hash(path: Path) -> str:
 
 
 def _fetch_url(url: str) -> Path:
-    parts = urlparse(url)
+    try:
+        parts = urlparse(url)
+    except ValueError as error:
+        raise CheckpointError(f"weights URL {url} is wrong: {error}; write https://host/file") from error
     local = parts.hostname in ("localhost", "127.0.0.1", "::1")
     if parts.scheme != "https" and not (parts.scheme == "http" and local):
         raise CheckpointError(f"weights URL {url} is not https; download it yourself and pass the file")
@@ -115,6 +119,7 @@ def _fetch_url(url: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             torch.hub.download_url_to_file(url, str(path))
-        except OSError as error:
-            raise CheckpointError(f"cannot download {url}: {error}; check the address and the network") from error
+        except (OSError, HTTPException, ValueError) as error:
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            raise CheckpointError(f"cannot download {url}: {reason}; check the address and the network") from error
     return path

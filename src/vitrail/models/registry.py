@@ -184,6 +184,7 @@ def load_checkpoint(model: Backbone, path_or_url: str | Path, *, replace_head: b
             f"{given.name} is of a network with {_listed(differing)}; build the model so, or by "
             "create_model(..., weights=...), which does it"
         )
+    model.remarks = ()
     return _load(model, given, replace_head=replace_head, chosen=())
 
 

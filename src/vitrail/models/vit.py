@@ -228,6 +228,10 @@ class ViT(TokenBackbone):
             "pre_logits": "pre_logits.0.weight" in names,
             "qkv_bias": any(name.endswith(".qkv.bias") for name in names),
         }
+        tables = {"pos_embed.table": "learned_1d", "pos_embed.rows": "learned_2d"}
+        tables["blocks.0.token_mixer.offset_keys"] = "relative"
+        if kind := next((kind for name, kind in tables.items() if name in names), None):
+            found["pos_embed"] = kind
         if "fc_norm.weight" in names:
             found["global_pool"] = "avg_fc_norm"
         elif self.config.global_pool == "avg_fc_norm" or token != self.config.class_token:
@@ -312,7 +316,7 @@ WEIGHTS = {
 
 def _transposed(kernel: Tensor) -> Tensor:
     """Flax keeps kernels as (in, out) or (rows, columns, in, out)."""
-    return kernel.permute(3, 2, 0, 1) if kernel.ndim == 4 else kernel.T
+    return kernel.permute(3, 2, 0, 1) if kernel.ndim == 4 else kernel.t()
 
 
 def _flat(vector: Tensor) -> Tensor:
@@ -331,9 +335,9 @@ def _jax_keys() -> Iterator[Key]:
     attention = f"{block}.MultiHeadDotProductAttention_1"
     for index, role in enumerate(("query", "key", "value")):
         qkv, part = f"{ours}.token_mixer.qkv", (index, 3)
-        yield Key(f"{attention}.{role}.kernel", f"{qkv}.weight", part, lambda kernel: kernel.flatten(1).T)
+        yield Key(f"{attention}.{role}.kernel", f"{qkv}.weight", part, lambda kernel: kernel.flatten(1).t())
         yield Key(f"{attention}.{role}.bias", f"{qkv}.bias", part, _flat)
-    yield Key(f"{attention}.out.kernel", f"{ours}.token_mixer.proj.weight", convert=lambda k: k.flatten(0, 1).T)
+    yield Key(f"{attention}.out.kernel", f"{ours}.token_mixer.proj.weight", convert=lambda k: k.flatten(0, 1).t())
     yield Key(f"{attention}.out.bias", f"{ours}.token_mixer.proj.bias")
     unit, bottleneck = "block{s+1}.unit{u+1}", "stem.resnet.stages.{s}.{u}"
     dense |= {f"{unit}.conv{n}": f"{bottleneck}.conv{n}" for n in (1, 2, 3)}

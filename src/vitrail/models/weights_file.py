@@ -50,12 +50,7 @@ def read_contents(path: Path) -> Any:
     Raises:
         CheckpointError: missing, damaged, of another kind, larger than it can be, or in need of unpickling code.
     """
-    if not path.exists():
-        raise CheckpointError(f"weights file {path} does not exist; give the path of a weights file or of a run folder")
-    try:
-        check_regular(path)
-    except OSError as error:
-        raise CheckpointError(f"weights file {path} cannot be read: {error.strerror}") from error
+    _need_file(path)
     suffix = path.suffix.lower()
     if suffix == ".safetensors":
         return read_safetensors(path, "download or save it again")
@@ -75,10 +70,10 @@ def read_safetensors(path: Path, remedy: str) -> dict[str, Tensor]:
         remedy: how error messages end.
 
     Raises:
-        CheckpointError: damaged, or two tensors have one name.
+        CheckpointError: missing, damaged, or two tensors have one name.
     """
+    _need_file(path)
     try:
-        check_regular(path)
         state = load_file(path)  # which has checked the length of the header
         with open_regular(path) as file:
             header = file.read(int.from_bytes(file.read(8), "little"))
@@ -95,9 +90,8 @@ def read_safetensors(path: Path, remedy: str) -> dict[str, Tensor]:
 
 def _read_torch(path: Path) -> Any:
     try:
-        packed = zipfile.is_zipfile(path)
-        unpacked = sum(entry.file_size for entry in zipfile.ZipFile(path).infolist()) if packed else 0
-        check_size(path, unpacked)
+        if zipfile.is_zipfile(path):
+            _check_archive(path)
         with warnings.catch_warnings(), torch.serialization.safe_globals(_SAFE):
             warnings.simplefilter("ignore")  # on old formats; whatever fails is an error below
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -125,8 +119,7 @@ def _read_npz(path: Path) -> dict[str, Tensor]:
     state: dict[str, Tensor] = {}
     name = ""
     try:
-        with zipfile.ZipFile(path) as archive:
-            check_size(path, sum(entry.file_size for entry in archive.infolist()))
+        _check_archive(path)
         with open_regular(path) as file, np.load(file, allow_pickle=False) as arrays:
             names = [name for name in arrays.files if name.startswith("opt/target/")] or arrays.files
             for name in names:
@@ -143,6 +136,20 @@ def _read_npz(path: Path) -> dict[str, Tensor]:
 def _damaged(path: Path, error: Exception, remedy: str, where: str = "") -> CheckpointError:
     reason = (str(error).strip() or f"it ends too early ({type(error).__name__})").splitlines()[0][:300]
     return CheckpointError(f"{path} is damaged{where}: {reason}; {remedy}")
+
+
+def _need_file(path: Path) -> None:
+    if not path.exists():
+        raise CheckpointError(f"weights file {path} does not exist; give the path of a weights file or of a run folder")
+    try:
+        check_regular(path)
+    except OSError as error:
+        raise CheckpointError(f"weights file {path} cannot be read: {error.strerror}") from error
+
+
+def _check_archive(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        check_size(path, sum(entry.file_size for entry in archive.infolist()))
 
 
 def check_size(path: Path, num_bytes: int) -> None:

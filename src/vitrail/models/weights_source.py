@@ -24,7 +24,7 @@ from vitrail.models.checkpoint import read_weights
 from vitrail.models.hub import fetch_from_hub, fetch_weights, split_address
 from vitrail.models.pretrained import PretrainedWeights
 
-_HUB_PAGE = re.compile(r"https://huggingface\.co/([^/]+/[^/]+)/resolve/([^/]+)/([^?]+)")
+_HUB_PAGE = re.compile(r"https://huggingface\.co/([^/]+/[^/]+)/resolve/([^/]+)/([^?]+)(?:\?.*)?")
 
 TIMM_NAMES = {"mean": "mean", "std": "std", "interpolation": "interpolation", "crop_pct": "crop_fraction"}
 """Entry of timm's ``pretrained_cfg`` -> field of the preprocessing."""
