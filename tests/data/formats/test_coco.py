@@ -189,6 +189,14 @@ def test_test_images_without_any_annotation_are_left_out_and_said(write_coco: Wr
     assert "Images of test/_annotations.coco.json, none with an annotation, are left out: 2" in data.remarks
 
 
+def test_a_part_without_images_is_refused(write_coco: WriteCoco) -> None:
+    """Otherwise validation images would be cut from training."""
+    values = coco_values({1: "cat", 2: "dog"})
+    empty = values | {"images": [], "annotations": []}
+    with pytest.raises(DataError, match=r"annotations/val.json lists no images"):
+        load(write_coco({"annotations/train.json": values, "annotations/val.json": empty}, IMAGES))
+
+
 def test_annotations_need_no_ids(write_coco: WriteCoco) -> None:
     values = coco_values({1: "cat", 2: "dog"})
     for annotation, missing in zip(values["annotations"], (True, False), strict=True):

@@ -113,9 +113,11 @@ def read_coco(root: Path, kind: str, problems: Problems) -> tuple[list[CocoImage
     parts, categories = read_parts(root, kind, problems)
     images: list[CocoImage] = []
     for part in parts:
-        if part.part == "test" and part.images and not part.lists["annotations"] and len(parts) > 1:
+        if part.part == "test" and not part.lists["annotations"] and len(parts) > 1:
             problems.remark(f"Images of {part.title}, none with an annotation, are left out: {len(part.images)}")
             continue
+        if not part.lists["images"]:
+            raise DataError(f"{part.file} lists no images; write it again, or remove it")
         _read_annotations(part, problems)
         images += {image.name: image for image in part.images.values()}.values()
     return images, categories
