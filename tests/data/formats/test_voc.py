@@ -90,6 +90,7 @@ SIZE = "<size><width>{}</width><height>{}</height><depth>3</depth></size>"
         (xml(("dog", 12, 3, 2, 13)), r"Annotations/a.xml object 1: its box has no area"),
         (xml(("dog", 2, 3, 12, 10**400)), r"object 1: its bndbox has no numbers"),
         ("<annotation><object><name>dog</name></object></annotation>", r"object 1: its bndbox has no numbers xmin"),
+        (xml(("a\nb", 2, 3, 12, 13)), "or with control characters in it"),
         (xml(("", 2, 3, 12, 13)), "a.xml has an object without a name"),
         (
             xml(("dog", 2, 3, 12, 13), size=SIZE.format(64, 48)),

@@ -76,15 +76,16 @@ def test_numbers_and_names_are_those_of_the_table(
         ("names: {-1: cat}", "the key '-1' in 'names' is no number"),
         ("names: {1.5: cat}", "the key '1.5' in 'names' is no number"),
         ("names: {[1]: cat}", "the key '' in 'names' is no number"),
-        ("names: [cat, [dog]]", "class 1 has no name"),
-        ("names: [cat, '']", "class 1 has no name"),
+        ("names: [cat, [dog]]", "class 1 has no name without control"),
+        ("names: [cat, '']", "class 1 has no name without control"),
+        ('names: [cat, "d\\0g"]', "class 1 has no name without control"),
         ("names: []", "has no class names"),
         ("names: cat", "has no class names"),
         ("nc: 2", "has no class names"),
         ("[a, b]", "has no class names"),
         ("names: [a\n", "is not YAML"),
         ("names: [a]\nnames: [b]\n", "line 2: the key 'names' occurs twice"),
-        ("a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\nnames: *c\n", "class 0 has no name"),
+        ("a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\nnames: *c\n", "class 0 has no name without control"),
         ("[" * 300, "nested too deep"),
         ("names:\n  ? " + "9" * 900 + "\n  : cat\n", "is no number of a class"),
         ("names: [a]\n#" + "x" * 400_000, "has more than 400000 letters"),
@@ -148,6 +149,13 @@ def test_descriptions_that_differ_are_refused(first: str, second: str, write_yol
     assert load(write_yolo(texts, images)).classes == ("cat", "dog")
     with pytest.raises(DataError, match=rf"{first} and .*{second} differ; keep the one that is right"):
         load(write_yolo(texts | {second: "names: [dog, cat]"}, images))
+
+
+@pytest.mark.parametrize("name", ["d\0g", "d\x1b[31mg", "d\x08g", "d\x0cg"])
+def test_names_with_control_characters_are_refused(name: str, write_yolo: WriteYolo) -> None:
+    texts = {"classes.txt": f"cat\n{name}\n", "labels/a.txt": f"0 {BOX}"}
+    with pytest.raises(DataError, match=r"classes.txt line 2 has control characters"):
+        load(write_yolo(texts, ["images/a.png", "images/b.png"]))
 
 
 def test_an_empty_line_would_move_the_classes_after_it(write_yolo: WriteYolo) -> None:

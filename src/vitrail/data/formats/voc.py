@@ -19,7 +19,7 @@ from vitrail.core.errors import DataError
 from vitrail.core.types import ImageSize
 from vitrail.data.check.problems import Problems
 from vitrail.data.formats.coco import checked_box
-from vitrail.data.formats.csv_rows import read_lines, read_text
+from vitrail.data.formats.csv_rows import has_controls, read_lines, read_text
 from vitrail.data.formats.layout import PART_NAMES, image_files
 from vitrail.data.formats.parts import part_in_name
 from vitrail.data.pixels.decode import image_size_of
@@ -244,8 +244,8 @@ def _read(root: Path, file: Path) -> VocFile:
     for one in top.findall("object"):
         corners = tuple(_number(one.findtext(f"bndbox/{corner}")) for corner in CORNERS)
         objects.append(VocObject(_text(one, "name"), corners, _text(one, "difficult") == "1"))
-        if not objects[-1].name:
-            raise DataError(f"{file} has an object without a name; give it one")
+        if not objects[-1].name or has_controls(objects[-1].name):
+            raise DataError(f"{file} has an object without a name, or with control characters in it; give it one")
     image = PurePosixPath(_text(top, "filename").replace("\\", "/")).name
     size = (_number(top.findtext("size/height")), _number(top.findtext("size/width")))
     usable = len(image) < MAX_NAME and "\0" not in image
