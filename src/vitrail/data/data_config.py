@@ -29,8 +29,8 @@ class DataConfig:
 
     Attributes:
         path: folder of images, or "sample" for the built-in photographs of hand signs. The folder has class folders;
-            train/, val/ and perhaps test/ with class folders; a labels.csv or scores.csv; COCO JSON, YOLO text, or
-            masks.
+            train/, val/ and perhaps test/ with class folders; a labels.csv or scores.csv; COCO JSON, YOLO text,
+            Pascal VOC's XML, or masks.
         val_fraction: share of the training images that is kept for validation where the data names no validation part,
             above 0 and up to 1; 1 keeps all of them (to evaluate on a folder).
         max_bad_fraction: largest share of undecodable images, 0 to 1; fewer are listed and skipped, more are an error.

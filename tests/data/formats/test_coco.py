@@ -94,6 +94,8 @@ def change(**entry: Any) -> Callable[[dict[str, Any]], None]:
         (change(id=5), r"categories\[2\]: it needs an id and a name"),
         (change(id=5, name=None), r"categories\[2\]: it needs an id and a name"),
         (change(id=5, name=["a"]), r"categories\[2\]: it needs an id and a name"),
+        (change(id=5, name="a\0b"), r"categories\[2\]: it needs an id and a name, a text without control characters"),
+        (change(id=5, name="a\x1b[2Jb"), r"categories\[2\]: it needs an id and a name"),
         (change(name="fish"), r"categories\[2\]: it needs an id and a name"),
         (change(id=True, name="fish"), r"categories\[2\]: its id True is neither a number nor a text"),
     ],
@@ -161,7 +163,7 @@ def test_parts_that_order_keypoints_differently_are_refused(order: list[str], wr
         for annotation in values["annotations"]:
             annotation["keypoints"] = [3, 4, 2] * len(names)
         files[f"annotations/{part}.json"] = values
-    with pytest.raises(DataError, match=r"val.json has other keypoints of 'mouse'"):
+    with pytest.raises(DataError, match=r"/annotations/\w+.json category 'mouse' has other keypoints"):
         load_keypoints(DataConfig(path=str(write_coco(files, IMAGES))))
 
 
@@ -187,6 +189,14 @@ def test_test_images_without_any_annotation_are_left_out_and_said(write_coco: Wr
     data = load(write_coco(files, IMAGES | {"test": ["0.png", "1.png"]}))
     assert data.test is None
     assert "Images of test/_annotations.coco.json, none with an annotation, are left out: 2" in data.remarks
+
+
+def test_a_part_without_images_is_refused(write_coco: WriteCoco) -> None:
+    """Otherwise validation images would be cut from training."""
+    values = coco_values({1: "cat", 2: "dog"})
+    empty = values | {"images": [], "annotations": []}
+    with pytest.raises(DataError, match=r"annotations/val.json lists no images"):
+        load(write_coco({"annotations/train.json": values, "annotations/val.json": empty}, IMAGES))
 
 
 def test_annotations_need_no_ids(write_coco: WriteCoco) -> None:
@@ -269,7 +279,7 @@ def test_images_of_odd_values_are_listed(entry: dict[str, Any], write_coco: Writ
 def test_skeletons_that_are_no_lists_are_refused(field: str, value: Any, write_coco: WriteCoco) -> None:
     values = coco_values({1: "mouse"})
     values["categories"][0] |= {"keypoints": ["nose", "tail"], field: value}
-    with pytest.raises(DataError, match=f"category 'mouse' whose {field} are "):
+    with pytest.raises(DataError, match=f"annotations/train.json category 'mouse' has the {field} "):
         load_keypoints(DataConfig(path=str(write_coco({"annotations/train.json": values}, IMAGES))))
 
 

@@ -97,6 +97,8 @@ def test_a_table_to_evaluate_on_keeps_the_numbers_of_the_outputs(photos: Path) -
             "cat\ndog\ncat\n",
             r"classes.txt names 'cat' twice",
         ),
+        (rows("ca\0t", columns="image,label"), "", "line 2"),
+        (rows("0,ca\x1bt", columns="image,class_index,name"), "", "line 2: the name of class_index 0 has control"),
         (rows("0.5,train"), "", r"line 2: class_index '0.5' is not a number from 0 on"),
         (rows("1e3,train"), "", "class_index '1e3' is not a number"),
         (rows("²,train"), "", "class_index '²' is not a number"),

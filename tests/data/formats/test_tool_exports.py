@@ -185,7 +185,7 @@ def test_cvat_yolo(write_yolo: Write) -> None:
     [
         ({"obj.names": None}, r"obj.data needs obj.names beside it"),
         ({"obj.names": "cat\ndog\ncow\n"}, "says classes = 2, but obj.names has 3"),
-        ({"train.txt": None}, r"names 'data/train.txt' for 'train', which is neither a folder nor a list"),
+        ({"train.txt": None}, r"no images for 'train' in 'data/train.txt', which obj.data"),
         (
             {"train.txt": "data/obj_train_data/7.png\n"},
             r"train.txt 'data/obj_train_data/7.png': there is no such image",

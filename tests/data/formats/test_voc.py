@@ -90,6 +90,7 @@ SIZE = "<size><width>{}</width><height>{}</height><depth>3</depth></size>"
         (xml(("dog", 12, 3, 2, 13)), r"Annotations/a.xml object 1: its box has no area"),
         (xml(("dog", 2, 3, 12, 10**400)), r"object 1: its bndbox has no numbers"),
         ("<annotation><object><name>dog</name></object></annotation>", r"object 1: its bndbox has no numbers xmin"),
+        (xml(("a\nb", 2, 3, 12, 13)), "or with control characters in it"),
         (xml(("", 2, 3, 12, 13)), "a.xml has an object without a name"),
         (
             xml(("dog", 2, 3, 12, 13), size=SIZE.format(64, 48)),
@@ -130,6 +131,30 @@ def test_pairs_that_are_not_clear_are_refused(
 ) -> None:
     with pytest.raises(DataError, match=words):
         load(write_yolo(dict.fromkeys(texts, DOG), images))
+
+
+@pytest.mark.parametrize("listed", ["x.rf.1\n", "x.rf.1.png\n", "a b/x.rf.1\n", "a b/x.rf.1 1\n", "a b\\x.rf.1.png\n"])
+def test_lists_name_images_in_many_forms(listed: str, write_yolo: Write) -> None:
+    texts = {"ImageSets/Main/train.txt": "y\n", "ImageSets/Main/val.txt": listed, "y.xml": CAT, "a b/x.rf.1.xml": DOG}
+    data = load(write_yolo(texts, ["y.png", "a b/x.rf.1.png"]))
+    assert data.val.names == ["a b/x.rf.1.png"]
+
+
+def test_a_listed_name_of_several_images_is_refused(write_yolo: Write) -> None:
+    texts = {"ImageSets/Main/train.txt": "a\n", "ImageSets/Main/val.txt": "y/b\n"}
+    texts |= dict.fromkeys(["x/a.xml", "y/a.xml", "x/b.xml", "y/b.xml"], DOG)
+    with pytest.raises(DataError, match=r"train.txt 'a': several images are called so"):
+        load(write_yolo(texts, ["x/a.png", "y/a.png", "x/b.png", "y/b.png"]))
+
+
+@pytest.mark.parametrize(
+    ("listed", "words"),
+    [("", "val.txt lists no images"), ("c\n", r"ImageSets/Main/val.txt 'c': there is no such image")],
+)
+def test_lists_of_what_is_not_there_are_refused(listed: str, words: str, write_yolo: Write) -> None:
+    texts = {"ImageSets/Main/train.txt": "a\nb\n", "ImageSets/Main/val.txt": listed, "a.xml": DOG, "b.xml": CAT}
+    with pytest.raises(DataError, match=words):
+        load(write_yolo(texts, ["a.png", "b.png"]))
 
 
 def test_images_in_no_part_beside_others_are_refused(write_yolo: Write) -> None:

@@ -77,15 +77,16 @@ def test_numbers_and_names_are_those_of_the_table(
         ("names: {-1: cat}", "the key '-1' in 'names' is no number"),
         ("names: {1.5: cat}", "the key '1.5' in 'names' is no number"),
         ("names: {[1]: cat}", "the key '' in 'names' is no number"),
-        ("names: [cat, [dog]]", "class 1 has no name"),
-        ("names: [cat, '']", "class 1 has no name"),
+        ("names: [cat, [dog]]", "class 1 has no name without control"),
+        ("names: [cat, '']", "class 1 has no name without control"),
+        ('names: [cat, "d\\0g"]', "class 1 has no name without control"),
         ("names: []", "has no class names"),
         ("names: cat", "has no class names"),
         ("nc: 2", "has no class names"),
         ("[a, b]", "has no class names"),
         ("names: [a\n", "is not YAML"),
         ("names: [a]\nnames: [b]\n", "line 2: the key 'names' occurs twice"),
-        ("a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\nnames: *c\n", "class 0 has no name"),
+        ("a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\nnames: *c\n", "class 0 has no name without control"),
         ("[" * 5000, "nested more than 50 deep"),
         ("names:\n  ? " + "9" * 900 + "\n  : cat\n", "line 2: it has a number of 900 digits"),
         ("names:\n  ? " + "9" * 90 + "\n  : cat\n", "is no number of a class"),
@@ -149,6 +150,13 @@ def test_descriptions_that_differ_are_refused(first: str, second: str, write_yol
     assert load(write_yolo(texts, images)).classes == ("cat", "dog")
     with pytest.raises(DataError, match=rf"{first} and .*{second} differ; keep the one that is right"):
         load(write_yolo(texts | {second: "names: [dog, cat]"}, images))
+
+
+@pytest.mark.parametrize("name", ["d\0g", "d\x1b[31mg", "d\x08g", "d\x0cg"])
+def test_names_with_control_characters_are_refused(name: str, write_yolo: WriteYolo) -> None:
+    texts = {"classes.txt": f"cat\n{name}\n", "labels/a.txt": f"0 {BOX}"}
+    with pytest.raises(DataError, match=r"classes.txt line 2 has control characters"):
+        load(write_yolo(texts, ["images/a.png", "images/b.png"]))
 
 
 def test_an_empty_line_would_move_the_classes_after_it(write_yolo: WriteYolo) -> None:
@@ -215,24 +223,40 @@ def test_folders_are_called_as_parts(folders: tuple[str, ...], write_yolo: Write
 @pytest.mark.parametrize(
     ("parts", "words"),
     [
-        ("train: gone/images\n", r"data.yaml names 'gone/images' for 'train', which is neither a folder nor a list"),
-        ("train: /etc\n", "names '/etc' for 'train'"),
-        ("train: ../../..\n", r"names '../../..' for 'train'"),
-        ("train: /content/images\n", "names '/content/images' for 'train'"),
+        ("train: gone/images\n", r"no images for 'train' in 'gone/images', which data.yaml or its own name"),
+        ("train: a/images\nval: empty\n", "no images for 'val' in empty"),
+        ("train: /etc\n", "no images for 'train' in '/etc'"),
+        ("train: ../../..\n", r"no images for 'train' in '../../..'"),
+        ("train: /content/images\n", "no images for 'train' in '/content/images'"),
         ("train: a/images\nval: a/images\n", r"has a/images/1.png in the parts train and val; give each part its own"),
         ("train: .\nval: b/images\n", "in the parts train and val"),
         ("train: a/images\nval: b/images\nvalid: c/images\n", "line 4: 'valid' is another folder for 'val'"),
         ("train: a.txt\n", r"a.txt 'a/images/9.png': there is no such image"),
-        ('train: "a\\0b"\n', "for 'train', which is neither"),
-        ("train: " + "a" * 3000 + "\n", "for 'train', which is neither"),
+        ('train: "a\\0b"\n', "no images for 'train' in"),
+        ("train: " + "a" * 3000 + "\n", "no images for 'train' in"),
     ],
 )
 def test_parts_that_are_not_there_or_overlap_are_refused(parts: str, words: str, write_yolo: WriteYolo) -> None:
-    texts = {"data.yaml": LIST + parts, "a.txt": "a/images/1.png\na/images/9.png\n"}
+    texts = {"data.yaml": LIST + parts, "a.txt": "a/images/1.png\na/images/9.png\n", "empty/labels/1.txt": ""}
     texts |= {image.replace("images", "labels").replace("png", "txt"): f"1 {BOX}" for image in PLAIN}
     with pytest.raises(DataError, match=words) as caught:
         load(write_yolo(texts, PLAIN))
     assert len(str(caught.value)) < 700
+
+
+def test_a_test_part_that_is_not_there_is_said(write_yolo: WriteYolo) -> None:
+    """Roboflow's data.yaml names test images that were not exported."""
+    texts = {"data.yaml": LIST + "train: a/images\nval: b/images\ntest: ../test/images\n"}
+    texts |= {image.replace("images", "labels").replace("png", "txt"): f"1 {BOX}" for image in PLAIN}
+    data = load(write_yolo(texts, PLAIN))
+    assert data.test is None
+    assert "There are no test images: data.yaml or a folder names '../test/images'" in data.remarks
+
+
+def test_folders_that_overlap_in_one_part_give_each_image_once(write_yolo: WriteYolo) -> None:
+    texts = {"data.yaml": LIST + "train: [a, a/images, all.txt]\nval: b/images\n", "all.txt": "a/images/1.png\n"}
+    texts |= {image.replace("images", "labels").replace("png", "txt"): f"1 {BOX}" for image in PLAIN}
+    assert load(write_yolo(texts, PLAIN)).train.names == ["a/images/1.png"]
 
 
 def test_a_part_that_the_description_forgets_is_kept(write_yolo: WriteYolo) -> None:
@@ -286,9 +310,12 @@ def test_labels_that_no_image_can_be_told_to_have_are_refused(
 def test_two_images_that_want_one_label_file_are_refused(write_yolo: WriteYolo) -> None:
     texts = {"data.yaml": LIST, "labels/a.txt": f"0 {BOX}", "labels/b.txt": f"1 {BOX}"}
     root = write_yolo(texts, ["images/a.png", "images/a.bmp", "images/b.png"])
-    with pytest.raises(DataError, match=r"images/a.bmp: wants the label file labels/a.txt, as does a.png"):
+    with pytest.raises(DataError, match=r"images/a.bmp: wants the label file labels/a.txt, as does images/a.png"):
         load(root)
     assert load(root, bad_annotations="skip", val_fraction=1.0).val.names == ["images/b.png"]
+    lists = {"data.yaml": LIST + "train: t.txt\nval: v.txt\n", "t.txt": "images/a.png\n", "v.txt": "images/a.bmp\n"}
+    with pytest.raises(DataError, match=r"images/a.bmp: wants the label file labels/a.txt, as does images/a.png"):
+        load(write_yolo(lists, []))
 
 
 def test_images_without_a_label_file_are_background_and_counted(write_yolo: WriteYolo) -> None:

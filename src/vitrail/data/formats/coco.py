@@ -19,6 +19,7 @@ from vitrail.core.files import read_json
 from vitrail.core.types import ImageSize
 from vitrail.data.check.problems import Problems
 from vitrail.data.formats.coco_files import LISTS, ImageFolder, annotation_files, has_lists
+from vitrail.data.formats.csv_rows import has_controls
 from vitrail.data.formats.tool_exports import describe_found
 from vitrail.data.pixels.decode import image_size_of
 from vitrail.data.records import Box
@@ -113,9 +114,11 @@ def read_coco(root: Path, kind: str, problems: Problems) -> tuple[list[CocoImage
     parts, categories = read_parts(root, kind, problems)
     images: list[CocoImage] = []
     for part in parts:
-        if part.part == "test" and part.images and not part.lists["annotations"] and len(parts) > 1:
+        if part.part == "test" and not part.lists["annotations"] and len(parts) > 1:
             problems.remark(f"Images of {part.title}, none with an annotation, are left out: {len(part.images)}")
             continue
+        if not part.lists["images"]:
+            raise DataError(f"{part.file} lists no images; write it again, or remove it")
         _read_annotations(part, problems)
         images += {image.name: image for image in part.images.values()}.values()
     return images, categories
@@ -135,6 +138,8 @@ def read_parts(root: Path, kind: str, problems: Problems) -> tuple[list[CocoPart
         _categories(file, _without_headings(lists, problems)) for (file, _), lists in zip(files, contents, strict=True)
     ]
     categories = _join(files, tables, problems)
+    if kind == "keypoints":
+        _check_keypoints([file for file, _ in files], tables)
     index = {entry["name"]: label for label, entry in enumerate(categories)}
     parts = []
     for (file, part), lists, table in zip(files, contents, tables, strict=True):
@@ -166,7 +171,7 @@ def read_lists(root: Path, file: Path, problems: Problems) -> dict[str, Entries]
             if odd := [name for name, one in ids.items() if one is None]:
                 problems.add(where, f"its {odd[0]} {shown(entry[odd[0]])} is neither a number nor a text")
             elif key == "categories" and not ("id" in ids and _is_name(entry.get("name"))):
-                problems.add(where, "it needs an id and a name")
+                problems.add(where, "it needs an id and a name, a text without control characters")
             elif key == "images" and "id" not in ids:
                 problems.add(where, "it has no id")
             else:
@@ -184,7 +189,9 @@ def identifier(value: Any) -> Id | None:
 
 
 def _is_name(value: Any) -> bool:
-    return isinstance(value, int) or (isinstance(value, str) and value.strip() != "")
+    return isinstance(value, int) or (
+        isinstance(value, str) and value.strip() != "" and not has_controls(value.strip())
+    )
 
 
 def _categories(file: Path, entries: Sequence[Category]) -> dict[Id, Category]:
@@ -215,8 +222,7 @@ def _join(
     """The categories of all files, one a name, by the ids of the training part; what only other parts have, by theirs.
 
     Raises:
-        DataError: a category that the training part lacks has an id that is another's there, or the keypoints of a
-            category have another order.
+        DataError: a category that the training part lacks has an id that is another's there.
     """
     known: dict[str, Category] = {}
     names: dict[Id, tuple[str, Path]] = {}
@@ -225,10 +231,6 @@ def _join(
             if (same := known.get(entry["name"])) is not None:
                 if same["id"] != key:
                     problems.remark("Annotation files number classes differently; classes are joined by name")
-                if entry.get("keypoints") not in (None, same.get("keypoints")):
-                    raise DataError(
-                        f"{file} has other keypoints of '{entry['name']:.80}' than other files, or another order"
-                    )
                 continue
             other, origin = names.setdefault(key, (entry["name"], file))
             if other != entry["name"]:
@@ -237,6 +239,24 @@ def _join(
                 )
             known[entry["name"]] = entry
     return sorted(known.values(), key=lambda entry: (isinstance(entry["id"], str), entry["id"]))
+
+
+def _check_keypoints(files: Sequence[Path], tables: Sequence[dict[Id, Category]]) -> None:
+    """
+    Raises:
+        DataError: keypoints or skeletons that are no lists, or keypoints that have another order in another file.
+    """
+    known: dict[str, Any] = {}
+    for file, table in zip(files, tables, strict=True):
+        for entry in table.values():
+            where = f"{file} category '{entry['name']:.80}'"
+            if odd := [key for key in ("keypoints", "skeleton") if not isinstance(entry.get(key) or [], list)]:
+                raise DataError(f"{where} has the {odd[0]} {shown(entry[odd[0]])}; give a list")
+            names = entry.get("keypoints")
+            if names and known.setdefault(entry["name"], names) != names:
+                raise DataError(
+                    f"{where} has other keypoints than in another file, or another order; number them alike"
+                )
 
 
 def _without_headings(lists: dict[str, Entries], problems: Problems) -> list[Category]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from vitrail.core.errors import DataError
 from vitrail.data.check.problems import Problems
-from vitrail.data.formats.coco import SLACK, CocoImage, CocoObject, is_number, is_numbers, shown
+from vitrail.data.formats.coco import SLACK, CocoImage, CocoObject, is_number, is_numbers
 from vitrail.data.records import PosedObject
 
 
@@ -39,13 +39,8 @@ def read_skeleton(
     """Names of the keypoints, and pairs of indices that are joined by a line (1-based in the JSON).
 
     Raises:
-        DataError: none or several skeletons, one that is no list, or a name that occurs twice.
+        DataError: none or several skeletons, or a name that occurs twice.
     """
-    for category in categories:
-        if odd := [key for key in ("keypoints", "skeleton") if not isinstance(category.get(key) or [], list)]:
-            raise DataError(
-                f"{root} has a category '{category['name']}' whose {odd[0]} are {shown(category[odd[0]])}; give a list"
-            )
     every = {tuple(map(str, category.get("keypoints") or ())) for category in categories} - {()}
     if len(every) != 1:
         raise DataError(

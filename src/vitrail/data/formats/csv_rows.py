@@ -121,6 +121,11 @@ def read_text(file: Path, form: str, limit: int = MAX_BYTES) -> str:
         raise DataError(f"{file} cannot be read ({error}); save it as UTF-8, {form}") from error
 
 
+def has_controls(name: str) -> bool:
+    """Whether a name has characters that no name has, such as NUL, a line end or an escape sequence of terminals."""
+    return any(ord(letter) < 32 or ord(letter) == 127 for letter in name)
+
+
 def read_lines(file: Path, form: str) -> list[str]:
     """The lines of a text file that are not empty, without the spaces around them.
 
@@ -135,13 +140,16 @@ def read_names(file: Path) -> list[str]:
     classes say the order themselves.
 
     Raises:
-        DataError: unreadable, or with an empty line between others, which would move the classes after it.
+        DataError: unreadable, with control characters, or with an empty line between others, which would move the
+            classes after it.
     """
     lines = [line.strip() for line in read_text(file, "one class name a line").rstrip().split("\n")]
     if "" in lines and lines != [""]:
         raise DataError(
             f"{file} line {lines.index('') + 1} is empty; a line's number is the class, so remove or fill it"
         )
+    if odd := next((number for number, line in enumerate(lines, start=1) if has_controls(line)), 0):
+        raise DataError(f"{file} line {odd} has control characters; write the name without them")
     numbered = [re.fullmatch(r"([0-9]{1,6})[ :]\s*(\S.*)", line) for line in lines]
     names = {int(match[1]): match[2] for match in numbered if match is not None}
     return [names[i] for i in range(len(lines))] if set(names) == set(range(len(lines))) else [n for n in lines if n]

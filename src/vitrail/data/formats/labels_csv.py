@@ -20,6 +20,7 @@ from vitrail.data.formats.csv_rows import (
     PART_COLUMNS,
     Rows,
     find_listed,
+    has_controls,
     has_split,
     part_of_row,
     read_names,
@@ -143,6 +144,8 @@ def _given_names(table: Path, rows: Rows, numbers: Sequence[int]) -> dict[int, s
     names: dict[int, str] = {}
     for (line, row), number in zip(rows, numbers, strict=True):
         name = row.get(column)
+        if name and has_controls(name):
+            raise DataError(f"{table} line {line}: the name of class_index {number} has control characters")
         if name and names.setdefault(number, name) != name:
             raise DataError(
                 f"{table} line {line}: class_index {number} is called '{name}', but '{names[number]}' before; give "
@@ -185,7 +188,7 @@ def _by_name(root: Path, rows: Rows, parts: Sequence[str]) -> tuple[list[int], t
     names = sorted({row["label"] for _, row in rows}) if listed is None else listed[1]
     known = set(names) - {""}
     for number, row in rows:
-        if row["label"] not in known or "\n" in row["label"]:
+        if row["label"] not in known or has_controls(row["label"]):
             raise DataError(f"{table} line {number}: label '{row['label']}' is not one of the classes")
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise DataError(

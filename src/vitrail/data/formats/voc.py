@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
@@ -18,7 +19,7 @@ from vitrail.core.errors import DataError
 from vitrail.core.types import ImageSize
 from vitrail.data.check.problems import Problems
 from vitrail.data.formats.coco import checked_box
-from vitrail.data.formats.csv_rows import read_lines, read_text
+from vitrail.data.formats.csv_rows import has_controls, read_lines, read_text
 from vitrail.data.formats.layout import PART_NAMES, image_files, part_of
 from vitrail.data.pixels.decode import image_size_of
 from vitrail.data.records import Box, BoxedImage
@@ -87,7 +88,7 @@ def read_voc(root: Path, problems: Problems) -> tuple[tuple[str, ...], list[Boxe
     """
     images = image_files(root, root)
     files = _files_of_images(root, images, problems)
-    parts = _listed_parts(root, images)
+    parts = _listed_parts(root, images, problems)
     found: dict[Path, VocFile] = {}
     for image in images:
         try:
@@ -174,8 +175,12 @@ def _files_of_images(root: Path, images: list[Path], problems: Problems) -> dict
     return files
 
 
-def _listed_parts(root: Path, images: list[Path]) -> dict[Path, str] | None:
-    """Image -> part, from lists of names; None where there are none."""
+def _listed_parts(root: Path, images: list[Path], problems: Problems) -> dict[Path, str] | None:
+    """Image -> part, from lists of names; None where there are none.
+
+    Raises:
+        DataError: an image is listed for two parts, or a list is empty.
+    """
     lists = [file for folder in LIST_FOLDERS for file in sorted((root / folder).glob("*.txt"))]
     lists = [file for file in lists if file.stem.lower() in PART_NAMES] or [f for f in lists if f.stem == "trainval"]
     if not lists:
@@ -186,11 +191,28 @@ def _listed_parts(root: Path, images: list[Path]) -> dict[Path, str] | None:
     parts: dict[Path, str] = {}
     for file in lists:
         part = PART_NAMES.get(file.stem.lower(), "")
-        for line in read_lines(file, "one image a line"):
-            for image in stems[Path(line.split()[0].replace("\\", "/")).stem]:
+        lines = read_lines(file, "one image a line")
+        if not lines:
+            raise DataError(f"{file} lists no images; write it again, or remove it")
+        for line in lines:
+            found = _meant(stems, line) or _meant(stems, line.rsplit(maxsplit=1)[0])
+            if len(found) != 1:
+                reason = "several images are called so" if found else "there is no such image"
+                problems.add(f"{_title(root, file)} '{line:.200}'", reason)
+            for image in found if len(found) == 1 else ():
                 if parts.setdefault(image, part) != part:
                     raise DataError(f"{file} lists {_title(root, image)}, which is in the part {parts[image]} too")
     return parts
+
+
+def _meant(stems: Mapping[str, list[Path]], name: str) -> list[Path]:
+    """Images of a name, with or without folders before it and a suffix after it."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    for words in (path.parts, path.with_suffix("").parts) if path.name else ():
+        found = [image for image in stems.get(words[-1], []) if image.with_suffix("").parts[-len(words) :] == words]
+        if found:
+            return found
+    return []
 
 
 def _part_of(root: Path, image: Path) -> str:
@@ -221,8 +243,8 @@ def _read(root: Path, file: Path) -> VocFile:
     for one in top.findall("object"):
         corners = tuple(_number(one.findtext(f"bndbox/{corner}")) for corner in CORNERS)
         objects.append(VocObject(_text(one, "name"), corners, _text(one, "difficult") == "1"))
-        if not objects[-1].name:
-            raise DataError(f"{file} has an object without a name; give it one")
+        if not objects[-1].name or has_controls(objects[-1].name):
+            raise DataError(f"{file} has an object without a name, or with control characters in it; give it one")
     image = PurePosixPath(_text(top, "filename").replace("\\", "/")).name
     size = (_number(top.findtext("size/height")), _number(top.findtext("size/width")))
     usable = len(image) < MAX_NAME and "\0" not in image

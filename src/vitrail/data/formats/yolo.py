@@ -9,7 +9,7 @@ objects has an empty file, or none.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vitrail.core.errors import DataError
@@ -43,14 +43,18 @@ def read_yolo(root: Path, problems: Problems) -> tuple[tuple[str, ...], list[Box
     if described is None:
         files = "data.yaml with 'names', obj.names or classes.txt"
         raise DataError(f"{root} has no class names ({files}); {describe_found(root)}{REMEDY}")
+    groups = image_groups(root, described, problems)
+    pairs = pair_labels(root, groups, problems)
     records: list[BoxedImage] = []
-    for group in image_groups(root, described, problems):
-        records += _read_group(root, described, group, problems)
+    for group in groups:
+        own = {image: pairs[image] for image in group.images}
+        records += _read_group(root, described, group, own, problems)
     return tuple(described.names.values()), records
 
 
-def _read_group(root: Path, described: YoloFolder, group: ImageGroup, problems: Problems) -> list[BoxedImage]:
-    pairs = pair_labels(root, group, problems)
+def _read_group(
+    root: Path, described: YoloFolder, group: ImageGroup, pairs: Mapping[Path, Path | None], problems: Problems
+) -> list[BoxedImage]:
     missing = sum(file is None for file in pairs.values())
     if missing and missing == len(pairs):
         if group.part == "test":  # as COCO's test images, whose annotations are secret

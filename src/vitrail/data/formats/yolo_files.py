@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from vitrail.core.errors import DataError
@@ -41,36 +41,44 @@ class ImageGroup:
 
 
 def image_groups(root: Path, described: YoloFolder, problems: Problems) -> list[ImageGroup]:
-    """The images of every part, as the description says, or else as folders are called.
+    """The images of every part, each once, as the description says, or else as folders are called.
 
     Raises:
-        DataError: a folder or list is missing, or an image is in two parts.
+        DataError: a folder or list for training or validation is missing or empty, or an image is in two parts.
     """
-    named = [_group(root, described, part, text, problems) for part, texts in described.parts.items() for text in texts]
+    entries = [(part, text) for part, texts in described.parts.items() for text in texts]
+    named = [_group(root, described, part, text, problems) for part, text in entries]
+    known = {image for group in named for image in group.images}
     found = [group for group in _folders(root) if group.part not in described.parts]
     if named:  # what lies above or below a named folder is that folder's
-        known = {image for group in named for image in group.images}
         found = [group for group in found if group.part and known.isdisjoint(group.images)]
-    groups = [*named, *found]
     parts: dict[Path, str] = {}
-    for group in groups:
-        for image in group.images:
-            if parts.setdefault(image, group.part) != group.part:
-                raise DataError(
-                    f"{described.file} has {image.relative_to(root).as_posix()} in the parts {parts[image]} and "
-                    f"{group.part}; give each part its own images, or name no validation part to have one cut"
-                )
+    groups = []
+    for group in (*named, *found):
+        images = [image for image in group.images if image not in parts]
+        twice = next((image for image in group.images if parts.get(image, group.part) != group.part), None)
+        if twice is not None:
+            raise DataError(
+                f"{described.file} has {_title(root, twice)} in the parts {parts[twice]} and {group.part}; give each "
+                f"part its own images, or name no validation part to have one cut"
+            )
+        parts |= dict.fromkeys(images, group.part)
+        groups.append(replace(group, images=images))
+        if not group.images and group.part == "test":
+            problems.remark(f"There are no test images: {described.file.name} or a folder names {group.title}")
+        elif not group.images and group.part:
+            raise DataError(
+                f"{root} has no images for '{group.part}' in {group.title}, which {described.file.name} or its own "
+                f"name says is that part; give the path from {root}, or remove it"
+            )
     return groups
 
 
 def _group(root: Path, described: YoloFolder, part: str, text: str, problems: Problems) -> ImageGroup:
-    """What one entry of the description names."""
+    """What one entry of the description names; without images where that is missing."""
     path = _locate(root, [root / described.base, root], text)
     if path is None:
-        raise DataError(
-            f"{described.file} names '{text:.200}' for '{part}', which is neither a folder nor a list in {root}; give "
-            f"the path from there, or remove the entry"
-        )
+        return ImageGroup(f"'{text:.200}'", part, [], None)
     title = path.relative_to(root).as_posix()
     if path.is_dir():
         return ImageGroup(title, part, image_files(path, root), path)
@@ -123,30 +131,34 @@ def _has_labels_beside(folder: Path) -> bool:
     return any(path.with_suffix(".txt").is_file() for path in images)
 
 
-def pair_labels(root: Path, group: ImageGroup, problems: Problems) -> dict[Path, Path | None]:
+def pair_labels(root: Path, groups: Sequence[ImageGroup], problems: Problems) -> dict[Path, Path | None]:
     """Image -> its label file, or None where it has none.
 
-    Two images that want one label file, and label files without an image, are added to ``problems``.
+    Images that want the same label file, and label files without an image, are added to ``problems``.
     """
     pairs: dict[Path, Path | None] = {}
-    for image in group.images:
-        pairs[image] = next(filter(os.path.isfile, _places(root, image)), None)
-    files = _label_files(root, group)
-    free = defaultdict(list)
-    for file in sorted(files - set(pairs.values())):
-        free[file.stem].append(file)
-    stems = Counter(image.stem for image in group.images)
+    for group in groups:
+        pairs |= {image: next(filter(os.path.isfile, _places(root, image)), None) for image in group.images}
+    homes = [_label_files(root, group) for group in groups]
+    free = set[Path]().union(*homes) - set(pairs.values())
+    for group, home in zip(groups, homes, strict=True):
+        files = defaultdict(list)
+        for file in free & home:
+            files[file.stem].append(file)
+        stems = Counter(image.stem for image in group.images)
+        for image in group.images:
+            if pairs[image] is None and stems[image.stem] == 1 and len(files[image.stem]) == 1:
+                pairs[image] = files[image.stem][0]
+                free.remove(files[image.stem][0])
     wanted = defaultdict(list)
     for image, own in pairs.items():
-        if own is None and stems[image.stem] == 1 and len(free[image.stem]) == 1:
-            pairs[image] = free.pop(image.stem)[0]
-        if (label_file := pairs[image]) is not None:
-            wanted[label_file].append(image)
+        if own is not None:
+            wanted[own].append(image)
     for file, images in wanted.items():
         for image in images if len(images) > 1 else ():
-            others = ", ".join(other.name for other in images if other != image)
+            others = ", ".join(_title(root, other) for other in images if other != image)
             problems.add(_title(root, image), f"wants the label file {_title(root, file)}, as does {others}")
-    for file in (file for files in free.values() for file in files):
+    for file in sorted(free):
         problems.add(_title(root, file), "there is no image for these labels")
     return pairs
 

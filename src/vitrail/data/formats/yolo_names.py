@@ -19,7 +19,7 @@ import yaml
 from vitrail.core.errors import DataError
 from vitrail.core.files import MAX_YAML_BYTES
 from vitrail.core.parse import LimitError, compose_yaml
-from vitrail.data.formats.csv_rows import read_names, read_text
+from vitrail.data.formats.csv_rows import has_controls, read_names, read_text
 from vitrail.data.formats.layout import PART_NAMES
 
 DESCRIPTIONS = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
@@ -179,8 +179,8 @@ def _names(file: Path, node: yaml.Node | None) -> dict[int, str]:
         name = value.value.strip() if isinstance(value, yaml.ScalarNode) else ""
         if not re.fullmatch("[0-9]{1,9}", number):
             raise DataError(f"{where}: the key '{number:.80}' in 'names' is no number of a class; {WANTED}")
-        if not name:
-            raise DataError(f"{where}: class {number} has no name; {WANTED}")
+        if not name or has_controls(name):
+            raise DataError(f"{where}: class {number} has no name without control characters; {WANTED}")
         if int(number) in found:
             raise DataError(
                 f"{where}: class {int(number)} has two names, '{found[int(number)]}' and '{name}'; keep one"
