@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +164,7 @@ def test_a_run_of_ours_can_look(tmp_path: Path) -> None:
 
 
 def test_inception_needs_what_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torchmetrics.image.fid._TORCH_FIDELITY_AVAILABLE", False)
+    monkeypatch.setitem(sys.modules, "torch_fidelity", None)
     with pytest.raises(MissingDependencyError, match="torch-fidelity is not installed"):
         find_extractor("inception")
 

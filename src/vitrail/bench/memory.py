@@ -1,9 +1,11 @@
 """Peak memory of a candidate: the high-water mark of a fresh process that loads it and runs it.
 
-What is reported is everything the process held at its peak: interpreter, runtime library, weights, activations,
-compiler. Nothing is subtracted, because that is what a device must have free. One process a candidate, and each imports
-only its own runtime, so PyTorch's hundreds of megabytes do not count against ONNX Runtime. Compiled code that
-``torch.compile`` finds in its cache on disk is not compiled again; memory of compiler processes is not counted.
+The peak is everything the process held: interpreter, runtime library, weights, activations, compiler, because that is
+what a device must have free. One process a candidate, and each imports only its own runtime, so PyTorch's hundreds of
+megabytes do not count against ONNX Runtime. Where the Python binding of another runtime imports PyTorch, which no
+device needs, there is no peak. The part of the file is what came on top of what the process held before it loaded the
+file; this compares all runtimes. Compiled code that ``torch.compile`` finds in its cache on disk is not compiled again;
+memory of compiler processes is not counted.
 """
 
 from __future__ import annotations
@@ -12,20 +14,35 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import psutil
 
 from vitrail.core.errors import BenchError
-from vitrail.runtimes import ModelFolder, open_session
+from vitrail.runtimes import RUNTIMES, ModelFolder, import_runtime, open_session
 
 NUM_RUNS = 3
 TIMEOUT_S = 300.0
 
 
-def measure_memory(source: str | Path | ModelFolder, runtime: str, threads: int, shape: Sequence[int]) -> float:
-    """Peak resident memory in MB (10^6 bytes) of a fresh process that runs ``source`` on images of ``shape``.
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Memory of a fresh process, in MB (10^6 bytes).
+
+    Attributes:
+        peak_mb: largest resident memory; None where it is mostly that of a PyTorch that no device needs.
+        file_mb: the part of it on top of what the process held before it loaded the file; None where the system does
+            not tell.
+    """
+
+    peak_mb: float | None
+    file_mb: float | None
+
+
+def measure_memory(source: str | Path | ModelFolder, runtime: str, threads: int, shape: Sequence[int]) -> Memory:
+    """Memory of a fresh process that runs ``source`` on images of ``shape``.
 
     Raises:
         BenchError: the process failed, with the last line that it wrote, or took longer than five minutes.
@@ -42,7 +59,7 @@ def measure_memory(source: str | Path | ModelFolder, runtime: str, threads: int,
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
         raise BenchError(f"the process that measures the memory of {runtime} failed: {lines[-1]}")
-    return float(json.loads(done.stdout.splitlines()[-1])["peak_memory_mb"])
+    return Memory(**json.loads(done.stdout.splitlines()[-1]))
 
 
 def peak_bytes() -> int:
@@ -64,12 +81,30 @@ def peak_bytes() -> int:
     return int(peak if sys.platform == "darwin" else peak * 1024)
 
 
+def forget_peak() -> bool:
+    """Let the high-water mark begin again at what is held now; only Linux can."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return False
+    return True
+
+
 def main() -> None:
-    """The fresh process: RUNTIME PATH OPENER THREADS B C H W on its command line; prints the peak as a line of JSON."""
+    """The fresh process: RUNTIME PATH OPENER THREADS B C H W on its command line; prints :class:`Memory` as JSON."""
     runtime, path, opener, threads, *shape = sys.argv[1:]
     source = ModelFolder(Path(path), opener) if opener else path
+    import_runtime(runtime)
     images = np.full([int(n) for n in shape], 0.5, dtype=np.float32)  # zeros would be pages that take no memory
+    imported = peak_bytes()
+    before = psutil.Process().memory_info().rss if forget_peak() else None
     session = open_session(source, runtime, int(threads), shape=images.shape)
     for _ in range(NUM_RUNS):
         session(images)
-    sys.stdout.write(json.dumps({"peak_memory_mb": round(peak_bytes() / 1e6, 1)}) + "\n")
+    peak = peak_bytes()
+    foreign = RUNTIMES[runtime].package != "torch" and "torch" in sys.modules
+    memory = Memory(
+        peak_mb=None if foreign else round(max(peak, imported) / 1e6, 1),
+        file_mb=None if before is None else round((peak - before) / 1e6, 1),
+    )
+    sys.stdout.write(json.dumps(asdict(memory)) + "\n")

@@ -41,7 +41,10 @@ class BenchResult:
         warnings: other disturbances, in sentences.
         energy: see :class:`~vitrail.bench.energy.Energy`; None if no meter was asked.
         load_ms: time from the file to the first answer, with compilation, without importing the library.
-        peak_memory_mb: peak memory of a fresh process that loads and runs it (10^6 bytes).
+        peak_memory_mb: peak memory of a fresh process that loads and runs it (10^6 bytes); None where the runtime's
+            Python binding imports PyTorch, which would be most of it.
+        file_memory_mb: the part of that peak on top of what the process held before it loaded the file; None in rows of
+            earlier versions, and where the system does not tell.
         size_bytes: size of the file.
         failure: why there is no measurement, None if there is one.
         environment: see :func:`~vitrail.bench.environment.environment`.
@@ -75,6 +78,7 @@ class BenchResult:
     energy: Energy | None = None
     load_ms: float | None = None
     peak_memory_mb: float | None = None
+    file_memory_mb: float | None = None
     size_bytes: int | None = None
     failure: str | None = None
     environment: dict[str, Any] = field(default_factory=dict)

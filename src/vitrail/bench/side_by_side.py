@@ -217,10 +217,10 @@ def _with_memory(result: BenchResult, entry: _Entry) -> BenchResult:
     if result.failure or not isinstance(source, str | Path | ModelFolder):
         return result
     try:
-        peak = measure_memory(source, entry.candidate.runtime, entry.threads, entry.images.shape)
+        memory = measure_memory(source, entry.candidate.runtime, entry.threads, entry.images.shape)
     except Exception as error:  # noqa: BLE001 (the latency stands; the row says what is missing)
         return replace(result, failure=reason_of(error))
-    return replace(result, peak_memory_mb=peak)
+    return replace(result, peak_memory_mb=memory.peak_mb, file_memory_mb=memory.file_mb)
 
 
 def _with_ratios(rows: Sequence[tuple[Candidate, BenchResult]], named: str) -> list[BenchResult]:

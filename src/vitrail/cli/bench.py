@@ -115,12 +115,18 @@ def show_bench(shown: Display, results: Sequence[BenchResult]) -> None:
         columns["energy an image"] = [number_text(r.energy.text()) if r.energy else None for r in results]
     columns["load"] = [number(r.load_ms, 0, " ms") for r in results]
     columns["memory"] = [number(r.peak_memory_mb, 0, " MB") for r in results]
+    columns["of the file"] = [number(r.file_memory_mb, 0, " MB") for r in results]
     columns["size"] = [megabytes(r.size_bytes) for r in results]
     shown.table(
         "Latency, memory and energy" if "energy an image" in columns else "Latency and memory",
         ("candidate", *columns),
         list(zip(names, *columns.values(), strict=True)),
     )
+    if hidden := [n for n, r in zip(names, results, strict=True) if r.file_memory_mb and r.peak_memory_mb is None]:
+        shown.say(
+            f"{', '.join(hidden)}: the Python binding imports PyTorch, which no device needs; only the file's part of "
+            f"the memory is shown"
+        )
     for name, result in zip(names, results, strict=True):
         for reason in (result.failure, result.energy and result.energy.failure):
             if reason:

@@ -73,9 +73,11 @@ class BenchError(VitrailError):
 
 
 class MissingDependencyError(VitrailError):
-    """An optional extra is needed and not installed."""
+    """An optional extra is needed, and is not installed or does not load."""
 
-    def __init__(self, package: str, extra: str, then: str = "") -> None:
-        """``then`` is a second command, for packages that pip cannot resolve as an extra."""
+    def __init__(self, package: str, extra: str, then: str = "", *, reason: str = "") -> None:
+        """``then`` is a second command, for packages that pip cannot resolve as an extra; ``reason`` says what is wrong
+        with a package that is installed."""
         command = f"pip install 'vitrail[{extra}]'" + (f" && {then}" if then else "")
-        super().__init__(f"{package} is not installed; install it with: {command}")
+        remedy = f"install what is missing with: {command}" if reason else f"install it with: {command}"
+        super().__init__(f"{package} {reason or 'is not installed'}; {remedy}")

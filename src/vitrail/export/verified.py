@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -12,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vitrail.core.errors import BenchError, ExportError, MissingDependencyError
+from vitrail.core.errors import BenchError, ExportError
+from vitrail.core.extras import import_extra
 from vitrail.core.files import atomic_folder, write_json
 from vitrail.core.types import Preprocessing
 from vitrail.export.failure import explain, explained, silence
@@ -146,13 +146,9 @@ def _check_offered(format: str, quantized: bool, dynamic_size: bool) -> None:
         names = " or ".join(name for name, known in TARGETS.items() if known.free_size)
         raise ExportError(f"format '{format}' keeps one image size; choose {names}, or leave out dynamic_size")
     target = TARGETS[format]
-    try:
-        with silence():
-            for module in target.needs:
-                importlib.import_module(module)
-    except ImportError as missing:
-        extra = RUNTIMES[FORMATS[format].runtime].extra
-        raise MissingDependencyError(target.package, extra, target.then) from missing
+    with silence():
+        for module in target.needs:
+            import_extra(module, target.package, RUNTIMES[FORMATS[format].runtime].extra, target.then)
 
 
 def _run(draft: Path, format: str, source: Source, tolerance: float) -> list[RuntimeCheck]:

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vitrail.core.errors import ConfigError, MissingDependencyError
+from vitrail.core.errors import ConfigError
+from vitrail.core.extras import import_extra
 from vitrail.core.types import Preprocessing
 from vitrail.models import FAMILIES, Backbone, create_model, find_family, list_models
 
@@ -149,17 +150,14 @@ def register() -> list[str]:
     Raises:
         MissingDependencyError: timm is not installed.
     """
-    try:
-        from timm.models import is_model, register_model
-    except ImportError as error:
-        raise MissingDependencyError("timm", "timm") from error
+    models = import_extra("timm.models", "timm", "timm")
     names = {PREFIX + name: name for name in list_models()}
     for timm_name, name in names.items():
-        if not is_model(timm_name):
+        if not models.is_model(timm_name):
             default_cfgs[timm_name] = _default_cfg(name)
             entrypoint = _entrypoint(timm_name, name)
             setattr(sys.modules[__name__], timm_name, entrypoint)  # timm adds the name to __all__
-            register_model(entrypoint)
+            models.register_model(entrypoint)
     return list(names)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from vitrail.core.errors import MissingDependencyError
+from vitrail.core.extras import import_extra
 
 QueryKind = Literal["dfine", "rtdetrv2"]
 
@@ -22,13 +22,8 @@ def require_transformers() -> Any:
     Raises:
         MissingDependencyError: it is not installed, or scipy is not, which matches its queries to objects.
     """
-    try:
-        import transformers
-    except ImportError as error:
-        raise MissingDependencyError("transformers", "transformers") from error
-    if not transformers.utils.is_scipy_available():
-        raise MissingDependencyError("scipy", "transformers")
-    return transformers
+    import_extra("scipy.optimize", "scipy", "transformers")
+    return import_extra("transformers", "transformers", "transformers")
 
 
 def make_query_detector(

@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from vitrail.core.errors import ConfigError, MissingDependencyError
+from vitrail.core.errors import ConfigError
+from vitrail.core.extras import import_extra
 
 LAST = 4
 """Pixels a side where the halving ends."""
@@ -34,12 +35,9 @@ def blur_pool(channels: int) -> nn.Module:
     Raises:
         MissingDependencyError: timm is not installed.
     """
-    try:
-        from timm.layers.blur_pool import BlurPool2d
-    except ImportError as error:
-        raise MissingDependencyError("timm", "generation") from error
+    timm = import_extra("timm.layers.blur_pool", "timm", "generation")
     # reflected borders have no reproducible gradient on a GPU
-    pool = BlurPool2d(channels, filt_size=4, stride=2, pad_mode="constant")
+    pool = timm.BlurPool2d(channels, filt_size=4, stride=2, pad_mode="constant")
     pool.padding = [1, 1, 1, 1]  # timm pads even filters by one more, so that 32 pixels would become 17
     return pool
 

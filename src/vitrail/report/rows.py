@@ -108,6 +108,7 @@ def bench_rows(results: Sequence[BenchResult]) -> Rows[BenchResult]:
             "median (ms)": lambda result: number(result.latency_ms_median),
             "p90 (ms)": lambda result: number(result.latency_ms_p90),
             "memory (MB)": lambda result: number(result.peak_memory_mb),
+            "of the file (MB)": lambda result: number(result.file_memory_mb),
             "size": lambda result: megabytes(result.size_bytes),
         },
         [f"{result.name}: {result.failure}" for result in results if result.failure],

@@ -114,6 +114,6 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MissingDependencyError, match=r"pip install 'vitrail\[transformers\]'"):
         make("dfine")
     monkeypatch.undo()
-    monkeypatch.setattr("transformers.utils.is_scipy_available", lambda: False)
+    monkeypatch.setitem(sys.modules, "scipy.optimize", None)
     with pytest.raises(MissingDependencyError, match="scipy"):
         make("dfine")

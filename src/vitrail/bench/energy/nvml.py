@@ -9,7 +9,8 @@ from typing import Any
 
 from vitrail.bench.energy.meter import Mark, Meter, unix_now
 from vitrail.bench.energy.sampler import PowerSampler
-from vitrail.core.errors import BenchError, MissingDependencyError
+from vitrail.core.errors import BenchError
+from vitrail.core.extras import import_extra
 
 POWER_INTERVAL_S = 0.1
 """Time between two updates of a board's power reading, about."""
@@ -22,10 +23,7 @@ def open_nvml(index: int = 0) -> Meter:
         MissingDependencyError: nvidia-ml-py is not installed.
         BenchError: no driver, no such GPU, or one that tells neither energy nor power.
     """
-    try:
-        import pynvml
-    except ImportError as error:
-        raise MissingDependencyError("nvidia-ml-py", "energy") from error
+    pynvml = import_extra("pynvml", "nvidia-ml-py", "energy")
     try:
         pynvml.nvmlInit()
         count = pynvml.nvmlDeviceGetCount()

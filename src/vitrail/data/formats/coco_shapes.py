@@ -6,14 +6,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import warnings
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from vitrail.core.errors import MissingDependencyError
+from vitrail.core.extras import import_extra
 from vitrail.core.types import ImageSize
 from vitrail.data.formats.coco import is_numbers
 
@@ -23,8 +22,7 @@ def require_pycocotools() -> None:
     Raises:
         MissingDependencyError: it is not installed.
     """
-    if importlib.util.find_spec("pycocotools") is None:
-        raise MissingDependencyError("pycocotools", "detection")
+    import_extra("pycocotools.mask", "pycocotools", "detection")
 
 
 def decode_mask(shape: Any, size: ImageSize) -> Tensor:

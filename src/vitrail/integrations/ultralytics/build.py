@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from vitrail.core.errors import MissingDependencyError
+from vitrail.core.extras import import_extra
 from vitrail.integrations.ultralytics.backbone import VitrailBackbone
 from vitrail.integrations.ultralytics.model_file import find_model_file
 
@@ -16,10 +16,7 @@ def register() -> None:
     Raises:
         MissingDependencyError: ultralytics is not installed.
     """
-    try:
-        from ultralytics.nn import tasks
-    except ImportError as error:
-        raise MissingDependencyError("ultralytics", "yolo") from error
+    tasks = import_extra("ultralytics.nn.tasks", "ultralytics", "yolo")
     # its parser looks modules up among the global names of this file, and offers no other way
     tasks.VitrailBackbone = VitrailBackbone
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import socket
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitrail.bench import BenchConfig, BenchResult, append_results
-from vitrail.core.errors import BenchError, MissingDependencyError, VitrailError
+from vitrail.core.errors import BenchError, VitrailError
+from vitrail.core.extras import import_extra
 from vitrail.runs.run import Run
 from vitrail.serve.browser.access import Access, DeviceSession
 from vitrail.serve.browser.address import link, local_addresses, qr_code
@@ -54,8 +54,7 @@ def bench_in_browsers(
             something else.
     """
     for package in PACKAGES:
-        if importlib.util.find_spec(package) is None:
-            raise MissingDependencyError(package, "browser")
+        import_extra(package, package, "browser")
     if len(protocol.batch_size) > 1:
         sizes = " ".join(map(str, protocol.batch_size))
         raise BenchError(f"batch_size={sizes}: browsers measure one size at a time; give a single number")

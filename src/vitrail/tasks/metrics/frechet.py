@@ -18,7 +18,8 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 from torchmetrics.utilities import dim_zero_cat
 
-from vitrail.core.errors import ConfigError, MissingDependencyError
+from vitrail.core.errors import ConfigError
+from vitrail.core.extras import import_extra
 from vitrail.core.seeds import seeded
 from vitrail.core.types import Preprocessing
 from vitrail.models import Backbone, create_model
@@ -69,10 +70,8 @@ def find_extractor(name: str, open_backbone: OpenBackbone | None = None) -> nn.M
             model = create_model(RANDOM[0], num_classes=0, image_size=RANDOM[1])
         return FeatureExtractor(model, Preprocessing(image_size=(RANDOM[1], RANDOM[1])))
     if name == "inception":
-        try:
-            return FrechetInceptionDistance(feature=2048).inception
-        except ModuleNotFoundError as error:
-            raise MissingDependencyError("torch-fidelity", "generation") from error
+        import_extra("torch_fidelity", "torch-fidelity", "generation")
+        return FrechetInceptionDistance(feature=2048).inception
     if open_backbone is None:
         raise ConfigError("is neither random nor inception, and run folders cannot be opened here", features=name)
     return FeatureExtractor(*open_backbone(name))
