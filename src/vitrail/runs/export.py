@@ -6,19 +6,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vitrail.core.files import read_json
 from vitrail.data import calibration_images
 from vitrail.export import ExportRecord, export_model
 from vitrail.quantization import quantize
 from vitrail.runs.data import load_run_data
 from vitrail.runs.load import load_task
 from vitrail.runs.quantize import load_plan
-from vitrail.runs.run import Run
+from vitrail.runs.run import Run, writes
+from vitrail.runs.schema import read_record
 from vitrail.runtimes import FORMATS, export_command
 
 VERIFICATION_IMAGES = 64
 
 
+@writes
 def export_run(
     run: Run,
     num_images: int = VERIFICATION_IMAGES,
@@ -81,13 +82,10 @@ def stale_reason(run: Run, file: Path) -> str | None:
     Returns:
         one line with the command that makes the file again.
     """
-    beside = file.with_name(file.name + ".json")
-    if not (file.exists() and beside.exists() and run.weights.exists()):
+    record = read_record(run, file)
+    if not (record and file.exists() and run.weights.exists()) or record["weights_hash"] in ("", run.weights_hash):
         return None
-    record = read_json(beside).get("record", {})
-    if record.get("weights_hash", "") in ("", run.weights_hash):
-        return None
-    command = export_command(run.folder, record.get("format", "onnx"))
+    command = export_command(run.folder, record["format"])
     return f"{file.name} was made from other weights; make it again with: {command}"
 
 

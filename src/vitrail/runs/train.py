@@ -12,7 +12,7 @@ from rich.console import Console
 
 from vitrail.core.errors import ConfigError, DataError, TrainingError
 from vitrail.data import DataSplits
-from vitrail.runs.folder import check_folder, clear, describe, finish, is_finished, remove_leftovers, training_files
+from vitrail.runs.folder import check_folder, clear, describe, finish, is_finished, training_files
 from vitrail.runs.load import make_spec
 from vitrail.runs.run import Run
 from vitrail.tasks import Task, TaskKind, find_task
@@ -54,7 +54,8 @@ def train(
     with contained():
         try:
             trainer = make_trainer(config, training_files(run), recorder, progress=progress)
-            _train(trainer, config, run, resume=resume, overwrite=overwrite, progress=progress)
+            with run.writing():
+                _train(trainer, config, run, resume=resume, overwrite=overwrite, progress=progress)
         except (KeyboardInterrupt, SystemExit) as error:
             if not is_interruption(error):
                 raise
@@ -97,7 +98,6 @@ def _train(trainer: Trainer, config: TrainConfig, run: Run, *, resume: bool, ove
         if overwrite:
             clear(run)
         describe(run, config, task, splits, preprocessing, trainer.precision)
-        remove_leftovers(run)
     fit_task(trainer, task, config, splits, preprocessing, training_files(run), resume=resume)
     if trainer.is_global_zero:
         finish(run, config)

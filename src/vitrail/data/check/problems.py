@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,6 +30,7 @@ class Problems:
         self.names: set[str] = set()
         self._annotations: list[str] = []
         self._images: list[tuple[str, str]] = []
+        self._digests: dict[str, str] = {}
 
     def add(self, name: str, reason: str) -> None:
         """Add a wrong annotation; ``name`` is the sample, or the file with a line or an id."""
@@ -42,7 +44,8 @@ class Problems:
             if check.problem is not None:
                 self._images.append((name, check.problem))
                 self.names.add(name)
-        return {name: check.digest for name, check in zip(names, checks, strict=True)}
+            self._digests[name] = check.digest
+        return self._digests
 
     def settle(self, count: int) -> None:
         """Refuse the data if too much of it is wrong.
@@ -66,9 +69,13 @@ class Problems:
             )
 
     def usable(self, records: Sequence[AnyRecord]) -> list[AnyRecord]:
-        """:meth:`settle`, and then the samples that are not left out."""
+        """:meth:`settle`, and then the samples that are not left out, with the digests of their files."""
         self.settle(len(records))
-        return [record for record in records if record.name not in self.names]
+        return [
+            replace(record, digest=self._digests.get(record.name, ""))
+            for record in records
+            if record.name not in self.names
+        ]
 
     def listed(self) -> tuple[str, ...]:
         """Everything that is left out, for :attr:`~vitrail.data.DataSplits.skipped`."""
