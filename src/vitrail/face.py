@@ -16,7 +16,6 @@ from rich.console import Console
 from vitrail.bench import BenchConfig, BenchResult
 from vitrail.core.config import typed
 from vitrail.core.errors import ConfigError
-from vitrail.core.files import read_json
 from vitrail.core.paths import user_path
 from vitrail.data import DataConfig
 from vitrail.evaluation import Prediction, RobustnessConfig
@@ -33,6 +32,7 @@ from vitrail.runs.predict import ImageSource, predict_run
 from vitrail.runs.quantize import CalibrationConfig, quantize_run, with_field_names
 from vitrail.runs.robustness import measure_run_robustness
 from vitrail.runs.run import Run
+from vitrail.runs.schema import read_evaluation
 from vitrail.runs.train import train as train_run
 from vitrail.tasks import Task
 from vitrail.training import TrainConfig
@@ -194,8 +194,8 @@ class TrainedRun(Run):
             return f"TrainedRun({str(self.folder)!r}: empty)"
         description = self.read()
         facts = [description.model.name, description.task, description.status]
-        if self.evaluation.exists():
-            row = evaluation_rows(self, read_json(self.evaluation))[0]
+        if (evaluation := read_evaluation(self)) is not None and evaluation["reports"]:
+            row = evaluation_rows(self, evaluation)[0]
             score = description.kind.scores[0]
             facts.append(f"{score.title} {score_text(score, row[score.name])}")
         return f"TrainedRun({str(self.folder)!r}: {', '.join(facts)})"

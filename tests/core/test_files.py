@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
+import math
 import os
 import resource
 import socket
@@ -91,6 +93,17 @@ def test_files_get_the_permissions_of_the_umask(tmp_path: Path) -> None:
     write_text(tmp_path / "a", "")
     os.umask(old)
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
+
+
+def test_json_has_no_nan_and_no_infinity(tmp_path: Path) -> None:
+    values = {"a": [1.5, math.nan, (math.inf, {"b": -math.inf})], "c": "nan", "d": 2**70}
+    write_json(tmp_path / "a.json", values)
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    read = json.loads((tmp_path / "a.json").read_text(), parse_constant=refuse)
+    assert read == {"a": [1.5, None, [None, {"b": None}]], "c": "nan", "d": 2**70}
 
 
 def test_what_is_not_json_is_named(tmp_path: Path) -> None:

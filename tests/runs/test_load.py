@@ -51,7 +51,7 @@ def test_weights_come_back_and_the_task_is_ready_to_use(run: Run) -> None:
 @pytest.mark.parametrize("key", ["model", "classes", "task"])
 @pytest.mark.parametrize("value", [None, 3])
 def test_an_incomplete_description_is_an_error_that_names_the_entry(key: str, value: object) -> None:
-    with pytest.raises(RunError, match=f"'{key}' is {'missing' if value is None else 'a int'}"):
+    with pytest.raises(RunError, match=f"'{key}' is {'missing' if value is None else '3: '}"):
         build_task(Description.read(description(**{key: value})))
 
 

@@ -4,6 +4,7 @@ import csv
 import math
 import os
 import resource
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -19,16 +20,16 @@ from vitrail.core.errors import ConfigError, DataError, ImageSizeError, RunError
 from vitrail.core.files import read_json
 from vitrail.data import DataConfig
 from vitrail.data.loading import batches
-from vitrail.runs.folder import training_files, typed_command
+from vitrail.runs.folder import finish, training_files, typed_command
 from vitrail.runs.load import load_task
 from vitrail.runs.run import Run
 from vitrail.runs.train import train
 from vitrail.runtimes import FORMATS
-from vitrail.tasks import ClassificationTask
+from vitrail.tasks import ClassificationTask, Score
 from vitrail.training import TrainConfig
 from vitrail.training.loop import resolve_precision
 from vitrail.training.module import TrainingModule
-from vitrail.training.recorder import read_checkpoint, recorded_rows
+from vitrail.training.recorder import best_row, read_checkpoint, recorded_rows
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +79,7 @@ def test_a_run_describes_itself(trained: Run, config: TrainConfig) -> None:
     assert {"python", "torch", "lightning", "vitrail"} <= description.versions.keys()
     assert sorted(path.name for path in trained.folder.iterdir()) == [
         "checkpoints",
+        "images.csv",
         "metrics.csv",
         "model.safetensors",
         "run.json",
@@ -252,22 +254,28 @@ def test_overwrite_deletes_the_run_and_nothing_else(config: TrainConfig, tmp_pat
     every += [run.evaluation, run.predictions, run.scores, run.robustness, run.quantization, run.partial_quantization]
     every += [run.bench_rows, run.report_page, run.figures / "confusion.png", run.explanation / "arrays.npz"]
     every += [
-        run.folder / ".model-half.safetensors",
-        run.quantized / "w4" / "run.json",
+        run.folder / ".model-h4lf_ofi.safetensors",
+        run.figures / ".confusion-h4lf_ofi.png",
         run.quantized / "w4" / "model.onnx",
     ]
     for stale in every:
         stale.parent.mkdir(parents=True, exist_ok=True)
         stale.write_text("of the old weights")
+    every.append(Path(shutil.copy(run.description, run.quantized / "w4")))
     kept = [run.folder / "notes.txt", run.figures / "drawing.svg", run.checkpoints / "mine.txt", run.folder / "my.onnx"]
+    kept += [run.figures / "drawing.png", run.explanation / "mine.png", run.onnx("mine"), run.folder / ".notes-old.txt"]
     for path in kept:
         path.write_text("mine")
     run.update(stages={"Train": 1})
     train(replace(short, seed=1), run=run, overwrite=True, progress=False)
     assert sorted(path.name for path in run.folder.iterdir()) == [
+        ".notes-old.txt",
         "checkpoints",
+        "explanation",
         "figures",
+        "images.csv",
         "metrics.csv",
+        "model.mine.onnx",
         "model.safetensors",
         "my.onnx",
         "notes.txt",
@@ -310,8 +318,6 @@ def test_resuming_with_other_settings_is_refused(trained: Run, config: TrainConf
 def test_resuming_with_other_images_is_refused(
     config: TrainConfig, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import shutil
-
     folder = shutil.copytree(images, tmp_path / "images")
     config = replace(config, data=replace(config.data, path=str(folder)))
     Interruption(monkeypatch, epoch=1, act=lambda: os.kill(os.getpid(), signal.SIGINT))
@@ -340,6 +346,69 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(
     checkpoint = read_checkpoint(training_files(run).last)
     assert [row["epoch"] for row in recorded_rows(checkpoint)] == [1]
     assert all(torch.isfinite(value).all() for value in checkpoint["state_dict"].values())
+
+
+def test_a_divergence_in_the_last_step_is_no_success(config: TrainConfig, tmp_path: Path) -> None:
+    wild = replace(config, epochs=1, batch_size=24, learning_rate=1e30, gradient_clip=0.0)
+    run = Run(tmp_path / "run")
+    with pytest.raises(TrainingError, match=r"the validation loss became (nan|inf) in epoch 1; lower learning_rate=1e"):
+        train(wild, run=run, progress=False)
+    assert run.read().status == "training"
+    assert not run.weights.exists()
+
+
+def test_a_validation_loss_that_is_no_number_in_one_batch_stops_the_training(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loss = ClassificationTask.loss
+    calls = 0
+
+    def failing(task: ClassificationTask, output: Tensor, targets: Tensor) -> Tensor:
+        nonlocal calls
+        calls += not task.training
+        return loss(task, output, targets) * (float("nan") if calls == 3 and not task.training else 1.0)
+
+    monkeypatch.setattr(ClassificationTask, "loss", failing)
+    run = Run(tmp_path / "run")
+    with pytest.raises(TrainingError, match=r"the validation loss became nan in epoch 2; lower"):
+        train(replace(config, batch_size=4), run=run, progress=False)
+    assert [row["epoch"] for row in recorded_rows(read_checkpoint(training_files(run).last))] == [1]
+
+
+def test_weights_that_are_no_numbers_do_not_become_the_model(config: TrainConfig, tmp_path: Path) -> None:
+    run = train(replace(config, epochs=1, keep="last"), run=tmp_path / "run", progress=False)
+    run.weights.unlink()
+    checkpoint = read_checkpoint(training_files(run).last)
+    checkpoint["state_dict"]["task.backbone.head.bias"][0] = float("inf")
+    torch.save(checkpoint, training_files(run).last)
+    with pytest.raises(TrainingError, match=r"1 weights of epoch 1 are not finite \(backbone.head.bias, "):
+        finish(run, replace(config, keep="last"))
+    assert not run.weights.exists()
+
+
+ACCURACY = Score(name="top1", title="top-1")
+ERROR = Score(name="error", title="error", higher_is_better=False)
+
+
+@pytest.mark.parametrize(
+    ("score", "values", "losses", "best"),
+    [
+        (ACCURACY, [math.nan, 0.5, math.nan], [1, 1, 1], 2),
+        (ACCURACY, [0.5, math.nan, 0.4], [1, 1, 1], 1),
+        (ERROR, [math.nan, 0.5, 0.6], [1, 1, 1], 2),
+        (ACCURACY, [0.5, 0.5, 0.5], [2, 1, math.nan], 2),
+        (ACCURACY, [math.nan, math.nan, math.nan], [2, 1, 3], 2),
+        (ACCURACY, [math.nan, math.nan], [math.nan, math.nan], 2),
+        (ACCURACY, [0.5, 0.5], [1, 1], 2),
+        (ERROR, [math.inf, math.nan], [1, 1], 1),
+    ],
+)
+def test_the_best_epoch_has_a_number(score: Score, values: list[float], losses: list[float], best: int) -> None:
+    rows = [
+        {"epoch": float(i), f"val_{score.name}": value, "val_loss": loss}
+        for i, (value, loss) in enumerate(zip(values, losses, strict=True), start=1)
+    ]
+    assert best_row(rows, score)["epoch"] == best
 
 
 @pytest.fixture

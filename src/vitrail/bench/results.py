@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
+from functools import cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from vitrail.bench.energy.result import Energy
 from vitrail.core.errors import BenchError
-from vitrail.core.files import append_lines, read_bytes
+from vitrail.core.files import append_lines, finite_only, json_text, read_bytes
 from vitrail.core.parse import parse_json
+
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,23 +93,36 @@ class BenchResult:
         return self.batch_size / self.latency_ms_median * 1e3 if self.latency_ms_median else None
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"images_per_second": self.images_per_second}
+        """For JSON; a number that is not finite is None."""
+        values: dict[str, Any] = finite_only(asdict(self) | {"images_per_second": self.images_per_second})
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """The inverse of :meth:`to_dict`, also after a trip through JSON; fields of later versions are left out.
 
         Raises:
-            BenchError: name, runtime or variant is missing, or an energy has no source.
+            BenchError: name, runtime or variant is missing, an energy has no source, or a field is of the wrong kind.
         """
         known = {f.name for f in fields(cls)}
-        values = {k: tuple(v) if k in ("image_size", "warnings") else v for k, v in values.items() if k in known}
+        values = {k: v for k, v in finite_only(values).items() if k in known}
         missing = {"name", "runtime", "variant"} - set(values)
         if missing:
             raise BenchError(f"not a bench row: it has no {', '.join(sorted(missing))}")
         if values.get("energy"):
             values["energy"] = Energy.from_dict(values["energy"])
-        return cls(**values)
+        try:
+            # mypy asks the instances for a hash, not the class
+            return _checker(cls).validate_python(values)  # type: ignore[arg-type]
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise BenchError(f"not a bench row: '{where}' is wrong: {first['msg']}") from error
+
+
+@cache
+def _checker(kind: type[Row]) -> TypeAdapter[Row]:
+    return TypeAdapter(kind)
 
 
 def append_results(path: Path, results: Iterable[BenchResult]) -> None:
@@ -114,7 +131,7 @@ def append_results(path: Path, results: Iterable[BenchResult]) -> None:
     Raises:
         VitrailError: the file cannot be written.
     """
-    append_lines(path, (json.dumps(result.to_dict(), ensure_ascii=False) for result in results))
+    append_lines(path, (json_text(result.to_dict()) for result in results))
 
 
 def read_results(path: Path) -> list[BenchResult]:

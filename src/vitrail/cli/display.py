@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import json
 import logging
 import sys
 import time
@@ -16,6 +15,8 @@ from typing import IO, Annotated
 from cyclopts import Group, Parameter
 from rich.console import Console
 from rich.table import Table
+
+from vitrail.core.files import json_text
 
 PIPE_WIDTH = 160
 """Columns where no terminal tells its width: wide enough that no row of ours breaks."""
@@ -86,7 +87,7 @@ class Display:
     def result(self, value: object) -> None:
         """The document for scripts."""
         if self.output.json:
-            print(json.dumps(value, indent=2, ensure_ascii=False), file=self._stdout)
+            print(json_text(value, indent=2), file=self._stdout)
 
     @contextlib.contextmanager
     def stage(self, heading: str) -> Iterator[None]:

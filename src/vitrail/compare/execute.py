@@ -60,23 +60,24 @@ def run_cell(plan: ComparePlan, folder: Path, job: Job, *, progress: bool = Fals
         VitrailError: training, quantisation or export failed.
     """
     run = cell_run(folder, *job)
-    config = plan.config(*job)
-    if run.description.exists():
-        differences = differing_fields(run.read().training.to_dict(), config.to_dict())
-        if differences:
-            raise RunError(
-                f"run {run.folder} was trained with other settings: {'; '.join(differences)}; "
-                f"delete it, or choose another folder with --out"
-            )
-    todo = not is_finished(run)
-    if todo:
-        train(config, run=run, resume=True, progress=progress)
-        for path in (run.predictions, run.scores, run.robustness):
-            path.unlink(missing_ok=True)
-    if not has_outcome(run):
-        write_outcome(run)
-    if plan.robustness and (not run.robustness.exists() or "translation" not in read_robustness(run)["summary"]):
-        measure_run_robustness(run, RobustnessConfig(groups=("translation",)))
-    for quantization in plan.quantization:
-        todo |= quantize_trained(run, quantization, threads=plan.threads, progress=progress)
-    return todo
+    with run.writing():
+        config = plan.config(*job)
+        if run.description.exists():
+            differences = differing_fields(run.read().training.to_dict(), config.to_dict())
+            if differences:
+                raise RunError(
+                    f"run {run.folder} was trained with other settings: {'; '.join(differences)}; "
+                    f"delete it, or choose another folder with --out"
+                )
+        todo = not is_finished(run)
+        if todo:
+            train(config, run=run, resume=True, progress=progress)
+            for path in (run.predictions, run.scores, run.robustness):
+                path.unlink(missing_ok=True)
+        if not has_outcome(run):
+            write_outcome(run)
+        if plan.robustness and (not run.robustness.exists() or "translation" not in read_robustness(run)["summary"]):
+            measure_run_robustness(run, RobustnessConfig(groups=("translation",)))
+        for quantization in plan.quantization:
+            todo |= quantize_trained(run, quantization, threads=plan.threads, progress=progress)
+        return todo

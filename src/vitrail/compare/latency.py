@@ -48,6 +48,6 @@ def _candidate(entry: Entry, run: Run, runtime: str) -> Candidate | None:
         source=source,
         file=file,
         image_shape=run.read().image_shape,
-        row_parts=row_parts(file),
+        row_parts=row_parts(run, file),
         failure=None if format is None else unfit_reason(run, file, runtime),
     )

@@ -3,7 +3,7 @@
 Classifiers have ``predictions.npz`` with logits, so that two of them can be compared image by image. Tasks with scores
 of all images together, such as mIoU or mAP, have ``scores.json``::
 
-    {"scores": {"miou": 0.71, ...}, "names": [names of the images, ...]}
+    {"version": 1, "scores": {"miou": 0.71, ...}, "names": [names of the images, ...]}
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vitrail.core.errors import RunError
-from vitrail.core.files import atomic_path, open_regular, read_json, write_json
+from vitrail.core.files import atomic_path, open_regular, write_json
 from vitrail.core.types import Preprocessing
 from vitrail.data import ImageSet, eval_loader
 from vitrail.evaluation import measure
 from vitrail.runs.data import load_run_data
 from vitrail.runs.load import load_task, task_of
 from vitrail.runs.run import Run
+from vitrail.runs.schema import VERSION, ScoresFile, read_file
 from vitrail.tasks import Score
 
 Answers = Callable[[Tensor], Tensor]
@@ -76,7 +77,7 @@ def write_outcome(run: Run, answers: Answers | None = None, batch_size: int = 64
     else:
         report = measure(task, {"": answers}, images, preprocessing, batch_size=batch_size)[""]
         scores = {score.name: report[score.name] for score in task.scores}
-        write_json(run.scores, {"scores": scores, "names": images.names})
+        write_json(run.scores, {"version": VERSION, "scores": scores, "names": images.names})
 
 
 def _write_predictions(
@@ -103,9 +104,7 @@ def read_outcome(run: Run) -> Outcome:
             right, names = arrays["logits"].argmax(1) == arrays["labels"], arrays["names"]
         order = np.argsort(names)
         return Outcome(per_image=True, values=right[order].astype(np.float64), names=tuple(names[order].tolist()))
-    values, score = read_json(run.scores), score_of(run)
-    try:
-        value, names = float(values["scores"][score.name]), sorted(values["names"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{run.scores} has no {score.name}; delete it, and it is made again") from error
-    return Outcome(per_image=False, values=np.array([value]), names=tuple(names))
+    values, score = read_file(ScoresFile, run.scores, "delete it, and it is made again"), score_of(run)
+    if score.name not in values.scores:
+        raise RunError(f"{run.scores} has no {score.name}; delete it, and it is made again")
+    return Outcome(per_image=False, values=np.array([values.scores[score.name]]), names=tuple(sorted(values.names)))

@@ -17,6 +17,7 @@ from vitrail.core.errors import RunError
 from vitrail.core.files import atomic_path, file_hash, read_json, write_json
 from vitrail.quantization import quantize
 from vitrail.runs.export import export_run
+from vitrail.runs.folder import clear
 from vitrail.runs.load import load_task
 from vitrail.runs.quantize import load_plan, quantize_run
 from vitrail.runs.run import Run
@@ -53,19 +54,20 @@ def quantize_trained(run: Run, quantization: NamedQuantization, *, threads: int 
         VitrailError: quantisation or export failed.
     """
     own = quantized_run(run, quantization)
-    _adopt(run, own, quantization)
-    if has_outcome(own):
-        return False
-    if not own.quantization.exists():
-        quantize_run(own, quantization, progress=progress)
-    if executed_in(own) == SIMULATED:
-        answers = _simulation(own)
-    else:
-        if not own.onnx("int8").exists():
-            export_run(own, variants=("int8",))
-        answers = predictor(open_session(own.onnx("int8"), EXECUTED, threads))
-    write_outcome(own, answers)
-    return True
+    with own.writing():
+        _adopt(run, own, quantization)
+        if has_outcome(own):
+            return False
+        if not own.quantization.exists():
+            quantize_run(own, quantization, progress=progress)
+        if executed_in(own) == SIMULATED:
+            answers = _simulation(own)
+        else:
+            if not own.onnx("int8").exists():
+                export_run(own, variants=("int8",))
+            answers = predictor(open_session(own.onnx("int8"), EXECUTED, threads))
+        write_outcome(own, answers)
+        return True
 
 
 def executed_in(run: Run) -> str:
@@ -85,11 +87,12 @@ def _adopt(trained: Run, own: Run, quantization: NamedQuantization) -> None:
             )
         if own.weights.exists() and file_hash(own.weights) == file_hash(trained.weights):
             return
-        shutil.rmtree(own.folder)
-    own.folder.mkdir(parents=True, exist_ok=True)
+        clear(own)
+    write_json(own.description, read_json(trained.description) | {"quantized": settings})
+    if trained.images.exists():
+        shutil.copyfile(trained.images, own.images)
     with atomic_path(own.weights) as temporary:
         shutil.copyfile(trained.weights, temporary)
-    write_json(own.description, read_json(trained.description) | {"quantized": settings})
 
 
 def _simulation(run: Run) -> Answers:

@@ -7,15 +7,17 @@ Files may come from anybody. A named pipe or a device would never end, so only r
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import io
 import json
+import math
 import os
 import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -101,6 +103,33 @@ def _replace(part: Path, target: Path) -> None:
         shutil.rmtree(old)
     else:
         os.replace(part, target)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it.
+
+    Raises:
+        VitrailError: a folder above is not writable, or is a file.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise VitrailError(f"cannot write {path}: {error.strerror}; choose another folder") from error
+
+
+def temporary_paths(path: Path) -> list[Path]:
+    """What :func:`atomic_path` and :func:`atomic_folder` have beside ``path`` before they rename it."""
+    prefix = f".{glob.escape(path.stem)}-" + "[a-z0-9_]" * 8
+    files = path.parent.glob(prefix + glob.escape(path.suffix)) if path.suffix else ()
+    return [*files, *(found for found in path.parent.glob(prefix) if found.is_dir())]
+
+
+def remove(path: Path) -> None:
+    """Delete a file, or a folder with its contents, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _umask() -> int:
@@ -272,5 +301,25 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write JSON atomically, indented, non-ASCII kept readable."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Write JSON atomically, indented; see :func:`json_text`."""
+    write_text(path, json_text(value, indent=2) + "\n")
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """JSON that every reader takes, non-ASCII kept readable.
+
+    JSON has no infinity and no NaN: such a number becomes null, as one that is not known.
+    """
+    try:
+        return json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        return json.dumps(finite_only(value), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def finite_only(value: Any) -> Any:
+    """Plain values in which every number that is not finite is None."""
+    if isinstance(value, Mapping):
+        return {key: finite_only(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite_only(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

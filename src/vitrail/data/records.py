@@ -24,11 +24,13 @@ class Record:
         name: path inside the data folder, or an identifier where there is no file.
         source: image file, or the bytes of one.
         part: "train", "val" or "test" where the data says so, else "".
+        digest: SHA-256 of the image file; "" before the file is read.
     """
 
     name: str
     source: Path | bytes
     part: str = ""
+    digest: str = ""
 
     @property
     def files(self) -> tuple[str, ...]:

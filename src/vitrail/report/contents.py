@@ -10,7 +10,6 @@ from typing import Any
 from markupsafe import Markup
 
 from vitrail.bench import BenchResult, latest_results, pareto_front
-from vitrail.core.files import read_json
 from vitrail.report.charts import curves, reliability_diagram
 from vitrail.report.fronts import ParetoPoint, pareto_plot
 from vitrail.runs.evaluate import WEIGHTS
@@ -18,6 +17,7 @@ from vitrail.runs.export import stale_reason
 from vitrail.runs.file_results import own_accuracy
 from vitrail.runs.load import task_of
 from vitrail.runs.run import Run
+from vitrail.runs.schema import PlanFile, read_file, read_record
 from vitrail.runtimes import FORMATS, runtime_title
 from vitrail.training.recorder import read_metrics
 
@@ -58,7 +58,8 @@ def read_accuracy(run: Run, evaluation: Mapping[str, Any] | None) -> Accuracy | 
     scores = [asdict(score) for score in task_of(run).scores]
     main = scores[0]["name"]
     rows = [
-        report | {"name": report_name(key), "value": report[main], "change": report[main] - first[main], "key": key}
+        report
+        | {"name": report_name(key), "value": report[main], "change": _change(report[main], first[main]), "key": key}
         for key, report in reports.items()
     ]
     classes = [row["name"] for row in first["per_class"]]
@@ -85,6 +86,10 @@ def read_accuracy(run: Run, evaluation: Mapping[str, Any] | None) -> Accuracy | 
         if bins
         else None,
     )
+
+
+def _change(value: float | None, before: float | None) -> float | None:
+    return None if value is None or before is None else value - before
 
 
 def report_name(key: str) -> str:
@@ -244,11 +249,10 @@ def read_exports(run: Run) -> list[dict[str, Any]]:
     records = []
     for format, variant in itertools.product(FORMATS, run.variants()):
         path = run.exported(format, variant)
-        beside = path.with_name(path.name + ".json")
         if path.exists():
-            record = read_json(beside).get("record", {}) if beside.exists() else {}
+            record = read_record(run, path)
             # Other formats may be folders or have a second file of weights; the record counts all of it.
-            size = path.stat().st_size if format == "onnx" else record.get("size_bytes", path.stat().st_size)
+            size = path.stat().st_size if format == "onnx" else record.get("size_bytes") or path.stat().st_size
             facts = {"file": path.name, "variant": variant, "size_bytes": size, "stale": stale_reason(run, path)}
             records.append(record | facts)
     return records
@@ -258,13 +262,13 @@ def read_quantization(run: Run) -> dict[str, Any] | None:
     """Bits and counts from ``quantization.json``; None without the file."""
     if not run.quantization.exists():
         return None
-    plan = read_json(run.quantization)
-    names = [operand["name"] for operand in plan.get("operands", [])]
+    plan = read_file(PlanFile, run.quantization, f"make it again with: vitrail quantize {run.folder}")
+    names = [operand.name for operand in plan.operands]
     return {
-        "config": plan.get("config", {}),
-        "num_images": plan.get("num_images"),
+        "config": plan.config,
+        "num_images": plan.num_images,
         "num_operands": len(names),
         "num_operations": len({name.rsplit(":", 1)[0] for name in names}),
-        "skipped": plan.get("skipped", []),
-        "notes": plan.get("notes", []),
+        "skipped": plan.skipped,
+        "notes": plan.notes,
     }

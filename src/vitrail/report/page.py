@@ -9,7 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from vitrail.core.files import read_json, write_text
+from vitrail.core.files import write_text
 from vitrail.report.contents import (
     Accuracy,
     Speed,
@@ -22,11 +22,13 @@ from vitrail.report.contents import (
 from vitrail.report.embedded import read_explanation, read_robustness_section
 from vitrail.report.stained_glass import window
 from vitrail.runs.description import Description
-from vitrail.runs.run import Run
+from vitrail.runs.run import Run, writes
+from vitrail.runs.schema import read_evaluation
 
 MISSING = "–"
 
 
+@writes
 def write_report(run: Run) -> Path:
     """Write ``run.report_page``: one HTML page without scripts that loads nothing from the network or from disk.
 
@@ -41,7 +43,7 @@ def write_report(run: Run) -> Path:
         VitrailError: an artefact is damaged, or the page cannot be written.
     """
     description = run.read()
-    evaluation = read_json(run.evaluation) if run.evaluation.exists() else None
+    evaluation = read_evaluation(run)
     accuracy = read_accuracy(run, evaluation)
     speed = read_speed(run, accuracy)
     exports = read_exports(run)
@@ -108,12 +110,20 @@ def key_figures(
 
 def commands(run: Run, description: Description) -> list[str]:
     """Commands that make this page again: the training command as given, then the later verbs."""
-    given = shlex.split(description.command or f"vitrail train --run {shlex.quote(run.folder.name)}")
+    given = _words(description.command) or ["vitrail", "train", "--run", run.folder.name]
     first = shlex.join([Path(given[0]).name, *given[1:]])
     folder = shlex.quote(run.folder.name if run.folder.is_absolute() else str(run.folder))
     whole_way = len(given) > 1 and given[1] in ("demo", "run")
     verbs = () if whole_way else ("quantize", "export", "evaluate", "bench", "report")
     return [first, *(f"vitrail {verb} {folder}" for verb in verbs)]
+
+
+def _words(command: str) -> list[str]:
+    """The words of a command line; none where a quotation is not closed."""
+    try:
+        return shlex.split(command)
+    except ValueError:
+        return []
 
 
 def _data(description: Description, evaluation: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -146,8 +156,10 @@ def score(value: float | None, about: Mapping[str, Any]) -> str:
     return percent(value) if about["percent"] else number(value)
 
 
-def difference(value: float, about: Mapping[str, Any]) -> str:
+def difference(value: float | None, about: Mapping[str, Any]) -> str:
     """A difference of two scores, with its sign."""
+    if value is None:
+        return MISSING
     return points(value) if about["percent"] else f"{value:+.4g}".replace("-", "\u2212")
 
 

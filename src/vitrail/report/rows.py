@@ -9,13 +9,14 @@ from typing import Any, TypeVar
 from markupsafe import Markup
 
 from vitrail.bench import BenchResult
-from vitrail.core.files import read_bytes, read_json
+from vitrail.core.files import read_bytes
 from vitrail.data import decode_image
 from vitrail.evaluation import Prediction, Predictions
 from vitrail.export import ExportRecord
 from vitrail.report.page import megabytes, number, percent
 from vitrail.runs.examples import DRAWN_SIDE, picture
 from vitrail.runs.run import Run
+from vitrail.runs.schema import read_evaluation
 from vitrail.runtimes import runtime_title
 from vitrail.tasks import Answers, Score
 
@@ -162,8 +163,8 @@ def run_html(run: Run) -> Markup:
         "status": description.status,
     }
     html = html_table(("run", ""), [(name, value) for name, value in facts.items() if value])
-    if run.evaluation.exists():
-        html += Markup(evaluation_rows(run, read_json(run.evaluation))._repr_html_())
+    if (evaluation := read_evaluation(run)) is not None:
+        html += Markup(evaluation_rows(run, evaluation)._repr_html_())
     if (picture := run.figures / "confusion.png").is_file():
         data = base64.b64encode(read_bytes(picture)).decode("ascii")
         html += Markup('<img alt="confusion matrix" width="480" src="data:image/png;base64,{}">').format(data)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -29,7 +30,7 @@ def run_candidates(run: Run, runtimes: Sequence[str]) -> list[Candidate]:
             continue
         for variant in run.variants() if format == "onnx" else ["float"]:
             file = run.exported(format, variant)
-            given: dict[str, Any] = {"row_parts": row_parts(file), "failure": unfit_reason(run, file, runtime)}
+            given: dict[str, Any] = {"row_parts": row_parts(run, file), "failure": unfit_reason(run, file, runtime)}
             candidates.append(Candidate(runtime=runtime, variant=variant, source=file, file=file, **given))
     return [replace(candidate, image_shape=run.read().image_shape) for candidate in candidates]
 
@@ -67,10 +68,19 @@ def bench_runs(
         for candidate in run_candidates(run, config.runtimes):
             candidates.append(replace(candidate, run=name) if len(runs) > 1 else candidate)
             owners += [run] * (len(config.threads) * len(config.batch_size))
-    results = bench(candidates, config, progress=progress, clock=clock)
-    for run in runs:
-        append_results(run.bench_rows, [row for row, owner in zip(results, owners, strict=True) if owner is run])
+    with _writing(runs):
+        results = bench(candidates, config, progress=progress, clock=clock)
+        for run in runs:
+            append_results(run.bench_rows, [row for row, owner in zip(results, owners, strict=True) if owner is run])
     return results
+
+
+@contextmanager
+def _writing(runs: Sequence[Run]) -> Iterator[None]:
+    with ExitStack() as locks:
+        for run in runs:
+            locks.enter_context(run.writing())
+        yield
 
 
 def attach_energy(runs: Sequence[Run], choice: str) -> list[BenchResult]:
@@ -95,6 +105,7 @@ def attach_energy(runs: Sequence[Run], choice: str) -> list[BenchResult]:
     kept = [(run, row, row.energy) for run, row in found if row.energy and row.environment.get("date", "") == newest]
     energies = attach_trace({str(index): energy for index, (_, _, energy) in enumerate(kept)}, meter)
     rows = [(run, replace(row, energy=energies[str(index)])) for index, (run, row, _) in enumerate(kept)]
-    for run in runs:
-        append_results(run.bench_rows, [row for owner, row in rows if owner is run])
+    with _writing(runs):
+        for run in runs:
+            append_results(run.bench_rows, [row for owner, row in rows if owner is run])
     return [row for _, row in rows]

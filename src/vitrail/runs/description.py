@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from vitrail.core.errors import RunError, VitrailError
+from vitrail.core.checked import checked
+from vitrail.core.errors import RunError
 from vitrail.core.types import ImageSize, Preprocessing
 from vitrail.tasks import TASKS, TaskKind
 from vitrail.training import TrainConfig
@@ -163,21 +164,7 @@ class Description(BaseModel):
         """
         if not isinstance(values, dict) or "model" not in values:
             raise RunError(f"{source} does not describe a run (no 'model' in it)")
-        try:
-            return cls.model_validate(values)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            cause = first.get("ctx", {}).get("error")
-            if isinstance(cause, VitrailError):
-                reason = str(cause)
-            elif first["type"] == "missing" or first["input"] is None:
-                reason = "is missing"
-            else:
-                reason = f"is a {type(first['input']).__name__}: {first['msg'][0].lower()}{first['msg'][1:]}"
-            raise RunError(
-                f"{source} is incomplete: '{where}' {reason}; train the run again, or restore the file"
-            ) from error
+        return checked(cls, values, source, "train the run again, or restore the file")
 
     @property
     def kind(self) -> TaskKind:

@@ -2,7 +2,7 @@
 
 The file holds all images of the report, so that the report needs no data set. Its contents::
 
-    {"split": "test" | "val",
+    {"version": 1, "split": "test" | "val",
      "scores": [{"name", "title", "higher_is_better", "percent"}, ...], the main score first,
      "reports": {"torch-float": {...ClassificationReport.to_dict(), "agreement": 1.0, "file_hash": "..."},
                  "onnx-float": {...}, "onnx-int8": {...}, "openvino-float": {...}, "litert-float": {...}, ...},
@@ -41,7 +41,8 @@ from vitrail.runs.examples import class_examples, describe_classes, describe_dat
 from vitrail.runs.export import unfit_reason
 from vitrail.runs.load import load_task
 from vitrail.runs.min_confidence import keep_confidence
-from vitrail.runs.run import Run
+from vitrail.runs.run import Run, writes
+from vitrail.runs.schema import VERSION
 from vitrail.runtimes import MEASURED, RUNTIMES, import_runtime, open_session, predictor
 from vitrail.tasks import Task
 
@@ -66,6 +67,7 @@ class EvaluationJob:
     progress: bool
 
 
+@writes
 def evaluate_run(
     run: Run,
     *,
@@ -111,6 +113,7 @@ def evaluate_run(
         progress=progress,
     )
     values: dict[str, Any] = {
+        "version": VERSION,
         "split": "val" if data.test is None else "test",
         "scores": [asdict(score) for score in task.scores],
     }

@@ -68,6 +68,7 @@ def describe_data(data: DataSplits[Any]) -> dict[str, Any]:
         "counts": None,
         "totals": {name: len(part) for name, part in parts.items()},
         "skipped": list(data.skipped),
+        "remarks": list(data.remarks),
         "samples": [],
     }
 

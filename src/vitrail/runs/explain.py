@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -39,15 +40,16 @@ def explain_run(
         ConfigError: the task takes no images, or the sources hold none.
         DataError: an image cannot be decoded.
     """
-    task = load_task(run)
-    if task.input_shape is not None:
-        raise ConfigError(f"a model of the task '{task.name}' takes no images; there is nothing to explain")
-    preprocessing = run.read().preprocessing
-    files = [file for path in sources for file in (find_images(path) if path.is_dir() else [path])]
-    if not files:
-        raise ConfigError("the given paths have no images; name image files, or folders with images")
-    images = torch.stack(
-        [fit_image(decode_image(file, MAX_PIXELS, preprocessing.pixel_range), preprocessing) for file in files]
-    )
-    explanation = explain_images(task, images, preprocessing, batch_size=batch_size)
-    return explanation, write_explanation(explanation, folder or run.explanation, format)
+    with run.writing() if folder is None else nullcontext():
+        task = load_task(run)
+        if task.input_shape is not None:
+            raise ConfigError(f"a model of the task '{task.name}' takes no images; there is nothing to explain")
+        preprocessing = run.read().preprocessing
+        files = [file for path in sources for file in (find_images(path) if path.is_dir() else [path])]
+        if not files:
+            raise ConfigError("the given paths have no images; name image files, or folders with images")
+        images = torch.stack(
+            [fit_image(decode_image(file, MAX_PIXELS, preprocessing.pixel_range), preprocessing) for file in files]
+        )
+        explanation = explain_images(task, images, preprocessing, batch_size=batch_size)
+        return explanation, write_explanation(explanation, folder or run.explanation, format)

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import Any
 
-from vitrail.core.files import read_json
 from vitrail.data import calibration_images
 from vitrail.export import ExportRecord, export_source
 from vitrail.export.source import Source, about
@@ -17,12 +15,14 @@ from vitrail.runs.data import load_run_data
 from vitrail.runs.load import load_task
 from vitrail.runs.min_confidence import keep_confidence
 from vitrail.runs.quantize import load_plan
-from vitrail.runs.run import Run
+from vitrail.runs.run import Run, writes
+from vitrail.runs.schema import read_record
 from vitrail.runtimes import FORMATS, export_command
 
 VERIFICATION_IMAGES = 64
 
 
+@writes
 def export_run(
     run: Run,
     num_images: int = VERIFICATION_IMAGES,
@@ -81,12 +81,10 @@ def stale_reason(run: Run, file: Path) -> str | None:
     Returns:
         one line with the command that makes the file again.
     """
-    record = _record(file)
-    if not run.weights.exists():
+    record = read_record(run, file)
+    if not (record and file.exists() and run.weights.exists()) or record["weights_hash"] in ("", run.weights_hash):
         return None
-    if record.get("weights_hash", "") in ("", run.weights_hash):
-        return None
-    command = export_command(run.folder, record.get("format", "onnx"))
+    command = export_command(run.folder, record["format"])
     return f"{file.name} was made from other weights; make it again with: {command}"
 
 
@@ -100,22 +98,15 @@ def unfit_reason(run: Run, file: Path, runtime: str) -> str | None:
     """
     if stale := stale_reason(run, file):
         return stale
-    for check in _record(file).get("checks", ()):
+    for check in read_record(run, file).get("checks", ()):
         if check["name"] == runtime and check["failure"]:
             return f"{file.name} is not right in {check['runtime']}: {check['failure']}"
     return None
 
 
-def row_parts(file: Path) -> tuple[int, ...]:
+def row_parts(run: Run, file: Path) -> tuple[int, ...]:
     """The parts of an output row of an exported file, see :class:`~vitrail.export.ExportRecord`."""
-    return tuple(_record(file).get("row_parts", ()))
-
-
-def _record(file: Path) -> dict[str, Any]:
-    """The record of an exported file; empty without one."""
-    beside = file.with_name(file.name + ".json")
-    record: dict[str, Any] = read_json(beside).get("record", {}) if file.exists() and beside.exists() else {}
-    return record
+    return tuple(read_record(run, file).get("row_parts", ()))
 
 
 def _forget_quantized(run: Run) -> None:

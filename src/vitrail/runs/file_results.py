@@ -12,11 +12,11 @@ from typing import Any
 
 from vitrail.bench import BenchResult, latest_results
 from vitrail.core.errors import RunError
-from vitrail.core.files import read_json
 from vitrail.runs.evaluate import WEIGHTS, report_key
 from vitrail.runs.export import unfit_reason
 from vitrail.runs.load import task_of
 from vitrail.runs.run import Run
+from vitrail.runs.schema import read_evaluation
 from vitrail.runtimes import RUNTIMES
 from vitrail.tasks import Score
 
@@ -145,8 +145,7 @@ def own_accuracy(run: Run, result: BenchResult, reports: Mapping[str, Mapping[st
 
 
 def _results_of(run: Run) -> list[FileResult]:
-    evaluation = read_json(run.evaluation) if run.evaluation.exists() else {}
-    reports, description = evaluation.get("reports", {}), run.read()
+    reports, description = (read_evaluation(run) or {}).get("reports", {}), run.read()
     found = []
     for result in latest_results(run.bench_rows, device=None):
         accuracy, note = own_accuracy(run, result, reports)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import shlex
-import shutil
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,17 +11,20 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save
 
 from vitrail.core.config import differing_fields
-from vitrail.core.errors import RunError
-from vitrail.core.files import atomic_path
+from vitrail.core.errors import RunError, VitrailError
+from vitrail.core.files import atomic_path, remove
 from vitrail.core.types import Preprocessing
 from vitrail.data import DataSplits
 from vitrail.models.registry import decided_fields
+from vitrail.runs.parts import KnownImage, known_images, read_parts, write_parts
 from vitrail.runs.run import Run
 from vitrail.tasks import Task, find_task
 from vitrail.training.config import TrainConfig
+from vitrail.training.module import diverged
 from vitrail.training.recorder import TrainingFiles, best_row, read_checkpoint, recorded_rows, task_state
 
 FREE_FIELDS = ("num_workers",)
@@ -40,14 +42,12 @@ def check_folder(run: Run, config: TrainConfig, *, resume: bool, overwrite: bool
     """Refuse to overwrite files by accident and to continue with other settings.
 
     Raises:
-        RunError: the folder holds other files, a finished run, or an interrupted one with another configuration.
+        RunError: the folder holds a ``run.json`` of another program, a finished run, or an interrupted one with another
+            configuration.
     """
-    if run.folder.exists() and not run.folder.is_dir():
-        raise RunError(f"run folder {run.folder} is a file; choose another folder")
     if not run.description.exists():
-        if run.folder.exists() and set(run.folder.iterdir()) - set(run.leftovers()):
-            raise RunError(f"folder {run.folder} is not empty and is not a run; choose another folder")
         return
+    _check_ours(run)
     if overwrite:
         return
     if resume:
@@ -58,6 +58,15 @@ def check_folder(run: Run, config: TrainConfig, *, resume: bool, overwrite: bool
         )
     else:
         raise RunError(f"run {run.folder} was interrupted; pass --resume to continue it, or --overwrite to start again")
+
+
+def _check_ours(run: Run) -> None:
+    try:
+        ours = "vitrail" in run.read().versions
+    except VitrailError as error:
+        raise RunError(f"{error}; nothing in {run.folder} was changed; choose another folder") from error
+    if not ours:
+        raise RunError(f"{run.description} was not written by Vitrail; choose another folder")
 
 
 def _check_same(run: Run, config: TrainConfig) -> None:
@@ -76,22 +85,14 @@ def clear(run: Run) -> None:
 
     The description is deleted last: until then the folder is recognised as a run.
     """
-    artefacts = [*run.leftovers(), *run.artefacts()]
+    left = [path for each in (run, *run.quantized_runs()) for path in each.leftovers()]
+    artefacts = [*left, *run.artefacts()]
     for path in artefacts:
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+        remove(path)
     folders = {folder for path in artefacts for folder in path.parents if folder.is_relative_to(run.folder)}
     for folder in sorted(folders - {run.folder}, reverse=True):  # inner ones first
         with suppress(OSError):  # it holds other files
             folder.rmdir()
-
-
-def remove_leftovers(run: Run) -> None:
-    """Delete the temporary files of a killed process."""
-    for path in run.leftovers():
-        path.unlink(missing_ok=True)
 
 
 def training_files(run: Run) -> TrainingFiles:
@@ -114,11 +115,9 @@ def describe(
         RunError: the run was started with other images.
     """
     known = run.read() if run.description.exists() else None
-    if known and known.data.fingerprint != splits.fingerprint:
-        raise RunError(
-            f"run {run.folder} was started with other images than {config.data.path} has now; "
-            f"restore them to --resume, or pass --overwrite to start again"
-        )
+    images = known_images(splits)
+    if known:
+        _check_same_images(run, known.data.fingerprint == splits.fingerprint, set(images), config)
     fields = {
         "num_classes": task.backbone.num_classes,
         "image_size": list(preprocessing.image_size),
@@ -133,15 +132,7 @@ def describe(
         **({} if task.input_shape is None else {"input_shape": list(task.input_shape)}),
         preprocessing=preprocessing.to_dict(),
         weights_remarks=list(weights_remarks),
-        data={
-            "path": config.data.path,
-            "fingerprint": splits.fingerprint,
-            "num_train": len(splits.train),
-            "num_val": len(splits.val),
-            "num_test": len(splits.test) if splits.test is not None else 0,
-            "skipped": list(splits.skipped),
-            "remarks": [*splits.remarks, *splits.warnings],
-        },
+        data=_describe_data(splits, config),
         training=config.to_dict(),
         precision=precision,
         seed=config.seed,
@@ -149,6 +140,27 @@ def describe(
         command=known.command if known else typed_command(),
         status="training",
     )
+    write_parts(run.images, images)
+
+
+def _check_same_images(run: Run, alike: bool, images: set[KnownImage], config: TrainConfig) -> None:
+    if not alike or (run.images.exists() and set(read_parts(run.images)) != images):
+        raise RunError(
+            f"run {run.folder} was started with other images or parts than {config.data.path} has now; "
+            f"restore them to --resume, or pass --overwrite to start again"
+        )
+
+
+def _describe_data(splits: DataSplits[Any], config: TrainConfig) -> dict[str, Any]:
+    return {
+        "path": config.data.path,
+        "fingerprint": splits.fingerprint,
+        "num_train": len(splits.train),
+        "num_val": len(splits.val),
+        "num_test": len(splits.test) if splits.test is not None else 0,
+        "skipped": list(splits.skipped),
+        "remarks": [*splits.remarks, *splits.warnings],
+    }
 
 
 def typed_command() -> str:
@@ -161,6 +173,9 @@ def finish(run: Run, config: TrainConfig) -> None:
     """Write ``model.safetensors`` from the checkpoint that ``config.keep`` selects, and note it in ``run.json``.
 
     It reads only files, so that it also works if another process trained the epochs.
+
+    Raises:
+        TrainingError: the weights are not finite.
     """
     files = training_files(run)
     rows = recorded_rows(read_checkpoint(files.last))
@@ -168,6 +183,8 @@ def finish(run: Run, config: TrainConfig) -> None:
     if config.keep == "best":
         path, row = files.best, best_row(rows, find_task(config.task).scores[0])
     state = {name: value.contiguous() for name, value in task_state(read_checkpoint(path)).items()}
+    if wrong := [name for name, value in state.items() if not torch.isfinite(value).all()]:
+        raise diverged(f"{len(wrong)} weights of epoch {row['epoch']} are not finite ({wrong[0]}, ...)", config)
     with atomic_path(run.weights) as temporary:
         temporary.write_bytes(save(state))
     kept = {"keep": config.keep, **row, "num_epochs": len(rows), "seconds": round(sum(r["seconds"] for r in rows), 3)}

@@ -17,7 +17,7 @@ from vitrail.quantization import QuantizationConfig, QuantizationPlan, Quantized
 from vitrail.runs.data import load_run_data
 from vitrail.runs.latency_budget import fit_latency
 from vitrail.runs.load import load_task
-from vitrail.runs.run import Run
+from vitrail.runs.run import Run, writes
 
 CHECK_IMAGES = 256
 """Number of held-out images to compare codes with floats; ``vitrail evaluate`` takes all images and the files."""
@@ -74,6 +74,7 @@ class CalibrationConfig:
             raise ConfigError("give one budget: the first returns layers to float, the second forbids it", **both)
 
 
+@writes
 def quantize_run(run: Run, config: CalibrationConfig, *, progress: bool = False) -> QuantizedModel:
     """Calibrate, and write ``run.quantization`` and the pictures; an interrupted call continues where it stopped.
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vitrail.core.errors import RunError, VitrailError
-from vitrail.core.files import read_json, write_json
+from vitrail.core.errors import RunError
+from vitrail.core.files import write_json
 from vitrail.evaluation import RobustnessConfig, measure_robustness
 from vitrail.figures.robustness import robustness_figures
 from vitrail.figures.save import save_figures
 from vitrail.runs.data import load_run_data
 from vitrail.runs.load import load_task
-from vitrail.runs.run import Run
+from vitrail.runs.run import Run, writes
+from vitrail.runs.schema import VERSION, RobustnessFile, read_file
 
 
+@writes
 def measure_run_robustness(
     run: Run, config: RobustnessConfig | None = None, *, progress: bool = False
 ) -> dict[str, Any]:
@@ -30,7 +32,8 @@ def measure_run_robustness(
     if not task.per_image:
         raise RunError(f"run {run.folder} does not classify; robustness is only measured for classification")
     images = load_run_data(run).held_out
-    values = measure_robustness(task, images, run.read().preprocessing, config, progress=progress)
+    values = {"version": VERSION}
+    values |= measure_robustness(task, images, run.read().preprocessing, config, progress=progress)
     write_json(run.robustness, values)
     figures = robustness_figures({run.folder.name: [values]})
     save_figures({f"robustness-{group}": figure for group, figure in figures.items()}, run.figures)
@@ -46,10 +49,8 @@ def read_robustness(run: Run) -> dict[str, Any]:
     """
     if not run.robustness.exists():
         raise RunError(f"run {run.folder} has no {run.robustness.name}; make it with: vitrail evaluate --robustness")
-    values = read_json(run.robustness)
-    if not isinstance(values, dict) or not {"clean_top1", "summary", "curves"} <= values.keys():
-        raise VitrailError(f"{run.robustness} is not a robustness file; measure again")
-    return values
+    remedy = f"measure again with: vitrail evaluate {run.folder} --robustness"
+    return read_file(RobustnessFile, run.robustness, remedy).model_dump(mode="json")
 
 
 def robustness_by_recipe(runs: Sequence[Run]) -> dict[str, list[Mapping[str, Any]]]:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar, cast
 
-from vitrail.core.errors import RunError
-from vitrail.core.files import file_hash, read_json, write_json
+from vitrail.core.errors import RunError, VitrailError
+from vitrail.core.files import file_hash, make_folder, read_json, remove, temporary_paths, write_json
+from vitrail.core.lock import locked
 from vitrail.core.paths import NOT_UTF8, user_path
 from vitrail.runs.description import VERSION, Description
 from vitrail.runtimes import FORMATS
 
 TRAINING = (
     "run.json",
+    "images.csv",
     "model.safetensors",
     "metrics.csv",
     "checkpoints/last.ckpt",
@@ -33,15 +38,23 @@ DERIVED = (
     "quantization.partial.json",
     "bench.jsonl",
     "report.html",
-    "figures/*.png",
+    *(f"figures/{name}.png" for name in ("confusion", "reliability")),
+    *(f"figures/{name}.png" for name in ("quantization_noise", "quantization_budget", "bit_widths")),
+    *(f"figures/robustness-{group}.png" for group in ("translation", "rotation", "scale", "corruption", "resolution")),
     "explanation/arrays.npz",
-    "explanation/*.png",
-    "explanation/*.svg",
+    *(
+        f"explanation/{name}.{suffix}"
+        for name in ("attention", "collapse", "distances", "filters", "positions", "receptive_fields")
+        for suffix in ("png", "svg")
+    ),
 )
 """Files that other verbs make from the weights, without the exported files."""
 
-BESIDE = (".json", ".data")
-"""Endings of files that belong to an exported file beside them: its record, and external weights of ONNX."""
+WRITTEN_VARIANTS = ("float", "int8")
+"""Variants that ``vitrail export`` writes."""
+
+RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
+"""Environment variables with the number of a process among those that train together."""
 
 MAKERS = {"evaluation": "evaluate", "quantization": "quantize", "bench_rows": "bench"}
 """Artefact -> verb that makes it."""
@@ -74,6 +87,16 @@ class Run:
     def weights(self) -> Path:
         """The state dict of the task."""
         return self.folder / "model.safetensors"
+
+    @property
+    def lock(self) -> Path:
+        """Present while a verb writes to the folder, see :meth:`writing`."""
+        return self.folder / ".lock"
+
+    @property
+    def images(self) -> Path:
+        """The images of the training and their parts, see :mod:`vitrail.runs.parts`; runs of version 0.1.0 lack it."""
+        return self.folder / "images.csv"
 
     @property
     def metrics(self) -> Path:
@@ -166,23 +189,84 @@ class Run:
 
         Files that Vitrail does not write are left out. A ``.mlpackage`` is a folder and counts as one file.
         """
-        patterns = [*TRAINING[1:], *DERIVED]
-        for format in FORMATS.values():
-            names = (f"model{format.suffix}", f"model.*{format.suffix}")
-            patterns += [name + ending for name in names for ending in ("", *BESIDE)]
-        patterns += ["model.bin", "model.*.bin"]  # the weights of OpenVINO's files
-        found = dict.fromkeys(path for pattern in patterns for path in sorted(self.folder.glob(pattern)))
-        inner = [path for run in self._quantized_runs() for path in run.artefacts()]
-        return [*found, *inner, *([self.description] if self.description.exists() else [])]
+        found = [path for pattern in [*TRAINING[1:], *DERIVED] for path in sorted(self.folder.glob(pattern))]
+        exported = [path for format in FORMATS for path in self._exported_files(format)]
+        inner = [path for run in self.quantized_runs() for path in run.artefacts()]
+        every = dict.fromkeys([*found, *exported, *inner, self.description])
+        return [path for path in every if path.exists() and not path.parent.is_symlink()]
 
-    def _quantized_runs(self) -> Iterator[Run]:
+    def _exported_files(self, format: str) -> Iterator[Path]:
+        """Paths of a format's files and of what lies beside them; a file of another variant has its record there."""
+        suffix = FORMATS[format].suffix
+        recorded = [self.folder / path.name.removesuffix(".json") for path in self.folder.glob(f"model.*{suffix}.json")]
+        for path in (*(self.exported(format, variant) for variant in WRITTEN_VARIANTS), *sorted(recorded)):
+            yield from (path, path.with_name(path.name + ".json"))
+            if format == "onnx":
+                yield path.with_name(path.name + ".data")  # large weights
+            if format == "openvino":
+                yield path.with_suffix(".bin")  # all weights
+
+    def quantized_runs(self) -> Iterator[Run]:
+        """The runs that a comparison quantised from this one."""
         for path in sorted(self.quantized.glob("*/run.json")):
-            yield Run(path.parent)
+            if (run := Run(path.parent)).is_ours:
+                yield run
 
     def leftovers(self) -> list[Path]:
-        """Hidden temporary files of a killed process."""
-        targets = [path for pattern in TRAINING if "*" not in pattern for path in [self.folder / pattern]]
-        return [found for path in targets for found in path.parent.glob(f".{path.stem}-*{path.suffix}")]
+        """Temporary files and folders of processes that were killed, or that write at this moment."""
+        names = [self.folder / name for name in (*TRAINING, *DERIVED)]
+        names += [path for format in FORMATS for path in self._exported_files(format)]
+        return list(dict.fromkeys(path for name in names for path in temporary_paths(name)))
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Keep other processes from writing to the folder while the block runs, and delete what dead ones left there.
+
+        A folder that does not exist is made, and is deleted again if nothing was written to it. Verbs may call each
+        other inside. Processes that train together count as one.
+
+        Raises:
+            RunError: another process writes to the folder, or the folder holds other files and no run.
+            VitrailError: the folder is not writable.
+        """
+        if any(os.environ.get(name, "0") != "0" for name in RANKS):
+            yield  # the first of them has the lock
+            return
+        self._check_place()
+        made = [folder for folder in (self.folder, *self.folder.parents) if not folder.exists()]
+        make_folder(self.folder)
+        try:
+            with locked(self.lock, f"run {self.folder}"):
+                if self.is_ours or not self.description.exists():
+                    self._sweep()
+                yield
+        finally:
+            for folder in made:
+                with suppress(OSError):  # there is something in it
+                    folder.rmdir()
+
+    def _sweep(self) -> None:
+        """Delete leftovers; a file that is younger than the lock belongs to a device that reports a measurement."""
+        locked_at = self.lock.stat().st_mtime
+        for path in self.leftovers():
+            if path.lstat().st_mtime < locked_at:
+                remove(path)
+
+    def _check_place(self) -> None:
+        if self.folder.exists() and not self.folder.is_dir():
+            raise RunError(f"run folder {self.folder} is a file; choose another folder")
+        if self.description.exists() or not self.folder.exists():
+            return
+        if set(self.folder.iterdir()) - {self.lock, *self.leftovers()}:
+            raise RunError(f"folder {self.folder} is not empty and is not a run; choose another folder")
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether Vitrail wrote ``run.json``, as it says itself."""
+        try:
+            return "vitrail" in self.read().versions
+        except VitrailError:
+            return False
 
     @classmethod
     def open(cls, folder: str | Path, *, needs: tuple[str, ...] = ("description", "weights")) -> Self:
@@ -226,3 +310,17 @@ class Run:
     def weights_hash(self) -> str:
         """Hash of the weights, which derived files record; "" without weights."""
         return file_hash(self.weights) if self.weights.exists() else ""
+
+
+Verb = TypeVar("Verb", bound=Callable[..., Any])
+
+
+def writes(verb: Verb) -> Verb:
+    """A function of a run that is the only one to write to the run's folder; see :meth:`Run.writing`."""
+
+    @wraps(verb)
+    def locking(run: Run, *args: Any, **kwargs: Any) -> Any:
+        with run.writing():
+            return verb(run, *args, **kwargs)
+
+    return cast("Verb", locking)

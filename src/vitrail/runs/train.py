@@ -15,16 +15,7 @@ from vitrail.core.errors import ConfigError, DataError, TrainingError, VitrailEr
 from vitrail.core.faults import Fault, find_fault
 from vitrail.core.paths import user_path
 from vitrail.data import DataSplits
-from vitrail.runs.folder import (
-    FREE_FIELDS,
-    check_folder,
-    clear,
-    describe,
-    finish,
-    is_finished,
-    remove_leftovers,
-    training_files,
-)
+from vitrail.runs.folder import FREE_FIELDS, check_folder, clear, describe, finish, is_finished, training_files
 from vitrail.runs.load import make_spec
 from vitrail.runs.opening import opening_line
 from vitrail.runs.preprocessing import decide_preprocessing, source_of
@@ -72,7 +63,8 @@ def train(
     with contained():
         try:
             trainer = make_trainer(config, training_files(run), recorder, progress=progress)
-            _train(trainer, config, run, resume=resume, overwrite=overwrite, progress=progress)
+            with run.writing():
+                _train(trainer, config, run, resume=resume, overwrite=overwrite, progress=progress)
         except (KeyboardInterrupt, SystemExit) as error:
             if not is_interruption(error):
                 raise
@@ -137,7 +129,6 @@ def _train(trainer: Trainer, config: TrainConfig, run: Run, *, resume: bool, ove
         if overwrite:
             clear(run)
         describe(run, config, task, splits, preprocessing, trainer.precision, remarks)
-        remove_leftovers(run)
     fit_task(trainer, task, config, splits, preprocessing, training_files(run), resume=resume)
     if trainer.is_global_zero:
         finish(run, config)

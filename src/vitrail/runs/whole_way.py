@@ -10,7 +10,6 @@ from typing import Any
 
 from vitrail.bench import BenchConfig, BenchResult, latest_results
 from vitrail.core.errors import RunError
-from vitrail.core.files import read_json
 from vitrail.runs.bench import bench_run
 from vitrail.runs.evaluate import WEIGHTS, evaluate_run
 from vitrail.runs.export import export_run
@@ -18,6 +17,7 @@ from vitrail.runs.file_results import accuracy_key
 from vitrail.runs.load import task_of
 from vitrail.runs.quantize import CalibrationConfig, quantize_run
 from vitrail.runs.run import Run
+from vitrail.runs.schema import read_evaluation
 from vitrail.runs.train import train
 from vitrail.training import TrainConfig
 
@@ -78,10 +78,11 @@ def whole_way(
         if name in done and name != "Train":
             skipped(name, done[name])
             continue
-        with stage(f"{number}/{len(steps)} {name}"):
-            start = time.perf_counter()
-            finished(name, step())
-        run.update(stages=finished_stages(run) | {name: round(time.perf_counter() - start, 1)})
+        with run.writing():
+            with stage(f"{number}/{len(steps)} {name}"):
+                start = time.perf_counter()
+                finished(name, step())
+            run.update(stages=finished_stages(run) | {name: round(time.perf_counter() - start, 1)})
     return run
 
 
@@ -96,20 +97,21 @@ def summary(run: Run) -> dict[str, Any]:
     Raises:
         RunError: a stage is missing.
     """
-    if not run.evaluation.exists() or not run.bench_rows.exists():
+    evaluation = read_evaluation(run)
+    if evaluation is None or not run.bench_rows.exists():
         raise RunError(f"run {run.folder} is incomplete; finish it with --resume")
     score = task_of(run).scores[0].name
-    values = {name: report[score] for name, report in read_json(run.evaluation)["reports"].items()}
+    values = {name: report[score] for name, report in evaluation["reports"].items()}
     return {
         "run": str(run.folder),
         "report": str(run.report_page),
-        score: values[WEIGHTS],
+        score: values.get(WEIGHTS),
         "seconds": finished_stages(run),
         "files": [_summary_row(result, score, values) for result in latest_results(run.bench_rows)],
     }
 
 
-def _summary_row(result: BenchResult, score: str, values: dict[str, float]) -> dict[str, Any]:
+def _summary_row(result: BenchResult, score: str, values: dict[str, float | None]) -> dict[str, Any]:
     return {
         "file": result.file,
         "runtime": result.runtime,

@@ -33,7 +33,7 @@ class TrainingModule(LightningModule):
         self.config = config
         self.preprocessing = preprocessing
         self.train_loss = MeanMetric()
-        self.val_loss = MeanMetric()
+        self.val_loss = MeanMetric(nan_strategy="disable")  # else it passes over what is no number
         self.val_metrics = task.metrics()
         self.scores: dict[str, float] = {}
 
@@ -73,9 +73,8 @@ class TrainingModule(LightningModule):
             TrainingError: the loss is not finite. Checkpoints of earlier epochs stay.
         """
         if not torch.isfinite(loss):
-            raise TrainingError(
-                f"the loss became {loss.item()} at step {step} (epoch {self.current_epoch + 1}); lower "
-                f"learning_rate={self.config.learning_rate} or gradient_clip={self.config.gradient_clip} and start over"
+            raise diverged(
+                f"the loss became {loss.item()} at step {step} (epoch {self.current_epoch + 1})", self.config
             )
 
     def on_validation_epoch_start(self) -> None:
@@ -88,8 +87,15 @@ class TrainingModule(LightningModule):
         self.val_metrics.update(output, batch.targets)
 
     def on_validation_epoch_end(self) -> None:
-        """Compute the metrics in every process; they are summed over all processes."""
+        """Compute the metrics in every process; they are summed over all processes.
+
+        Raises:
+            TrainingError: the loss is not finite, as after a last step that diverged. Earlier checkpoints stay.
+        """
         scores = {"train_loss": self.train_loss.compute(), "val_loss": self.val_loss.compute()}
+        if not torch.isfinite(scores["val_loss"]):
+            told = f"the validation loss became {scores['val_loss'].item()} in epoch {self.current_epoch + 1}"
+            raise diverged(told, self.config)
         # Other metrics are details (one value per class) for the evaluation.
         computed = self.val_metrics.compute()
         scores |= {f"val_{score.name}": computed[score.name] for score in self.task.scores}
@@ -97,6 +103,13 @@ class TrainingModule(LightningModule):
 
     def _prepare(self, batch: Batch) -> Tensor:
         return self.preprocessing.normalize(batch.images).contiguous(memory_format=torch.channels_last)
+
+
+def diverged(told: str, config: TrainConfig) -> TrainingError:
+    """The error of a training that diverged, from what was seen, with the remedy."""
+    return TrainingError(
+        f"{told}; lower learning_rate={config.learning_rate} or gradient_clip={config.gradient_clip} and start over"
+    )
 
 
 def seed_everything(seed: int, epoch: int = 0, rank: int = 0) -> None:

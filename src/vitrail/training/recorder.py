@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,9 @@ from vitrail.training.module import TrainingModule
 
 Row = dict[str, float]
 """Metrics of one epoch."""
+
+LARGEST = 1e300
+"""Larger numbers in a file are refused: charts compute with them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,8 +114,16 @@ class Recorder(Checkpoint):
 
 
 def best_row(rows: list[Row], score: Score) -> Row:
-    """The epoch with the best validation score; among equals the lowest validation loss, then the latest."""
-    return max(reversed(rows), key=lambda row: (score.rank(row.get(f"val_{score.name}", 0.0)), -row["val_loss"]))
+    """The epoch with the best validation score; among equals the lowest validation loss, then the latest.
+
+    A score or a loss that is no number is the worst.
+    """
+
+    def rank(row: Row) -> list[tuple[bool, float]]:
+        worths = (score.rank(row.get(f"val_{score.name}", math.nan)), -row.get("val_loss", math.nan))
+        return [(False, 0.0) if math.isnan(worth) else (True, worth) for worth in worths]
+
+    return max(reversed(rows), key=rank)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -150,10 +163,36 @@ def write_metrics(path: Path, rows: list[Row]) -> None:
 
 
 def read_metrics(path: Path) -> list[Row]:
-    """Read the rows that :func:`write_metrics` wrote; the epoch is an integer."""
-    table = csv.DictReader(io.StringIO(read_text(path), newline=""))
-    rows = [{k: float(v) for k, v in row.items() if v not in (None, "")} for row in table]
-    return [row | {"epoch": int(row["epoch"])} for row in rows]
+    """Read the rows that :func:`write_metrics` wrote; the epoch is an integer, and empty cells are left out.
+
+    Raises:
+        VitrailError: the file is not such a table; the message names the line.
+    """
+    remedy = "restore the file, or delete it; the report has no curves then"
+    try:
+        table = csv.DictReader(io.StringIO(read_text(path), newline=""))
+        rows = []
+        for cells in table:
+            try:
+                rows.append(_row_of(cells))
+            except (TypeError, ValueError, KeyError) as error:
+                raise VitrailError(f"{path}, line {table.line_num}, is no row of metrics: {error}; {remedy}") from error
+        return rows
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise VitrailError(f"{path} cannot be read: {error}; {remedy}") from error
+
+
+def _row_of(cells: Mapping[str, str]) -> Row:
+    """
+    Raises:
+        TypeError, ValueError, KeyError: a cell is no number, or there is no epoch.
+    """
+    row = {name: float(text) for name, text in cells.items() if text not in (None, "")}
+    if wrong := [f"{name} is {value}" for name, value in row.items() if abs(value) > LARGEST]:
+        raise ValueError(wrong[0])
+    if row.get("epoch", 0) < 1:
+        raise ValueError("epoch is below 1, or missing")
+    return row | {"epoch": int(row["epoch"])}
 
 
 def _first_line(error: BaseException) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -165,7 +165,7 @@ class Problems:
             )
 
     def usable(self, records: Sequence[AnyRecord]) -> list[AnyRecord]:
-        """:meth:`settle`, and then the samples that are not left out.
+        """:meth:`settle`, and then the samples that are not left out, with the digests of their files.
 
         Raises:
             DataError: as :meth:`settle`, or nothing is left.
@@ -174,7 +174,7 @@ class Problems:
         good = [record for record in records if record.name not in self.names]
         if not good and self.names:
             raise DataError(f"{self.config.path} has no usable images; all are left out: {_first(self.listed())}")
-        return good
+        return [replace(record, digest=self.digests.get(record.name, "")) for record in good]
 
     def listed(self) -> tuple[str, ...]:
         """Everything that is left out, for :attr:`~vitrail.data.DataSplits.skipped`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -112,7 +113,7 @@ def load_keypoints(config: DataConfig, *, progress: bool = False) -> DataSplits[
         if not records:
             raise DataError(f"{root} has no objects with labelled keypoints")
     samples = KeypointSet(
-        records=records,
+        records=[replace(record, digest=digests[record.image]) for record in records],
         skeleton=skeleton,
         places=tuple(range(len(names))),
         mirror=mirror or tuple(range(len(names))),

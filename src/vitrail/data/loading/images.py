@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence, Set as AbstractSet
+from dataclasses import replace
 
 from vitrail.core.errors import DataError
 from vitrail.data.check.problems import Problems
@@ -69,6 +70,7 @@ def _load_built_in(config: DataConfig) -> DataSplits[ImageSet]:
     augmentation to decide."""
     records = read_built_in()
     digests = {one.name: hashlib.sha256(one.source).hexdigest() for one in records if isinstance(one.source, bytes)}
+    records = [replace(one, digest=digests[one.name]) for one in records]
     samples, mark = ImageSet(records=records, mirrored_alike=False), fingerprint("", records, digests)
     problems = Problems(config)
     return as_splits(samples, config, classes=CLASSES, fingerprint=mark, problems=problems, cut=cut_by_class)

@@ -53,7 +53,9 @@ def load_pictures(
     good = problems.usable(records)
     lines = "".join(record.fingerprint_line(digests[record.name]) for record in good)
     mark = hashlib.sha256(lines.encode("utf-8", "replace")).hexdigest()  # in the order of the files
-    labelled_as_0 = [LabelledImage(name=one.name, source=one.source, part=one.part, label=0) for one in good]
+    labelled_as_0 = [
+        LabelledImage(name=one.name, source=one.source, part=one.part, digest=one.digest, label=0) for one in good
+    ]
     samples = PictureSet(records=labelled_as_0, crops=crops, max_pixels=config.max_pixels)
     problems.remark(describe_own_folders(root))
     return as_splits(samples, config, classes=(), fingerprint=mark, problems=problems)

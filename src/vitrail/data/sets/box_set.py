@@ -61,6 +61,10 @@ class BoxSet(Samples):
         """As many objects as there are."""
         return targets
 
+    def occurs(self, label: int) -> bool:
+        """Whether an object has class ``label``."""
+        return any(label in record.labels for record in self.records)
+
     def renumber(self, table: Tensor) -> Self:
         """The same boxes; class i becomes ``table[i]``."""
         new: list[int] = table.tolist()

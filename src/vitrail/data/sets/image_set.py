@@ -33,6 +33,10 @@ class LabelledSamples(Samples):
         """The class index."""
         return self.records[index].label
 
+    def occurs(self, label: int) -> bool:
+        """Whether an image has class ``label``."""
+        return any(record.label == label for record in self.records)
+
     def renumber(self, table: Tensor) -> Self:
         """The same images; class i becomes ``table[i]``."""
         new: list[int] = table.tolist()

@@ -65,6 +65,10 @@ class Samples(Dataset[tuple[Tensor, Any]], ABC):
     def renumber(self, table: Tensor) -> Self:
         """The same samples; class i becomes ``table[i]``. Targets that name no classes stay as they are."""
 
+    def occurs(self, label: int) -> bool:
+        """Whether a target names class ``label``, as far as that is known without reading the targets."""
+        return True
+
     def mix(self, augment: AugmentConfig, num_classes: int) -> Mix | None:
         """What mixes the images of a batch, or None.
 

@@ -81,18 +81,23 @@ class DataSplits(Generic[Part_co]):
         """The same data with the labels of a model that was trained with ``classes``.
 
         Raises:
-            DataError: the data has a class that the model does not know.
+            DataError: the data has a class that the model does not know; a class without samples is no matter.
         """
         if tuple(classes) == self.classes:
             return self
-        unknown = [name for name in self.classes if name not in classes]
+        parts = [self.train, self.val, *([] if self.test is None else [self.test])]
+        unknown = [
+            name
+            for label, name in enumerate(self.classes)
+            if name not in classes and any(part.occurs(label) for part in parts)
+        ]
         if unknown:
             known = ", ".join(classes[:10]) + (", ..." if len(classes) > 10 else "")
             raise DataError(
                 f"{self.source} has {len(unknown)} classes that the model does not know ({', '.join(unknown[:5])}); "
                 f"rename the folders to the model's classes: {known}"
             )
-        table = torch.tensor([list(classes).index(name) for name in self.classes])
+        table = torch.tensor([list(classes).index(name) if name in classes else 0 for name in self.classes])
         return replace(
             self,
             classes=tuple(classes),

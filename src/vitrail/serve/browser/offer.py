@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from vitrail.core.errors import BenchError
-from vitrail.core.files import file_hash, read_json
+from vitrail.core.files import file_hash
 from vitrail.runs.export import stale_reason
 from vitrail.runs.run import Run
+from vitrail.runs.schema import read_evaluation
 from vitrail.runtimes import Images, export_command, open_session
 
 FLOAT_TOLERANCE, INTEGER_TOLERANCE = 1e-3, 0.1
@@ -127,7 +127,7 @@ def _offer(run: Run, run_name: str, variant: str, label: str, batch_size: int, s
 
 def _quality(run: Run, variant: str) -> Quality | None:
     """From ``evaluation.json``: of the file itself, or of the weights that a float file was verified against."""
-    evaluation: dict[str, Any] = read_json(run.evaluation) if run.evaluation.exists() else {}
+    evaluation = read_evaluation(run) or {}
     reports = evaluation.get("reports", {})
     report = reports.get(f"onnx-{variant}") or (reports.get("torch-float") if variant == "float" else None)
     main = next(iter(evaluation.get("scores", [])), None)
