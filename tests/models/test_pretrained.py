@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +19,7 @@ from safetensors.torch import save_file
 from vitrail import create_model, load_checkpoint
 from vitrail.core.errors import CheckpointError
 from vitrail.core.types import Preprocessing
-from vitrail.models import FAMILIES, family_of
+from vitrail.models import FAMILIES, family_of, hub as hub_module
 from vitrail.models.checkpoint import rename
 from vitrail.models.pretrained import PretrainedWeights
 
@@ -284,3 +286,53 @@ def test_variants_take_the_sizes_of_their_weights(name: str) -> None:
     for size in {weights.image_size for weights in PUBLISHED[name]}:
         with torch.device("meta"):
             create_model(name, image_size=size)
+
+
+class Busy(Hub):
+    """A hub that answers nothing but trouble."""
+
+    def do_HEAD(self) -> None:
+        self.send_error(503)
+
+
+@pytest.fixture(params=["nobody listens", "nobody answers", "busy", "no such host"])
+def lost_hub(request: pytest.FixtureRequest, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub_module, "ANSWER_SECONDS", 0.3)
+    silent = socket.create_server(("127.0.0.1", 0))
+    port = silent.getsockname()[1]
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Busy) as server:
+        if request.param == "nobody listens":
+            silent.close()
+        if request.param == "busy":
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            port = server.server_port
+        host = "hub.invalid" if request.param == "no such host" else "127.0.0.1"
+        template = f"http://{host}:{port}" + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        yield
+        if request.param == "busy":
+            server.shutdown()
+    silent.close()
+    huggingface_hub.close_session()
+
+
+@pytest.mark.usefixtures("published", "lost_hub")
+def test_a_hub_that_cannot_be_reached_is_one_line_and_soon(cache: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    start = time.monotonic()
+    with pytest.raises(CheckpointError, match=r"the hub cannot be reached, .* pass the file"):
+        create_model(NAME, weights="pretrained")
+    assert time.monotonic() - start < 5
+    assert capfd.readouterr().err == ""
+    store(cache, PUBLIC)
+    assert create_model(NAME, weights="pretrained").num_classes == 7  # from the cache
+
+
+def test_an_address_that_does_not_answer_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_module, "ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/w.pth"
+        with pytest.raises(CheckpointError, match=f"cannot download {address}: .*timed out; check the address"):
+            load_checkpoint(create_model(NAME), address)
+    assert socket.getdefaulttimeout() is None

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
+import socket
+import threading
 from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import urlparse
 
 import torch
-from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+from huggingface_hub import HfFileMetadata, get_hf_file_metadata, hf_hub_download, hf_hub_url
 from huggingface_hub.errors import (
     EntryNotFoundError,
+    HfHubHTTPError,
     HFValidationError,
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
@@ -21,7 +25,14 @@ from huggingface_hub.errors import (
 from vitrail.core.errors import CheckpointError
 from vitrail.core.files import open_regular
 
+LOG = logging.getLogger(__name__)
+
 SHA256 = re.compile("[0-9a-f]{64}")
+
+ANSWER_SECONDS = 8.0
+"""Longest time without an answer; then there is no network for us."""
+
+TOO_MANY_REQUESTS = 429
 
 
 def fetch_weights(address: str) -> Path:
@@ -66,8 +77,9 @@ def fetch_from_hub(hub_id: str, file: str, revision: str = "main", sha256: str |
     """
     source = f"hf://{hub_id}/{file}" if revision == "main" else f"hf://{hub_id}@{revision}/{file}"
     try:
-        path = Path(hf_hub_download(hub_id, file, revision=revision))
-        expected = sha256 or _recorded_hash(path, hub_id, file, revision)
+        answer = _ask_hub(hf_hub_url(hub_id, file, revision=revision))
+        path = Path(hf_hub_download(hub_id, file, revision=revision, local_files_only=answer is None))
+        expected = sha256 or _recorded_hash(path, answer)
     except LocalEntryNotFoundError as error:
         raise CheckpointError(
             f"cannot download {source}: the hub cannot be reached, or HF_HUB_OFFLINE is set, and the file is not in "
@@ -85,18 +97,41 @@ def fetch_from_hub(hub_id: str, file: str, revision: str = "main", sha256: str |
     return path
 
 
-def _recorded_hash(path: Path, hub_id: str, file: str, revision: str) -> str | None:
-    """SHA-256 as the hub recorded it: the name of the cached blob, or where that is no link, the hub's reply.
+def _ask_hub(url: str) -> HfFileMetadata | None:
+    """What the hub knows of a file; None without an answer in :data:`ANSWER_SECONDS`.
 
-    None where the hub cannot be reached, and for small files, which it keeps in git under another kind of hash.
+    The hub's client alone would try again for a minute. It is asked in a thread, because nothing else ends a look-up of
+    the hub's address.
+
+    Raises:
+        HfHubHTTPError: the hub refuses the file.
     """
-    if path.is_symlink():
-        recorded: str | None = path.resolve().name
-    else:
+    answers: list[HfFileMetadata | HfHubHTTPError] = []
+
+    def ask() -> None:
         try:
-            recorded = get_hf_file_metadata(hf_hub_url(hub_id, file, revision=revision)).etag
-        except OSError:
-            recorded = None
+            answers.append(get_hf_file_metadata(url, timeout=ANSWER_SECONDS))
+        except HfHubHTTPError as error:
+            if error.response.status_code < 500 and error.response.status_code != TOO_MANY_REQUESTS:
+                answers.append(error)
+        except Exception as error:  # noqa: BLE001 (the client has errors of its own for every trouble of the network)
+            LOG.debug("%s: %s", url, error)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(ANSWER_SECONDS)
+    answer = answers[0] if answers else None
+    if isinstance(answer, HfHubHTTPError):
+        raise answer
+    return answer
+
+
+def _recorded_hash(path: Path, answer: HfFileMetadata | None) -> str | None:
+    """SHA-256 as the hub recorded it: the name of the cached blob, or where that is no link, the hub's answer.
+
+    None without an answer, and for small files, which the hub keeps in git under another kind of hash.
+    """
+    recorded = path.resolve().name if path.is_symlink() else answer and answer.etag
     return recorded if recorded is not None and SHA256.fullmatch(recorded) else None
 
 
@@ -117,9 +152,13 @@ def _fetch_url(url: str) -> Path:
     path = Path(torch.hub.get_dir()) / "vitrail" / f"{address}-{Path(parts.path).name}"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
+        patience = socket.getdefaulttimeout()
+        socket.setdefaulttimeout(ANSWER_SECONDS)
         try:
             torch.hub.download_url_to_file(url, str(path))
         except (OSError, HTTPException, ValueError) as error:
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
             raise CheckpointError(f"cannot download {url}: {reason}; check the address and the network") from error
+        finally:
+            socket.setdefaulttimeout(patience)
     return path
