@@ -22,6 +22,7 @@ def opening_line(
     names = ", ".join(splits.classes[:MOST_CLASSES]) + (", ..." if len(splits.classes) > MOST_CLASSES else "")
     images = ", ".join(f"{len(part)} {name}" for name, part in splits.parts.items())
     height, width = preprocessing.image_size
+    epochs = f"{config.epochs} epoch{'s' * (config.epochs > 1)}"
     devices = f"{trainer.num_devices * trainer.num_nodes} x {trainer.strategy.root_device.type}"
     facts = {
         "Task": f"{task.name}, {len(splits.classes)} classes ({names})" if names else task.name,
@@ -29,7 +30,7 @@ def opening_line(
         "device": f"{devices}, {trainer.precision}",
         "model": f"{config.model}, {sum(one.numel() for one in task.parameters()):,} parameters",
         "weights": config.weights or "random",
-        "recipe": f"{config.epochs} epochs, batches of {config.batch_size} images of {height}x{width} pixels, "
+        "recipe": f"{epochs}, batches of {config.batch_size} images of {height}x{width} pixels, "
         f"learning rate {config.learning_rate:g}, seed {config.seed}",
     }
     return "; ".join(f"{name}: {fact}" for name, fact in facts.items())
