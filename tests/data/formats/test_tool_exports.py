@@ -298,7 +298,7 @@ def test_yolo_counts_where_the_json_has_no_training_part(write_yolo: Write) -> N
         (
             "annotations/boxes.json",
             '{"images": []}',
-            r"boxes.json, which is no COCO JSON: it lacks .* annotations, categor",
+            r"boxes.json, which is no COCO JSON: it lacks .* annotations, categories",
         ),
         ("train/_annotations.csv", "filename,width\n", r"train/_annotations.csv: annotations of Roboflow as a table"),
         ("cells.tfrecord", "x", r"found cells.tfrecord: annotations of TensorFlow"),

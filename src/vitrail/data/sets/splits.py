@@ -121,8 +121,8 @@ def as_splits(
     cut: Callable[[Any, DataConfig], list[int]] = cut_by_name,
 ) -> DataSplits[AnySamples]:
     """Samples as a data set: in the parts that their records name; where there is no validation part,
-    ``cut`` gives the indices of those training samples that become one. A remark names classes that no training sample
-    has.
+    ``cut`` gives the indices of those training samples that become one. Remarks name classes that no training sample
+    has, and those whose names differ in capitals only.
 
     Raises:
         DataError: too few images to cut, or only some are in a part.
@@ -149,8 +149,14 @@ def as_splits(
         fingerprint=fingerprint,
         skipped=tuple(skipped),
         source=config.path,
-        remarks=(*remarks, *_untrained(classes, train.records)),
+        remarks=(*remarks, *_alike(classes), *_untrained(classes, train.records)),
     )
+
+
+def _alike(classes: Sequence[str]) -> list[str]:
+    counts = Counter(name.casefold() for name in classes)
+    names = [name for name in classes if counts[name.casefold()] > 1]
+    return [f"Classes whose names differ in capitals only: {', '.join(names[:6])}"] if names else []
 
 
 def _untrained(classes: Sequence[str], records: Sequence[Record]) -> list[str]:
