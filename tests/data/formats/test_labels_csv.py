@@ -99,6 +99,7 @@ def test_a_table_to_evaluate_on_keeps_the_numbers_of_the_outputs(photos: Path) -
         ),
         (rows("ca\0t", columns="image,label"), "", "line 2"),
         (rows("0,ca\x1bt", columns="image,class_index,name"), "", "line 2: the name of class_index 0 has control"),
+        (rows("0,dog", "1,cat", columns="image,class_index,label"), "cat\ndog\n", "line 2: .* 'dog', but 'cat' in"),
         (rows("0.5,train"), "", r"line 2: class_index '0.5' is not a number from 0 on"),
         (rows("1e3,train"), "", "class_index '1e3' is not a number"),
         (rows("²,train"), "", "class_index '²' is not a number"),
@@ -109,6 +110,12 @@ def test_contradictions_are_refused_with_the_line(text: str, names: str, words: 
     with pytest.raises(DataError, match=words) as caught:
         load(photos, text, names)
     assert len(str(caught.value)) < 500
+
+
+def test_classes_that_differ_in_capitals_are_said(photos: Path) -> None:
+    data = load(photos, rows("Dog,train", "dog,train", "cat,train", "cat,val", columns="image,label,split"))
+    assert data.classes == ("Dog", "cat", "dog")
+    assert data.remarks == ("Classes whose names differ in capitals only: Dog, dog",)
 
 
 def test_the_line_is_that_of_the_file(photos: Path) -> None:

@@ -16,6 +16,7 @@ from vitrail.data import (
     load_pictures,
     load_scores,
 )
+from vitrail.data.formats.layout import data_folder
 
 LOADERS = [
     load_data,
@@ -25,6 +26,13 @@ LOADERS = [
     load_scores,
     partial(load_pictures, labelled=False, crops=True),
 ]
+
+
+@pytest.mark.parametrize("name", ["data.yaml", "labels.csv", "instances.json", "obj.data"])
+def test_a_file_that_describes_a_folder_leads_to_it(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("x")
+    with pytest.raises(DataError, match=rf"{name} is not a folder; give its folder, {tmp_path}$"):
+        data_folder(str(tmp_path / name), "give a folder")
 
 
 @pytest.mark.parametrize("load", LOADERS)

@@ -298,9 +298,10 @@ def test_yolo_counts_where_the_json_has_no_training_part(write_yolo: Write) -> N
         (
             "annotations/boxes.json",
             '{"images": []}',
-            r"boxes.json, which is no COCO JSON: it lacks .* annotations, categor",
+            r"boxes.json, which is no COCO JSON: it lacks .* annotations, categories",
         ),
         ("train/_annotations.csv", "filename,width\n", r"train/_annotations.csv: annotations of Roboflow as a table"),
+        ("train/metadata.jsonl", "{}", r"found train/metadata.jsonl: a table of Hugging Face's datasets"),
         ("cells.tfrecord", "x", r"found cells.tfrecord: annotations of TensorFlow"),
         ("labels.json", "{", "found labels.json, which cannot be read as JSON"),
         ("_annotations.coco.json", "{", "_annotations.coco.json is not JSON"),

@@ -140,7 +140,8 @@ class ImageFolder:
     def _place(self, folder: Path, name: str) -> Path | None:
         bare = _bare(name)
         names = (name, name.replace("\\", "/"), *((bare,) if bare and self._bare[bare] == 1 else ()))
-        return next((Path(os.path.normpath(path)) for one in names if os.path.isfile(path := folder / one)), None)
+        paths = (Path(os.path.normpath(folder / one)) for one in names)
+        return next((path for path in paths if path.is_relative_to(self._root) and os.path.isfile(path)), None)
 
 
 def _bare(name: str) -> str:

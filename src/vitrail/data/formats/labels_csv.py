@@ -108,7 +108,7 @@ def _by_index(root: Path, rows: Rows, parts: Sequence[str]) -> tuple[list[int], 
     given = _given_names(table, rows, numbers)
     listed, names = _class_names(root), given
     if listed is not None:
-        _check_listed(table, rows, numbers, listed[1], listed[0])
+        _check_listed(table, rows, numbers, given, listed)
         names = dict(enumerate(listed[1]))
     if "train" not in parts:
         names = {number: names.get(number, str(number)) for number in range(max([*names, *numbers]) + 1)}
@@ -154,15 +154,18 @@ def _given_names(table: Path, rows: Rows, numbers: Sequence[int]) -> dict[int, s
     return names
 
 
-def _check_listed(table: Path, rows: Rows, numbers: Sequence[int], listed: Sequence[str], file: Path) -> None:
+def _check_listed(
+    table: Path, rows: Rows, numbers: Sequence[int], given: Mapping[int, str], listed: tuple[Path, list[str]]
+) -> None:
     """An index has a name in the file of names; where the table names it too, one name contains the other."""
-    for (line, row), number in zip(rows, numbers, strict=True):
-        if number >= len(listed):
+    file, names = listed
+    for (line, _), number in zip(rows, numbers, strict=True):
+        if number >= len(names):
             raise DataError(
-                f"{table} line {line} has class_index {number}, but only {len(listed)} classes have names in "
+                f"{table} line {line} has class_index {number}, but only {len(names)} classes have names in "
                 f"{file.name} (the first is class 0)"
             )
-        name, known = row.get("name") or listed[number], listed[number]
+        name, known = given.get(number, names[number]), names[number]
         if name.casefold() not in known.casefold() and known.casefold() not in name.casefold():
             raise DataError(
                 f"{table} line {line}: class_index {number} is called '{name}', but '{known}' in {file.name} (the "

@@ -72,7 +72,9 @@ def data_folder(path: str, remedy: str) -> Path:
     if not root.exists():
         raise DataError(f"data folder {path} does not exist; {remedy}")
     if not root.is_dir():
-        raise DataError(f"data {path} is not a folder; unpack archives first, then {remedy}")
+        listed = root.suffix.lower() in (".yaml", ".yml", ".json", ".csv", ".txt", ".data")
+        first = f"give its folder, {root.parent}" if listed else f"unpack archives first, then {remedy}"
+        raise DataError(f"data {path} is not a folder; {first}")
     return root.resolve()
 
 

@@ -19,6 +19,8 @@ PATTERNS = {
     "*/*.xml": f"annotations in Pascal VOC's form, which have boxes only; {AS_COCO}",
     "_annotations.csv": f"annotations of Roboflow as a table; {AS_COCO}",
     "*/_annotations.csv": f"annotations of Roboflow as a table; {AS_COCO}",
+    "metadata.jsonl": f"a table of Hugging Face's datasets; {AS_COCO}",
+    "*/metadata.jsonl": f"a table of Hugging Face's datasets; {AS_COCO}",
     "*.tfrecord": f"annotations of TensorFlow; {AS_COCO}",
     "*/*.tfrecord": f"annotations of TensorFlow; {AS_COCO}",
 }

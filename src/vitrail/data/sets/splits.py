@@ -155,8 +155,8 @@ def as_splits(
     cut: Callable[[Any, DataConfig], list[int]] = cut_by_name,
 ) -> DataSplits[AnySamples]:
     """Samples as a data set: in the parts that their records name; where there is no validation part,
-    ``cut`` gives the indices of those training samples that become one. A remark names classes that no training sample
-    has.
+    ``cut`` gives the indices of those training samples that become one. Remarks name classes that no training sample
+    has, and those whose names differ in capitals only.
 
     Args:
         samples: samples that are usable.
@@ -188,7 +188,7 @@ def as_splits(
         fingerprint=fingerprint,
         skipped=problems.listed(),
         source=config.path,
-        remarks=(*problems.remarks, *_untrained(classes, train.records), *problems.summary()),
+        remarks=(*problems.remarks, *_alike(classes), *_untrained(classes, train.records), *problems.summary()),
         num_skipped=problems.count,
         warnings=warnings,
         pixel_range=problems.pixel_range,
@@ -220,6 +220,12 @@ def _by_part(
         kept = {i for i, leader in zip(undecided, leaders, strict=True) if leader in chosen}
         found["train"], found["val"] = [i for i in undecided if i not in kept], sorted(kept)
     return found
+
+
+def _alike(classes: Sequence[str]) -> list[str]:
+    counts = Counter(name.casefold() for name in classes)
+    names = [name for name in classes if counts[name.casefold()] > 1]
+    return [f"Classes whose names differ in capitals only: {', '.join(names[:6])}"] if names else []
 
 
 def _untrained(classes: Sequence[str], records: Sequence[Record]) -> list[str]:

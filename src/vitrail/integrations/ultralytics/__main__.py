@@ -56,7 +56,7 @@ def data(
     *,
     bad_annotations: Annotated[Literal["refuse", "skip"], Parameter(show_choices=True)] = "refuse",
 ) -> None:
-    """Convert boxes (COCO JSON, or YOLO text) into a folder for ultralytics, checked.
+    """Convert boxes (COCO JSON, YOLO text, or Pascal VOC's XML) into a folder for ultralytics, checked.
 
     Args:
         source: folder of images and annotations.

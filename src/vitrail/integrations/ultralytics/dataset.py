@@ -20,7 +20,7 @@ def write_dataset(config: DataConfig, folder: Path) -> Path:
     programs.
 
     Args:
-        config: COCO JSON or YOLO text, and the treatment of wrong annotations.
+        config: COCO JSON, YOLO text or Pascal VOC's XML, and the treatment of wrong annotations.
         folder: new or empty folder.
 
     Returns:
