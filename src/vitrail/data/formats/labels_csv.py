@@ -34,8 +34,6 @@ def read_labels_csv(root: Path) -> tuple[tuple[str, ...], list[LabelledImage]]:
     if "image" not in rows[0] or not {"class_index", "label"} & rows[0].keys():
         raise DataError(f"{table} has the columns {', '.join(rows[0])}; it needs image and class_index (or label)")
     labels, classes = _by_index(root, rows) if "class_index" in rows[0] else _by_name(root, rows)
-    if len(classes) < 2:
-        raise DataError(f"{table} has only one class ({classes[0]}), and telling classes apart needs at least 2")
     parts = [_part(table, row.get("split")) for row in rows]
     names = [_locate(root, table, row["image"]) for row in rows]
     repeated = [name for name, count in Counter(names).items() if count > 1]

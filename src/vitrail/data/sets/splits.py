@@ -12,7 +12,7 @@ import torch
 
 from vitrail.core.errors import DataError
 from vitrail.core.types import PixelRange
-from vitrail.data.check.problems import Problems
+from vitrail.data.check.problems import Problems, readable
 from vitrail.data.data_config import DataConfig
 from vitrail.data.records import Record
 from vitrail.data.sets.copies import describe_copies, originals
@@ -174,9 +174,9 @@ def as_splits(
         kept = {i for i, leader in zip(undecided, leaders, strict=True) if leader in chosen}  # copies stay together
         found["train"], found["val"] = [i for i in undecided if i not in kept], sorted(kept)
     parts = {name: [samples.records[i] for i in found[name]] for name in ("train", "val", "test")}
-    warnings = (*problems.warnings, *describe_copies(parts, problems.digests))
+    warnings = tuple(map(readable, (*problems.warnings, *describe_copies(parts, problems.digests))))
     if warnings and config.strict:
-        raise DataError(f"{config.path}: {warnings[0]} (strict=True allows no warning about the data)")
+        raise DataError(f"{config.path}: {warnings[0]} (--strict allows no warning about the data)")
     return DataSplits(
         classes=tuple(classes),
         train=samples.subset(found["train"]),
