@@ -64,9 +64,10 @@ def train(
     """Train a model on a folder of images.
 
     For classification the folder has one folder of images for each class. It may be divided into `train/`, `val/` and
-    `test/`; else a validation part is drawn by seed. `--task` selects another task. Training uses AdamW with warm-up
-    and cosine decay, augmentation, and a moving average of the weights. The weights, the curves and the settings are
-    written to the run folder.
+    `test/`, or folders with such a word in their names; else a validation part is drawn by seed. A first line tells
+    what is learnt, and how much of the folder was left out. `--task` selects another task. Training uses AdamW with
+    warm-up and cosine decay, augmentation, and a moving average of the weights. The weights, the curves and the
+    settings are written to the run folder.
 
     **Examples**
 

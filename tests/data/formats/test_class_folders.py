@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -46,6 +47,8 @@ def tree(folders: str, counts: dict[str, int] = TWO) -> dict[str, int]:
         (tree("train2017 val2017"), {"train", "val"}),
         (tree("imgs-train imgs-valid imgs-test"), {"train", "val", "test"}),
         (tree("TrainImages TestImages"), {"train", "val", "test"}),
+        (tree("trainset", {"sea": 2, "ice": 1}) | {"trainset/ice/more": 1, "testset/sea": 1}, {"train", "val", "test"}),
+        (tree("train test_photos"), {"train", "val", "test"}),
         (tree("asl_train/asl_train") | {"asl_test/asl_test": 3}, {"train", "val"}),
         (tree("archive/photos/train archive/photos/test"), {"train", "val", "test"}),
         (tree("photos/photos"), {"train", "val"}),
@@ -193,6 +196,10 @@ def test_what_lies_beside_the_data_is_listed(write_images: WriteImages) -> None:
         ("TRAIN", "train"),
         ("train_test", ""),
         ("trains", ""),
+        ("trainset", "train"),
+        ("val-imgs", "val"),
+        ("training_data", "train"),
+        ("testament", ""),
         ("latest", ""),
         ("device", ""),
         ("", ""),
@@ -200,3 +207,44 @@ def test_what_lies_beside_the_data_is_listed(write_images: WriteImages) -> None:
 )
 def test_parts_are_whole_words(name: str, part: str) -> None:
     assert part_of(name) == part
+
+
+def test_a_folder_whose_name_resembles_a_part_is_none_if_it_has_other_folders(write_images: WriteImages) -> None:
+    data = load(write_images(tree("train") | {"test_results/plots": 2}))
+    assert contents(data).keys() == {"train", "val"}
+    assert [text.split(":")[0] for text in data.skipped] == ["test_results/plots/000.jpg", "test_results/plots/001.jpg"]
+
+
+@pytest.mark.parametrize("fraction", [0.5, 1.0])
+def test_a_table_of_one_class_is_enough_to_evaluate_on(fraction: float, write_images: WriteImages) -> None:
+    root = write_images({"": 2})
+    (root / "labels.csv").write_text("image,label\n000.jpg,cat\n001.jpg,cat\n")
+    if fraction < 1:
+        with pytest.raises(DataError, match=r"only one class \(cat\)"):
+            load(root, val_fraction=fraction)
+    else:
+        assert load(root, val_fraction=fraction).classes == ("cat",)
+
+
+def test_links_lead_nowhere_without_end(write_images: WriteImages) -> None:
+    root = write_images({"cat": 2, "dog": 2})
+    (root / ".hidden").symlink_to("/")
+    rooms = [root / "cat" / f"room{i}" for i in range(12)]
+    for room in rooms:
+        room.mkdir()
+        for other in rooms:
+            (room / f"to {other.name}").symlink_to(other)
+    assert load(root).skipped == ()
+    (root / "wrapped").mkdir()
+    (root / "wrapped" / "wrapped").symlink_to(root / "wrapped")
+    with pytest.raises(DataError, match="has no images"):
+        load(root / "wrapped")
+
+
+def test_names_that_are_no_text_are_written_as_such(write_images: WriteImages) -> None:
+    root = write_images({"cat": 2, "dog": 2})
+    Path(os.fsdecode(os.fsencode(root / "cat") + b"/\xe9t\xe9.heic")).touch()
+    (root / "dog" / ".IMG_1.jpg.icloud").touch()
+    heic, hidden = load(root).skipped
+    assert heic.startswith("cat/\\xe9t\\xe9.heic: is a .heic file")
+    assert hidden == "dog/.IMG_1.jpg.icloud: is hidden"

@@ -181,6 +181,7 @@ def write_pairs(root: Path, images: str, masks: str) -> Path:
         ("a/x.jpg b/x.jpg", "a/x_seg.png b/x_seg.png"),
         ("x.jpg y.jpg", "x.tif y.bmp"),
         ("mask.jpg label.jpg", "mask.png label.png"),
+        ("sea_label.jpg sea_gt.jpg", "sea_label_mask.png sea_gt_mask.png"),
         ("train/x.jpg val/x.jpg", "train/x.png val/x.png"),
         ("x.v1.jpg x.v2.jpg", "x.v1.png x.v2.png"),
     ],

@@ -179,7 +179,7 @@ class Problems:
     def listed(self) -> tuple[str, ...]:
         """Everything that is left out, for :attr:`~vitrail.data.DataSplits.skipped`."""
         images = [f"{name}: {reason}" for name, reason in self._images]
-        return tuple(sorted(images + self._annotations + [str(one) for one in self._left_out]))
+        return tuple(sorted(map(readable, images + self._annotations + [str(one) for one in self._left_out])))
 
     @property
     def count(self) -> int:
@@ -189,6 +189,11 @@ class Problems:
     def summary(self) -> list[str]:
         """A sentence on everything that is left out, if anything is."""
         return [f"Left out: {self.count} ({_first(self.listed())})"] if self.count else []
+
+
+def readable(text: str) -> str:
+    """The same where a text file can hold it: bytes of file names that are no UTF-8 are written as ``\\xe9``."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _first(reasons: Sequence[str], count: int = MAX_SHOWN) -> str:

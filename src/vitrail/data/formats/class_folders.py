@@ -80,11 +80,17 @@ def _parts(root: Path, folders: Sequence[Path]) -> dict[Path, str]:
         return {}
     exact = {folder for folder in named if folder.name.lower() in PART_NAMES}
     several = len(set(named.values())) > 1 and len({rest_of(folder.name) for folder in named}) == 1
-    holders = {folder: part for folder, part in named.items() if _has_class_folders(folder)}
+    holders = {folder: part for folder, part in named.items() if _class_names(folder)}
     others = [folder for folder in folders if folder not in named and has_images(folder, root)]
     learnt = [folder for folder, part in holders.items() if part == "train"]
-    sure = exact.intersection(learnt) or (several and not any(map(_has_class_folders, others)))
+    sure = exact.intersection(learnt) or (several and not any(map(_class_names, others)))
     if (learnt and sure) or (holders and len(exact) == len(folders)):
+        classes = {one for folder in learnt for one in _class_names(folder)}
+        holders = {
+            folder: part
+            for folder, part in holders.items()
+            if folder in exact or several or classes.issuperset(_class_names(folder))
+        }
         twice = [part for part, count in Counter(holders.values()).items() if count > 1]
         if twice:
             names = _some(sorted(folder.name for folder, part in holders.items() if part == twice[0]))
@@ -100,8 +106,9 @@ def _parts(root: Path, folders: Sequence[Path]) -> dict[Path, str]:
     return {}
 
 
-def _has_class_folders(folder: Path) -> bool:
-    return any(has_images(one, folder) for one in visible_folders(inner_folder(folder)))
+def _class_names(folder: Path) -> list[str]:
+    """The folders with images that a part has."""
+    return [one.name for one in visible_folders(inner_folder(folder)) if has_images(one, folder)]
 
 
 def _rows_of_parts(root: Path, parts: dict[Path, str], problems: Problems) -> list[Row]:

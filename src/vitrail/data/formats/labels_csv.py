@@ -62,8 +62,6 @@ def read_labels_csv(root: Path) -> tuple[tuple[str, ...], list[LabelledImage]]:
     parts = _parts(table, rows) if has_split(rows) else ["test"] * len(rows)
     by_index = "class_index" in rows[0][1]
     labels, classes = (_by_index if by_index else _by_name)(root, rows, parts)
-    if len(classes) < 2:
-        raise DataError(f"{table} has only one class ({classes[0]}), and telling classes apart needs at least 2")
     names = [_locate(root, f"{table} line {number}", row["image"]) for number, row in rows]
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:

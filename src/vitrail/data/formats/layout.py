@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -90,6 +91,8 @@ def inner_folder(folder: Path, known: Collection[str] = ()) -> Path:
         folders = visible_folders(folder)
         if len(folders) != 1 or folders[0].name in known or folders[0].name.lower() in PART_NAMES:
             return folder
+        if folders[0].is_symlink():  # it may lead back
+            return folder
         filled = _has_data_files(folders[0]) or not visible_folders(folders[0])
         if _has_data_files(folder) or (filled and folders[0].name != folder.name):
             return folder
@@ -124,11 +127,12 @@ def rest_of(name: str) -> str:
 
 
 def _words(name: str) -> list[str]:
-    """Words in lower case, without numbers; the parts of "hold-out" are one word."""
+    """Words in lower case, without numbers: "train" and "set" for ``trainset`` too, and one word for "hold-out"."""
     whole = re.sub("[^a-z]", "", name.lower())
-    return (
-        [whole] if whole in PART_NAMES else [word.lower() for word in re.findall("[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
-    )
+    attached = re.fullmatch(f"({'|'.join(PART_NAMES)})(set|data|split|images?|imgs?)?", whole)
+    if attached:
+        return [word for word in attached.groups() if word]
+    return [word.lower() for word in re.findall("[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
 
 
 def image_files(folder: Path, root: Path) -> list[Path]:
@@ -176,9 +180,9 @@ def leave_out_rest(root: Path, names: Iterable[str], problems: Problems) -> None
     Wrong annotations that are known by a line or an id stand for as many images.
     """
     found = left_out(root, {root / name for name in (*names, *problems.names)})
-    unused = [one for one in found if one.reason.endswith(UNUSED)]
-    explained = sum(not (root / name).exists() for name in problems.names)
-    problems.leave_out(one for one in found if one not in unused or sum(each.count for each in unused) > explained)
+    unused = sum(one.count for one in found if one.reason.endswith(UNUSED))
+    explained = sum(not os.path.exists(root / name) for name in problems.names)  # of any length, unlike Path.exists
+    problems.leave_out(one for one in found if unused > explained or not one.reason.endswith(UNUSED))
 
 
 def _walk(folder: Path, root: Path, *, sniff: bool = False) -> Iterator[tuple[Path, str]]:
@@ -194,10 +198,10 @@ def _walk(folder: Path, root: Path, *, sniff: bool = False) -> Iterator[tuple[Pa
     start = folder.resolve()
     above = {_identity(one) for one in (*start.parents, root, *root.resolve().parents) if one != folder}
     entered = above | {_identity(folder)}
-    real, linked = [folder], list[Path]()
+    real, linked = deque([folder]), deque[Path]()
     while real or linked:
         try:
-            entries = sorted(os.scandir((real or linked).pop(0)), key=lambda one: one.name)
+            entries = sorted(os.scandir((real or linked).popleft()), key=lambda one: one.name)
         except OSError as error:
             yield Path(error.filename), f"cannot be read: {error.strerror}"
             continue
@@ -228,11 +232,15 @@ def _file(path: Path, *, sniff: bool) -> Iterator[tuple[Path, str]]:
 
 
 def _hidden(path: Path) -> Iterator[tuple[Path, str]]:
+    """Hidden files that are called as images are, also with a suffix more. Hidden links to folders are not followed."""
+    if path.is_symlink() and path.is_dir():
+        return
     files = (
         (Path(where, name) for where, _, names in os.walk(path) for name in names) if path.is_dir() else iter([path])
     )
     for file in files:
-        if file.suffix.lower() in IMAGE_SUFFIXES | OTHER_SUFFIXES and not file.name.startswith(RESOURCE_FORK):
+        suffixes = {suffix.lower() for suffix in file.suffixes}
+        if suffixes & (IMAGE_SUFFIXES | OTHER_SUFFIXES) and not file.name.startswith(RESOURCE_FORK):
             yield file, "is hidden"
 
 
@@ -247,6 +255,8 @@ def _starts_like_an_image(path: Path) -> bool:
 def _identity(entry: Path | os.DirEntry[str]) -> tuple[int, int] | None:
     """Device and number of a folder, the same for all its names; None for what is no folder, or cannot be reached."""
     try:
+        if isinstance(entry, os.DirEntry) and entry.is_file(follow_symlinks=False):
+            return None  # most entries, without another call of the system
         status = entry.stat()
     except OSError:
         return None

@@ -9,9 +9,9 @@ or palette) whose values are classes. ``classes.txt`` names them, one ``VALUE NA
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence, Set as AbstractSet
+from collections.abc import Iterable, Set as AbstractSet
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -36,17 +36,22 @@ EXACT_SUFFIXES = frozenset({".png", ".bmp", ".tif", ".tiff", ".gif"})
 """Kinds of file that keep the values of a mask."""
 
 MASK_WORDS = frozenset(
-    "mask masks seg segmentation segmap label labels labelids labeltrainids gt gtfine groundtruth annotation l".split()  # noqa: SIM905 (a table)
+    (  # noqa: SIM905 (a table)
+        "mask masks seg segmentation segmap label labels labelids labeltrainids gt gtfine groundtruth annotation"
+    ).split()
 )
 IMAGE_WORDS = frozenset({"image", "img", "im", "sat", "rgb", "leftimg8bit"})
 """Words at either end of a file's name that say what it holds, not which one it is."""
+
+MOST_WORDS = (0, 1, 4)
+"""Words that are left out of a name, at first as few as possible."""
 
 REMEDY = (
     "give images/ and masks/ (or the same inside train/, val/ and test/), with a PNG mask for every image, or COCO JSON"
 )
 
-Key = Callable[[Path, AbstractSet[str]], Hashable]
-"""Path below its folder, and the words to leave out -> what an image and its mask have in common."""
+Key = tuple[Path | str | None, ...]
+"""What an image and its mask have in common."""
 
 
 def read_mask_files(root: Path, problems: Problems) -> list[MaskedImage]:
@@ -94,16 +99,15 @@ def _pairs(root: Path, images: Path, masks: Path, problems: Problems) -> dict[Pa
     """Image -> its mask, in the order of the images."""
     every = image_files(images, root)
     exact = [path for path in image_files(masks, root) if path.suffix.lower() in EXACT_SUFFIXES]
-    lossy = {
-        _path_and_stem(path.relative_to(masks), MASK_WORDS): path for path in set(image_files(masks, root)) - set(exact)
-    }
+    lossy = {path.relative_to(masks).with_suffix(""): path for path in set(image_files(masks, root)) - set(exact)}
     found: dict[Path, Path] = {}
     doubtful: set[Path] = set()
-    keys: tuple[tuple[Key, bool], ...] = ((_path, True), (_path_and_stem, True), (_name, False), (_stem, False))
-    for key, by_path in keys:
-        alike = _grouped(every, images, exact, masks, key)
+    for by_path, most in product((True, False), MOST_WORDS):
+        owned = _grouped([path.relative_to(images) for path in every], IMAGE_WORDS, by_path, most)
+        fit = _grouped([path.relative_to(masks) for path in exact], MASK_WORDS, by_path, most)
         taken = doubtful.union(found, found.values())
-        for owners, fitting in alike:
+        for key in (key for key in owned if key in fit):
+            owners, fitting = [images / path for path in owned[key]], [masks / path for path in fit[key]]
             if not taken.isdisjoint(owners + fitting):
                 continue
             if len(owners) == len(fitting) == 1:
@@ -118,47 +122,29 @@ def _pairs(root: Path, images: Path, masks: Path, problems: Problems) -> dict[Pa
         if path not in found and path not in doubtful:
             name, own = path.relative_to(root).as_posix(), path.relative_to(images)
             wanted = (masks / own).with_suffix(".png").relative_to(root).as_posix()
-            near = lossy.get(_path_and_stem(own, IMAGE_WORDS))
+            near = lossy.get(own.with_suffix(""))
             reason = f"; {near.name} is of a kind that does not keep values, save it as PNG" if near else ""
             problems.add(name, f"there is no mask {wanted}{reason}")
-    for path in exact:
-        if path not in doubtful.union(found.values()):
-            problems.add(path.relative_to(root).as_posix(), "there is no image for this mask")
+    for path in sorted(set(exact).difference(doubtful, found.values())):
+        problems.add(path.relative_to(root).as_posix(), "there is no image for this mask")
     return {path: found[path] for path in every if path in found}
 
 
-def _grouped(
-    images: Sequence[Path], images_root: Path, masks: Sequence[Path], masks_root: Path, key: Key
-) -> Iterable[tuple[list[Path], list[Path]]]:
-    """The images and the masks that have the same key, wherever there are both."""
-    groups: dict[Hashable, tuple[list[Path], list[Path]]] = defaultdict(lambda: ([], []))
-    for path in images:
-        groups[key(path.relative_to(images_root), IMAGE_WORDS)][0].append(path)
-    for path in masks:
-        groups[key(path.relative_to(masks_root), MASK_WORDS)][1].append(path)
-    return [group for group in groups.values() if all(group)]
+def _grouped(paths: Iterable[Path], words: AbstractSet[str], by_path: bool, most: int) -> dict[Key, list[Path]]:
+    """Paths by their names, in which up to ``most`` of ``words`` at the ends do not count, and by their folders."""
+    groups: dict[Key, list[Path]] = {}
+    for path in paths:
+        groups.setdefault((path.parent if by_path else None, *_name(path.stem, words, most)), []).append(path)
+    return groups
 
 
-def _path(path: Path, _words: AbstractSet[str]) -> Hashable:
-    return path.with_suffix("")
-
-
-def _path_and_stem(path: Path, words: AbstractSet[str]) -> Hashable:
-    return path.parent, _stem(path, words)
-
-
-def _name(path: Path, _words: AbstractSet[str]) -> Hashable:
-    return path.stem
-
-
-def _stem(path: Path, words: AbstractSet[str]) -> Hashable:
-    """The words of the name without those at its ends that are in ``words``."""
-    kept = re.split(r"[\s_.-]+", path.stem)
-    while len(kept) > 1 and kept[-1].lower() in words:
-        kept.pop()
-    while len(kept) > 1 and kept[0].lower() in words:
-        kept.pop(0)
-    return tuple(kept)
+def _name(stem: str, words: AbstractSet[str], most: int) -> list[str]:
+    kept = re.split(r"[\s_.-]+", stem) if most else [stem]
+    for end in (-1, 0):
+        while most and len(kept) > 1 and kept[end].lower() in words:
+            kept.pop(end)
+            most -= 1
+    return kept
 
 
 def read_mask(path: Path) -> np.ndarray:

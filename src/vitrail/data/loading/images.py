@@ -43,6 +43,8 @@ def load_data(config: DataConfig, *, progress: bool = False) -> DataSplits[Image
         root = inner_folder(data_folder(config.path, REMEDY))
         listed = (root / "labels.csv").is_file()
         classes, records = read_labels_csv(root) if listed else read_class_folders(root, problems)
+        if len(classes) < 2 and config.val_fraction < 1:
+            raise DataError(f"{root} has only one class ({classes[0]}), and telling classes apart needs at least 2")
     except PermissionError as error:
         raise DataError(f"{error.filename} cannot be read: {error.strerror}; check its permissions") from error
     leave_out_rest(root, [record.name for record in records], problems)

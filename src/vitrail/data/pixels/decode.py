@@ -116,7 +116,7 @@ def libjpeg_words() -> Iterator[list[str]]:
     words: list[str] = []
     try:
         sys.stderr.flush()
-        kept, file = os.dup(2), tempfile.TemporaryFile()  # noqa: SIM115 (closed below)
+        file, kept = tempfile.TemporaryFile(), os.dup(2)  # noqa: SIM115 (closed below)
     except (OSError, AttributeError):  # without a standard error nothing is printed
         yield words
         return

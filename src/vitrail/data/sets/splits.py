@@ -13,7 +13,7 @@ import torch
 from vitrail.core.errors import DataError
 from vitrail.core.paths import NOT_UTF8
 from vitrail.core.types import PixelRange
-from vitrail.data.check.problems import Problems
+from vitrail.data.check.problems import Problems, readable
 from vitrail.data.data_config import DataConfig
 from vitrail.data.records import BoxedImage, LabelledImage, Record
 from vitrail.data.sets.copies import describe_copies, originals
@@ -177,9 +177,9 @@ def as_splits(
     found = _by_part(samples, config, problems, cut)
     train = samples.subset(found["train"])
     parts = {name: [samples.records[i] for i in found[name]] for name in ("train", "val", "test")}
-    warnings = (*problems.warnings, *describe_copies(parts, problems.digests))
+    warnings = tuple(map(readable, (*problems.warnings, *describe_copies(parts, problems.digests))))
     if warnings and config.strict:
-        raise DataError(f"{config.path}: {warnings[0]} (strict=True allows no warning about the data)")
+        raise DataError(f"{config.path}: {warnings[0]} (--strict allows no warning about the data)")
     return DataSplits(
         classes=tuple(classes),
         train=train,
