@@ -162,6 +162,8 @@ def test_training_images_elsewhere_are_counted(moved: tuple[Run, Path], tmp_path
     data = load_run_data(run, other=str(tmp_path / "moved"))
     assert len(data.held_out) == 32
     assert data.remarks[-1].startswith(f"24 images of {tmp_path / 'moved'} are training images of {run.folder}")
+    run.images.unlink()
+    assert load_run_data(run, other=str(tmp_path / "moved")).remarks == data.remarks
 
 
 def test_a_run_without_the_list_says_that_it_cannot_know(

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -14,8 +14,6 @@ from vitrail.bench.energy.result import Energy
 from vitrail.core.errors import BenchError
 from vitrail.core.files import append_lines, finite_only, json_text, read_bytes
 from vitrail.core.parse import parse_json
-
-Row = TypeVar("Row")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,19 +108,19 @@ class BenchResult:
         if missing:
             raise BenchError(f"not a bench row: it has no {', '.join(sorted(missing))}")
         if values.get("energy"):
-            values["energy"] = Energy.from_dict(values["energy"])
+            values["energy"] = asdict(Energy.from_dict(values["energy"]))  # as values, so that all are checked
         try:
-            # mypy asks the instances for a hash, not the class
-            return _checker(cls).validate_python(values)  # type: ignore[arg-type]
+            row: Self = _checker().validate_python(values)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
             raise BenchError(f"not a bench row: '{where}' is wrong: {first['msg']}") from error
+        return row
 
 
 @cache
-def _checker(kind: type[Row]) -> TypeAdapter[Row]:
-    return TypeAdapter(kind)
+def _checker() -> TypeAdapter[Any]:
+    return TypeAdapter(BenchResult)
 
 
 def append_results(path: Path, results: Iterable[BenchResult]) -> None:

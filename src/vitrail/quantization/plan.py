@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitrail.core.errors import QuantizationError
+from vitrail.core.errors import QuantizationError, VitrailError
 from vitrail.core.files import read_json, write_json
 from vitrail.quantization.config import MAX_BITS, QuantizationConfig
 from vitrail.quantization.quantizers.kinds import Quantizer, quantizer_from_dict
@@ -221,9 +221,12 @@ class QuantizationPlan:
                 num_images=values["num_images"],
                 config=QuantizationConfig.from_dict(values["config"]),
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except VitrailError:
+            raise
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
             raise QuantizationError(
-                f"the plan is damaged ({error}); make a fresh one with: vitrail quantize"
+                f"the plan is damaged ({reason}); make a fresh one with: vitrail quantize"
             ) from error
 
     def save(self, path: str | Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from vitrail.bench import BenchResult, latest_results, pareto_front
+from vitrail.core.checked import checked
 from vitrail.report.charts import curves, reliability_diagram
 from vitrail.report.fronts import ParetoPoint, pareto_plot
 from vitrail.runs.evaluate import WEIGHTS
@@ -17,7 +18,7 @@ from vitrail.runs.export import stale_reason
 from vitrail.runs.file_results import own_accuracy
 from vitrail.runs.load import task_of
 from vitrail.runs.run import Run
-from vitrail.runs.schema import PlanFile, read_file, read_record
+from vitrail.runs.schema import PlaceEntry, PlanFile, read_file, read_record
 from vitrail.runtimes import FORMATS, runtime_title
 from vitrail.training.recorder import read_metrics
 
@@ -117,6 +118,7 @@ class Speed:
         energy, estimated: True if a row has an energy, or an estimated energy.
         plot: plot of accuracy over latency; None without accuracies.
         cost: quantity on the cost axis of the plot.
+        place: machine of the measurement.
     """
 
     rows: Sequence[Mapping[str, Any]]
@@ -127,6 +129,7 @@ class Speed:
     estimated: bool
     plot: Markup | None
     cost: str
+    place: PlaceEntry | None
 
 
 def read_speed(run: Run, accuracy: Accuracy | None) -> Speed | None:
@@ -169,7 +172,15 @@ def read_speed(run: Run, accuracy: Accuracy | None) -> Speed | None:
         estimated=any(result.energy.estimated for result in results if result.energy),
         plot=_plot(rows, field, cost, main) if main else None,
         cost=cost,
+        place=_place(run, results[0]),
     )
+
+
+def _place(run: Run, result: BenchResult) -> PlaceEntry | None:
+    """The machine of a measurement; None if the row does not describe it."""
+    known = {name: value for name, value in result.environment.items() if value is not None}
+    source = f"{run.bench_rows}: environment of '{result.name}'"
+    return checked(PlaceEntry, known, source, f"measure again with: vitrail bench {run.folder}") if known else None
 
 
 def _plot(rows: Sequence[Mapping[str, Any]], field: str, cost: str, main: Mapping[str, Any]) -> Markup | None:

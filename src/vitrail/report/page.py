@@ -71,7 +71,7 @@ def write_report(run: Run) -> Path:
         explanation=read_explanation(run),
         robustness=read_robustness_section(run),
         figures=key_figures(accuracy, speed, exports, run),
-        place=speed.rows[0]["result"].environment if speed else None,
+        place=speed.place if speed else None,
         commands=commands(run, description),
     )
     write_text(run.report_page, html)

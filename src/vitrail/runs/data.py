@@ -84,6 +84,8 @@ def _in_known_parts(
 
 def _told_of_others(data: DataSplits[Any], known: Sequence[KnownImage], run: Run) -> tuple[str, ...]:
     """A sentence if images of another folder were trained on."""
-    trained = {one.image for one in known if one.part == "train" and one.image}
+    trained, description = {one.image for one in known if one.part == "train" and one.image}, run.read()
     seen = sum(one.image in trained for one in known_images(data))
+    if not known and data.fingerprint == description.data.fingerprint:
+        seen = description.data.num_train  # a run without the list, and the very same images
     return (f"{seen} images of {data.source} are training images of {run.folder}, which its model knows",) * bool(seen)

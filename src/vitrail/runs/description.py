@@ -100,8 +100,10 @@ def _train_config(values: Any) -> Any:
     if not isinstance(values, dict):
         return values
     known = {field.name for field in fields(TrainConfig)}
-    options = {RENAMED_OPTIONS.get(name, name): value for name, value in (values.get("options") or {}).items()}
-    return {name: value for name, value in values.items() if name in known} | {"options": options}
+    kept = {name: value for name, value in values.items() if name in known}
+    if isinstance(given := values.get("options"), dict):
+        kept["options"] = {RENAMED_OPTIONS.get(name, name): value for name, value in given.items()}
+    return kept
 
 
 class Description(BaseModel):

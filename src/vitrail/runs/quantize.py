@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from vitrail.core.config import check_choices
-from vitrail.core.errors import ConfigError, RunError
+from vitrail.core.errors import ConfigError, QuantizationError, RunError, VitrailError
 from vitrail.core.files import read_json, write_json
 from vitrail.data import calibration_images
 from vitrail.evaluation import measure
@@ -116,7 +116,10 @@ def load_plan(run: Run) -> QuantizationPlan:
             f"{run.quantization.name} was made for other weights than {run.weights.name}; make it again with: vitrail "
             f"quantize {run.folder}"
         )
-    return QuantizationPlan.from_dict(values)
+    try:
+        return QuantizationPlan.from_dict(values)
+    except VitrailError as error:
+        raise QuantizationError(f"{run.quantization}: {error}") from error
 
 
 def compare_with_float(

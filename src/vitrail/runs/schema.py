@@ -206,6 +206,19 @@ class RecordFile(FileModel):
     record: RecordEntry
 
 
+class PlaceEntry(FileModel):
+    """The machine of a measurement, see :func:`~vitrail.bench.environment.environment`."""
+
+    cpu: str = "unknown"
+    cores: int | str = "?"
+    cpu_features: tuple[str, ...] = ()
+    memory_gb: int | float | str = "?"
+    system: str = "unknown"
+    python: str = "?"
+    versions: dict[str, str] = {}
+    date: str = "unknown"
+
+
 class OperandEntry(FileModel):
     """An operand of a plan; the rest of it is read by its quantizer."""
 
