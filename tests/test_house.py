@@ -62,6 +62,7 @@ OPENERS = {
 def test_files_of_strangers_are_read_by_the_readers_with_limits() -> None:
     direct = re.compile(
         r"\bjson\.loads?\((?!json\.dumps)|yaml\.(safe_)?load\(|\.read_text\(|\.read_bytes\(|\bopen\([^)]*\"r?b?\""
+        r"|\.open\((?!\"[wax])[^)]*(encoding|newline)="
     )
     found = [
         f"{name}:{number}"

@@ -82,7 +82,9 @@ def test_energy_survives_the_file_and_a_value_without_a_source_is_no_row(tmp_pat
     assert read_results(path) == []
 
 
-@pytest.mark.parametrize("device", ["Lab\u2028two", "a\u0085b", "a\u2029b", "a\x0bb\x0cc\x1cd\x1ee", "a\r\nb", "猫 🐈"])
+@pytest.mark.parametrize(
+    "device", ["Lab\u2028two", "a\u0085b", "a\u2029b", "a\x0bb\x0cc\x1cd\x1ee", "a\r\nb", "猫 🐈", "no UTF-8: \udcff"]
+)
 def test_rows_end_at_line_feeds_alone(tmp_path, device):
     path = tmp_path / "bench.jsonl"
     append_results(path, [row(device=device), row()])

@@ -194,7 +194,8 @@ def read_text(path: str | Path, limit: int = MAX_BYTES) -> str:
 def append_lines(path: str | Path, lines: Iterable[str], *, wait: float = 30.0) -> None:
     """Add lines at the end of a file to which other processes append too; what is there stays byte for byte.
 
-    A last line that a crash has cut short is ended first. The lines are added as a whole or not at all.
+    A last line that a crash has cut short is ended first. The lines are added as a whole or not at all. What is no
+    UTF-8 in a file name is written as ``\\udcff``, which JSON reads back.
 
     Args:
         path: the file; it is made if there is none.
@@ -205,7 +206,7 @@ def append_lines(path: str | Path, lines: Iterable[str], *, wait: float = 30.0) 
         VitrailError: the file cannot be written, is no regular file, or is locked for longer than ``wait``.
     """
     path = Path(path)
-    rest = memoryview("".join(f"{line}\n" for line in lines).encode())
+    rest = memoryview("".join(f"{line}\n" for line in lines).encode(errors="backslashreplace"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():

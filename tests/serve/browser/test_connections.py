@@ -78,13 +78,22 @@ def test_one_address_cannot_take_all_connections(address, monkeypatch):
         with socket.create_connection(address, source_address=("127.0.0.2", 0)) as other:
             other.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
             assert other.recv(100).startswith(b"HTTP/1.1 200")
-        monkeypatch.setattr(connections, "MAX_CONNECTIONS", 3)
-        with socket.create_connection(address, source_address=("127.0.0.3", 0)) as other:
-            assert is_closed(other)
         plugs[0].sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         assert is_closed(plugs[0])
     monkeypatch.undo()
     assert is_served(address)
+
+
+def test_of_too_many_connections_the_oldest_of_the_largest_crowd_is_ended(address, monkeypatch):
+    monkeypatch.setattr(connections, "MAX_CONNECTIONS", 4)
+    with ExitStack() as stack:
+        crowd = [stack.enter_context(socket.create_connection(address)) for _ in range(3)]
+        calm = stack.enter_context(socket.create_connection(address, source_address=("127.0.0.2", 0)))
+        late = stack.enter_context(socket.create_connection(address, source_address=("127.0.0.3", 0)))
+        assert is_closed(crowd[0])
+        for plug in (crowd[1], crowd[2], calm, late):
+            plug.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert plug.recv(100).startswith(b"HTTP/1.1 200")
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import socket
+from collections import Counter
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -22,7 +24,10 @@ STALL_SECONDS = 60.0
 
 
 class LimitedListener(socket.socket):
-    """A listening socket that turns connections away when there are too many, before anything is read of them."""
+    """A listening socket that limits connections before anything is read of them, TLS handshakes included.
+
+    Where there are too many of all addresses, the address with the most of them loses its oldest one.
+    """
 
     def __init__(self, family: socket.AddressFamily) -> None:
         super().__init__(family, socket.SOCK_STREAM)
@@ -31,14 +36,21 @@ class LimitedListener(socket.socket):
     def accept(self) -> tuple[socket.socket, Any]:
         """
         Raises:
-            ConnectionAbortedError: there are too many connections, of this address or of all.
+            ConnectionAbortedError: there are too many connections of this address.
         """
         connection, address = super().accept()
         network = _network(address[0])
-        now = [known for other, known in self._networks.items() if other.fileno() != -1]
-        if len(now) >= MAX_CONNECTIONS or now.count(network) >= MAX_OF_ADDRESS:
+        held = {other: known for other, known in self._networks.items() if other.fileno() != -1}
+        counts = Counter(held.values())
+        if counts[network] >= MAX_OF_ADDRESS:
             connection.close()
             raise ConnectionAbortedError
+        if len(held) >= MAX_CONNECTIONS:
+            (crowd, _), *_ = counts.most_common(1)
+            oldest = next(other for other, known in held.items() if known == crowd)
+            del self._networks[oldest]
+            with contextlib.suppress(OSError):  # it has gone by itself
+                oldest.shutdown(socket.SHUT_RDWR)
         self._networks[connection] = network
         return connection, address
 
