@@ -215,6 +215,21 @@ def test_a_phones_battery_says_nothing_of_this_machine(onnx_file, monkeypatch):
         bench([one], BenchConfig(**QUICK, energy="battery"), (3, 4, 4))
 
 
+def test_integers_on_a_processor_without_vnni_are_warned_of():
+    timings = Timings(wall=(1.0,) * 60, cpu=(1.0,) * 60)
+    for features, variant, runtime, warned in (
+        (["avx2", "avx512f"], "int8", "onnxruntime", True),
+        (["avx2"], "w4a8", "onnxruntime", True),
+        (["avx2", "avx512_vnni"], "int8", "onnxruntime", False),
+        (["avx2"], "float", "onnxruntime", False),
+        (["avx2"], "int8", "openvino", False),
+        ([], "int8", "onnxruntime", False),
+    ):
+        row = BenchResult(name="x", runtime=runtime, variant=variant, environment={"cpu_features": features})
+        warnings = _with_timings(row, timings, Conditions()).warnings
+        assert any("no VNNI" in text and "--target-cpu avx2" in text for text in warnings) == warned
+
+
 def test_environment_tells_the_machine_but_not_whose():
     place = environment()
     assert place["cores"] >= 1

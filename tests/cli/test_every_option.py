@@ -38,6 +38,7 @@ CLOSED = {
         "--smoothing",
         "--rounding",
         "--correction",
+        "--target-cpu",
         "--reconstruction",
         "--softmax",
         "--runtime",

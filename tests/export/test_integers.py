@@ -346,3 +346,50 @@ def test_runtimes_scale_what_was_reduced_by_channel(format: str, tmp_path: Path)
         output = open_session(path, name)(images.numpy()).reshape(24, -1, 10)
         for index, reduction in enumerate(REDUCTIONS):
             assert decibels(wanted[:, index], output[:, index]) > 30, f"{reduction} in {name}"
+
+
+Repeat = Callable[["_Repeated", Tensor], Tensor]
+
+REPEATS: dict[str, Repeat] = {
+    "in front and behind": lambda m, x: torch.cat(
+        [m.token.expand(len(x), -1, -1), x, m.token.expand(len(x), -1, -1)], 1
+    ),
+    "one value twice": lambda m, x: torch.cat([*[m.token.expand(len(x), -1, -1)] * 2, x], 1),
+    "twice, one after the other": lambda m, x: torch.cat(
+        [m.token.expand(len(x), -1, -1), 2 * torch.cat([m.token.expand(len(x), -1, -1), x], 1)], 1
+    ),
+    "to several": lambda m, x: torch.cat([m.token.expand(len(x), 3, -1), x], 1),
+    "to several of a vector": lambda m, x: torch.cat([m.token[0, 0].expand(len(x), 2, -1), x], 1),
+    "two": lambda m, x: torch.cat([m.token.expand(len(x), -1, -1), m.other.expand(len(x), -1, -1), x], 1),
+    "by repeat": lambda m, x: torch.cat([m.other.repeat(len(x), 2, 1), x], 1),
+    "along the channels": lambda m, x: torch.cat([m.token[..., :8].expand(len(x), 4, -1), x[..., :8]], 2),
+    "alone": lambda m, x: m.token.expand(len(x), 4, -1) + x,
+}
+
+
+class _Repeated(nn.Module):
+    """Learned tokens that are repeated for every image, in many ways, before one layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.fc = nn.Conv2d(3, 16, 4, 4), nn.Linear(16, 10)
+        self.token, self.other = nn.Parameter(torch.randn(1, 1, 16)), nn.Parameter(torch.randn(1, 1, 16))
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.stem(images).flatten(2).transpose(1, 2)
+        return torch.cat([self.fc(repeat(self, x)).mean(1) for repeat in REPEATS.values()], 1)
+
+
+def test_tokens_are_repeated_for_every_image_in_every_way(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, images = _Repeated().eval(), torch.randn(20, 3, 8, 8)
+    quantized = quantize(model, images, config=QuantizationConfig(preset="min_max", keep_float=()))
+    about: dict[str, Any] = {"preprocessing": Preprocessing(image_size=(8, 8)), "classes": []}
+    record = export_model(model, tmp_path / "model.onnx", images=images, quantized=quantized, **about)
+    assert [check.failure for check in record.checks] == ["", ""]
+    with torch.inference_mode():
+        wanted = quantized(images).numpy().reshape(20, -1, 10)
+    for name in takers("onnx"):
+        output = open_session(tmp_path / "model.onnx", name)(images.numpy()).reshape(20, -1, 10)
+        for index, way in enumerate(REPEATS):
+            assert decibels(wanted[:, index], output[:, index]) > 40, f"{way} in {name}"

@@ -273,3 +273,28 @@ def test_a_quantiser_of_the_plan_is_what_the_model_uses(
     head = plan.operands["head:input"]
     coarse = replace(plan, operands={**plan.operands, "head:input": replace(head, scale=head.scale * 50)})
     assert decibels(vit, quantize(vit, images, plan=coarse), images) < decibels(vit, quantized_vit, images) - 3
+
+
+class Masked(nn.Module):
+    def __init__(self, mask: Tensor | None) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.qkv, self.head = nn.Conv2d(3, 16, 4, 4), nn.Linear(16, 48), nn.Linear(16, 5)
+        self.mask = mask
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.stem(images).flatten(2).transpose(1, 2)
+        mask = x[..., :1] > 0 if self.mask is None else self.mask
+        return self.head(F.scaled_dot_product_attention(*self.qkv(x).chunk(3, -1), attn_mask=mask).mean(1))
+
+
+@pytest.mark.parametrize("kind", ["boolean", "float", "computed", "boolean for all heads"])
+def test_a_query_that_may_attend_to_nothing_gets_zeros(kind: str, images: Tensor) -> None:
+    allowed = torch.rand(16, 16) > 0.3
+    allowed[[2, 7]] = False
+    masks = {"boolean": allowed, "float": torch.zeros(16, 16).masked_fill(~allowed, float("-inf")), "computed": None}
+    model = Masked(masks.get(kind, allowed[None])).eval()
+    for preset in ("min_max", "fast"):
+        quantized = quantize(model, images, config=QuantizationConfig(preset=preset))  # type: ignore[arg-type]
+        assert {":query", ":key", ":softmax", ":value"} <= set(quantized.plan.operands)
+        assert decibels(model, quantized, images) > 25

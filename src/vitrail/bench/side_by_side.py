@@ -21,10 +21,11 @@ from vitrail.bench.environment import environment
 from vitrail.bench.memory import measure_memory
 from vitrail.bench.protocol import BenchConfig, Clock, Timings, is_contended, measure, percentile, reason_of
 from vitrail.bench.results import BenchResult
-from vitrail.bench.wrong_answers import Answer, ask, wrong_answers
+from vitrail.bench.wrong_answers import FLOAT, Answer, ask, wrong_answers
 from vitrail.core.errors import BenchError, UnknownNameError
 from vitrail.core.files import file_hash
 from vitrail.runtimes import Images, ModelFolder, Session, import_runtime, open_session
+from vitrail.runtimes.processor import saturates
 
 BASELINE = "torch float"
 """The candidate that others are compared with, where it takes part and no other is named; else the first one."""
@@ -207,9 +208,21 @@ def _with_timings(result: BenchResult, timing: Timings, conditions: Conditions) 
         cpu_ms_p10=percentile(timing.cpu, 0.1) * 1e3,
         contended=is_contended(wall, cpu, result.threads),
         drift=drift,
-        warnings=warnings_of(conditions, drift, len(timing.wall)),
+        warnings=(*warnings_of(conditions, drift, len(timing.wall)), *_processor_warnings(result)),
         environment=result.environment | {"conditions": conditions.to_dict()},
     )
+
+
+def _processor_warnings(result: BenchResult) -> tuple[str, ...]:
+    """What this processor makes of integers, where that is not what others make of them."""
+    integers = result.variant != FLOAT and result.runtime == "onnxruntime"
+    if not (integers and saturates(result.environment.get("cpu_features", []))):
+        return ()
+    warning = (
+        "this processor has no VNNI, and ONNX Runtime's sums of 8-bit products may saturate on it: compare the "
+        "accuracy with vitrail evaluate, or quantise with --target-cpu avx2"
+    )
+    return (warning,)
 
 
 def _with_memory(result: BenchResult, entry: _Entry) -> BenchResult:

@@ -9,6 +9,8 @@
 * A reduction keeps the dimensions that it reduces, and a Squeeze drops them: OpenVINO 2026.4 computes what follows a
   reduction together with it, up to the codes, and then takes a value for each channel at the wrong place (4 dB instead
   of 36 where a mean over tokens is scaled by channel). It reads a mean over height and width right.
+* Between tokens that were joined and their codes stands a minimum with the largest float: OpenVINO 2026.4 joins the
+  scales of their sources too, one a token, and then refuses to multiply these tokens by a matrix.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ def to_integer_form(model: onnx.ModelProto) -> None:
     form = _IntegerForm(model.graph)
     form.repeat_without_shapes()
     form.squeeze_apart()
+    form.keep_tokens_apart()
     form.turn_after_codes()
     form.drop_zero_points()
     form.finish()
@@ -43,12 +46,18 @@ def to_integer_form(model: onnx.ModelProto) -> None:
 
 
 class _IntegerForm:
-    """One graph, with the node that makes each value and the nodes that read it."""
+    """One graph, with the node that makes each value, the nodes that read it, and its dimensions (None: free)."""
 
     def __init__(self, graph: onnx.GraphProto) -> None:
         self.graph = graph
         self.nodes = list(graph.node)
         self.constants = {tensor.name: tensor for tensor in graph.initializer}
+        self.dims = {
+            value.name: tuple(
+                d.dim_value if d.HasField("dim_value") else None for d in value.type.tensor_type.shape.dim
+            )
+            for value in graph.value_info
+        }
         self.makers = {name: node for node in self.nodes for name in node.output}
         self.readers: dict[str, list[NodeProto]] = defaultdict(list)
         for node in self.nodes:
@@ -58,20 +67,60 @@ class _IntegerForm:
     def repeat_without_shapes(self) -> None:
         """Concat(Expand(constant, shape), x) -> Concat(0 x (a token of x) + constant, x)."""
         for concat in [node for node in self.nodes if node.op_type == "Concat"]:
+            axis = next(a.i for a in concat.attribute if a.name == "axis")
+            others = [name for name in concat.input if name not in self.constants and self.token(name) is None]
             for index, name in enumerate(concat.input):
-                expand = self.makers.get(name)
-                others = [other for other in concat.input if other not in self.constants and other != name]
-                token = self.constants.get(expand.input[0]) if expand is not None else None
-                axis = next(a.i for a in concat.attribute if a.name == "axis")
-                if expand is None or expand.op_type != "Expand" or token is None or not others or axis != 1:
-                    continue
-                if len(token.dims) < 2 or token.dims[0] != 1:
-                    continue
-                concat.input[index] = self.repeated(token, others[0], concat)
+                token = self.token(name)
+                if token is not None and others and axis == 1:
+                    concat.input[index] = self.repeated(token, others[0], concat)
+        image = self.graph.input[0].name
+        if not any(node.op_type == "QuantizeLinear" for node in self.readers[image]):
+            return
+        for repeat in [node for node in self.nodes if self.token(node.output[0]) is not None]:
+            self.repeat_for_image(repeat, image)
+
+    def repeat_for_image(self, repeat: NodeProto, image: str) -> None:
+        """Expand(constant, shape), which no Concat takes -> 0 x (a pixel of each image) + constant."""
+        name = repeat.output[0]
+        token = self.token(name)
+        assert token is not None
+        ends, shape = f"{name}_ends", f"{name}_shape"
+        places = {f"{name}_begins": [0, 0, 0], ends: [1, 1, 1], f"{name}_axes": [1, 2, 3]}
+        for constant, values in (places | {shape: [0, *[1] * (len(token.dims) - 1)]}).items():
+            self.graph.initializer.append(numpy_helper.from_array(np.array(values, np.int64), constant))
+        pixel, flat = f"{name}_pixel", f"{name}_flat"
+        self.insert(repeat, helper.make_node("Slice", [image, *places], [pixel], name=pixel))
+        self.insert(repeat, helper.make_node("Reshape", [pixel, shape], [flat], name=flat))
+        result = self.repeated(token, flat, repeat)
+        for reader in self.readers[name]:
+            reader.input[:] = [result if one == name else one for one in reader.input]
+
+    def token(self, name: str) -> TensorProto | None:
+        """The constant that a value repeats for every image; None if it is no such value, or its shape is not known."""
+        repeat, dims = self.makers.get(name), self.dims.get(name, ())
+        if repeat is None or repeat.op_type not in ("Expand", "Tile") or len(dims) < 2 or None in dims[1:] or dims[0]:
+            return None
+        constant = self.constants.get(repeat.input[0])
+        if constant is None or constant.data_type != TensorProto.FLOAT:
+            return None
+        shape, own = [1, *dims[1:]], [1] * (len(dims) - len(constant.dims)) + list(constant.dims)
+        if own[0] != 1:
+            return None
+        if list(constant.dims) == shape:
+            return constant
+        times = [wanted // size for wanted, size in zip(shape, own, strict=True)]
+        return numpy_helper.from_array(np.tile(numpy_helper.to_array(constant), times), f"{name}_token")
 
     def repeated(self, token: TensorProto, like: str, before: NodeProto) -> str:
-        """``token`` (1, 1, ...) once for every image of ``like`` (b, n, ...)."""
-        names = [f"{token.name}_{role}" for role in ("from", "to", "axis", "zero", "first", "none", "repeated")]
+        """``token`` (1, n, ...) once for every image of ``like`` (b, m, ...)."""
+        known = {name for node in self.nodes for name in node.output}
+        stem = token.name
+        while f"{stem}_repeated" in known:
+            stem += "_again"
+        if token.name not in self.constants:
+            self.graph.initializer.append(token)
+            self.constants[token.name] = token
+        names = [f"{stem}_{role}" for role in ("from", "to", "axis", "zero", "first", "none", "repeated")]
         values: list[NDArray[Any]] = [*(np.array([i], np.int64) for i in (0, 1, 1)), np.array(0, np.float32)]
         for name, value in zip(names, values, strict=False):
             self.graph.initializer.append(numpy_helper.from_array(value, name))
@@ -96,6 +145,19 @@ class _IntegerForm:
             self.makers |= {squeeze.input[0]: reduce, name: squeeze}
             for read in squeeze.input:
                 self.readers[read].append(squeeze)
+
+    def keep_tokens_apart(self) -> None:
+        """Concat of tokens, quantise -> Concat, Min with the largest float, quantise."""
+        for concat in [node for node in self.nodes if node.op_type == "Concat"]:
+            name, computed = concat.output[0], [one for one in concat.input if one not in self.constants]
+            if len(computed) < 2 or len(self.dims.get(name, ())) != 3:
+                continue
+            for quantize in [node for node in self.readers[name] if node.op_type == "QuantizeLinear"]:
+                guard = f"{quantize.output[0]}_apart"
+                largest = numpy_helper.from_array(np.array(np.finfo(np.float32).max), f"{guard}_largest")
+                self.graph.initializer.append(largest)
+                self.insert(quantize, helper.make_node("Min", [name, largest.name], [guard], name=guard))
+                quantize.input[0] = guard
 
     def turn_after_codes(self) -> None:
         """Transpose, quantise, dequantise, MatMul -> quantise, dequantise, Transpose, MatMul."""

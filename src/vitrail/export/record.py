@@ -49,6 +49,8 @@ class ExportRecord:
         weights_hash: the hash of the weights that it was made from; empty where it is not known.
         row_parts: number of channels of each part of an output row, where the outputs are sets of rows; else empty.
         checks: the same comparison in every runtime of this machine that takes the file, that of ``runtime`` first.
+        cpu_features: features of the processor that it was verified on, see :mod:`vitrail.runtimes.processor`; 8-bit
+            sums may saturate on one without VNNI.
     """
 
     path: Path
@@ -67,8 +69,9 @@ class ExportRecord:
     weights_hash: str = ""
     row_parts: tuple[int, ...] = ()
     checks: tuple[RuntimeCheck, ...] = ()
+    cpu_features: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON; the path becomes the bare file name, so that a run folder can be moved."""
-        lists = {"row_parts": list(self.row_parts), "checks": [asdict(check) for check in self.checks]}
-        return asdict(self) | {"path": self.path.name} | lists
+        lists = {"row_parts": list(self.row_parts), "cpu_features": list(self.cpu_features)}
+        return asdict(self) | {"path": self.path.name, "checks": [asdict(check) for check in self.checks]} | lists

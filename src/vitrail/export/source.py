@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vitrail.core.errors import ExportError
 from vitrail.core.types import Preprocessing
 from vitrail.export.rule import rule_of
-from vitrail.quantization import QuantizedModel
+from vitrail.quantization import QuantizedModel, check_usable
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -27,7 +27,8 @@ class Source:
         dynamic_size: whether height and width stay free.
 
     Raises:
-        ExportError: fewer than two images, or not (n, c, h, w); or a quantised model that shall take any size.
+        ExportError: fewer than two images, or not (n, c, h, w); a model that is not in float32 or does not return one
+            tensor; not a class name for each output; or a quantised model that shall take any size.
     """
 
     model: nn.Module
@@ -41,6 +42,15 @@ class Source:
             raise ExportError(
                 f"verification images have shape {tuple(self.images.shape)}; "
                 f"pass at least 2 real normalised images (n, c, h, w)"
+            )
+        output = check_usable(self.model, self.images, ExportError)
+        classes = self.facts.get("classes") or ()
+        by_class = output is not None and output.ndim in (2, 4) and self.output_name == "logits"
+        count = output.shape[1] if output is not None and by_class else len(classes)
+        if classes and count != len(classes):
+            raise ExportError(
+                f"the model gives {count} values an image, and there are {len(classes)} class names; name each output "
+                "once, in order, or none: classes=[]"
             )
         if self.quantized is not None and self.dynamic_size:
             raise ExportError("a quantised model keeps the image size of its calibration; leave out dynamic_size")

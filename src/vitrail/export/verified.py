@@ -24,6 +24,7 @@ from vitrail.export.targets import TARGETS
 from vitrail.quantization import QuantizedModel
 from vitrail.runtimes import FORMATS, RUNTIMES, check_formats, import_runtime, open_session, takers
 from vitrail.runtimes.agreement import INTEGER_TOLERANCE, compare
+from vitrail.runtimes.processor import processor
 
 
 def export_model(
@@ -126,6 +127,7 @@ def export_source(
             weights_hash=weights_hash,
             row_parts=tuple(getattr(source.reference, "row_parts", ())),
             checks=tuple(checks),
+            cpu_features=processor()[1],
         )
         write_json(draft.with_name(path.name + ".json"), source.facts | {"record": record.to_dict()})
     return record

@@ -2,6 +2,7 @@
 
 from vitrail.quantization.config import OBSERVERS, PRESETS, QuantizationConfig
 from vitrail.quantization.graph.capture import capture
+from vitrail.quantization.graph.usable import OneOutput, check_usable
 from vitrail.quantization.plan import QuantizationPlan
 from vitrail.quantization.quantize import QuantizedModel, quantize
 from vitrail.quantization.quantizers.group import GroupQuantizer
@@ -17,6 +18,7 @@ __all__ = [
     "PRESETS",
     "GroupQuantizer",
     "LogQuantizer",
+    "OneOutput",
     "OutlierQuantizer",
     "QuantizationConfig",
     "QuantizationPlan",
@@ -25,6 +27,7 @@ __all__ = [
     "TwoScaleQuantizer",
     "UniformQuantizer",
     "capture",
+    "check_usable",
     "observe_channels",
     "observe_tensor",
     "quantize",

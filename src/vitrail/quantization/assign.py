@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import fx
@@ -18,6 +19,10 @@ from vitrail.quantization.methods.two_region import fit_activation, with_outlier
 from vitrail.quantization.quantizers.group import GroupQuantizer, as_groups
 from vitrail.quantization.quantizers.kinds import Quantizer
 from vitrail.quantization.quantizers.observers import observe_channels, observe_tensor
+from vitrail.quantization.quantizers.uniform import UniformQuantizer
+
+HALF = 127 / 63
+"""Multiple of a signed symmetric quantiser's scale with which it takes half of its codes."""
 
 
 class QuantizerCandidates:
@@ -36,14 +41,14 @@ class QuantizerCandidates:
         self.sources: dict[str, str] = {}
         self.counts: dict[str, int] = {}
         self._ops: dict[str, QuantizedOp] = {}
-        first: dict[tuple[fx.Node, bool, bool], str] = {}
+        first: dict[tuple[fx.Node, bool, bool, bool], str] = {}
         for op in context.ops:
             observed = context.observations[op.left.name]
             for operand, count in ((op.left, observed.left_count), (op.right, observed.right_count)):
                 self.operands[operand.name], self._ops[operand.name] = operand, op
                 self.counts[operand.name] = count
                 if operand.axis is None:
-                    key = (operand.node, operand.signed, operand.symmetric)
+                    key = (operand.node, operand.signed, operand.symmetric, self._halves(op, operand))
                     self.sources[operand.name] = first.setdefault(key, operand.name)
         self.quantizer = functools.cache(self._fit)
         """The quantiser of an operand (by name) at a bit width."""
@@ -66,9 +71,19 @@ class QuantizerCandidates:
         op, operand = self._ops[name], self.operands[name]
         fit = self._weight if operand.role == "weight" else self._activation
         try:
-            return fit(op, operand, bit_width)
+            if bit_width < MAX_BITS or not self._halves(op, operand):
+                return fit(op, operand, bit_width)
+            if operand.role == "weight":
+                return fit(op, operand, MAX_BITS - 1)
+            full = fit(op, operand, MAX_BITS)
+            assert isinstance(full, UniformQuantizer)
+            return replace(full, scale=full.scale * HALF)  # still 8 bits, which a runtime takes
         except QuantizationError as error:
             raise QuantizationError(f"{name}: {error}") from error
+
+    def _halves(self, op: QuantizedOp, operand: Operand) -> bool:
+        """The operand takes half of its 8-bit codes, so that two products with uint8 fit into 16 bits."""
+        return self.context.config.target_cpu == "avx2" and operand.name == op.right.name
 
     def _weight(self, op: QuantizedOp, operand: Operand, bit_width: int) -> Quantizer:
         weight, group_size = constant(self.context.graph_module, operand.node), self.context.config.group_size

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, fx
@@ -22,6 +22,7 @@ class Observation:
         sample_weight: number of rows (or matrices) of all images that each sample stands for, (n,). The rows with the
             largest values are all kept, with weight 1: a few tokens of a trained transformer are a hundred times
             larger than the others, and their errors decide.
+        image: index of the calibration image that each sample comes from, (n,).
         fisher: mean squared gradient of the output at every position of every image, in order, (positions,); None
             without gradients or where the operation is not dense.
         gradient: gradient of the output at the sampled positions, (n, outputs) or (t, n, m); None without gradients.
@@ -33,6 +34,7 @@ class Observation:
 
     left: Tensor
     sample_weight: Tensor
+    image: Tensor
     right: Tensor | None = None
     fisher: Tensor | None = None
     gradient: Tensor | None = None
@@ -47,6 +49,17 @@ class Observation:
     def weighted(self, x: Tensor) -> Tensor:
         """Values of the samples (n, ...) times the sample weights."""
         return x * self.sample_weight.view(-1, *[1] * (x.ndim - 1))
+
+    def of_images(self, wanted: Tensor) -> Observation:
+        """The samples of some images only.
+
+        Args:
+            wanted: whether each image is one of them, (images,), boolean.
+        """
+        kept = wanted[self.image]
+        names = ("left", "sample_weight", "image", "right", "gradient")
+        parts = {name: value[kept] for name in names if (value := getattr(self, name)) is not None}
+        return replace(self, **parts)
 
     def loss(self, error: Tensor) -> float:
         """The increase of the loss by an error of the output at the sampled positions, summed over all images.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from vitrail.quantization.diagnostics import Diagnostics, output_decibels
 from vitrail.quantization.graph.ops import QuantizedOp, contents_digest, find_ops, fingerprint
 from vitrail.quantization.graph.prepare import prepared_graph
 from vitrail.quantization.graph.rewrite import rewrite
+from vitrail.quantization.graph.usable import check_usable
 from vitrail.quantization.keep_float import split_by_keep_float
 from vitrail.quantization.methods.block_reconstruction import reconstruct
 from vitrail.quantization.methods.calibration import calibrate
@@ -27,6 +28,9 @@ from vitrail.quantization.resume import ResumeFile
 
 FEW_IMAGES = 16
 """Fewer calibration images than this are worth a note: they rarely hold the largest values."""
+
+LARGEST_PIXEL = 10.0
+"""Absolute value of a pixel above which images are worth a note: normalising gives 2 to 3."""
 
 
 class QuantizedModel(nn.Module):
@@ -89,14 +93,21 @@ def quantize(
             interruption, and the finished call removes it.
 
     Raises:
-        QuantizationError: no images, an activation that is constant or not finite (by name), a model that cannot be
-            captured, a budget that cannot be met, or a plan that was made for another model or for other weights.
+        QuantizationError: no images; a model that is quantised already, is not in float32, does not return one tensor
+            (:class:`~vitrail.quantization.OneOutput` makes it so) or cannot be captured; an activation that is constant
+            or not finite (by name); a budget that cannot be met; a plan that was made for another model or for other
+            weights; a word of ``keep_float`` that matches nothing; a model of which nothing would be in integers.
     """
     if images.ndim != 4 or len(images) == 0:
         raise QuantizationError(
             f"calibration images have shape {tuple(images.shape)}; pass at least one normalised image (n, c, h, w), "
             f"better {FEW_IMAGES} or more"
         )
+    if any(isinstance(module, QuantizedModel) for module in model.modules()):
+        raise QuantizationError(
+            f"{type(model).__name__} is quantised already; pass the float model that it was made from"
+        )
+    check_usable(model, images, QuantizationError)
     graph_module = prepared_graph(model, images)
     ops, unsupported = find_ops(graph_module)
     name, diagnostics = _class_name(model), None
@@ -129,7 +140,6 @@ def make_plan(
     candidates = QuantizerCandidates(context)
     bit_widths, allocation = assign_bit_widths(context, candidates)
     operands, rounding = _fit(context, candidates, candidates.assign_quantizers(bit_widths))
-    few = f"only {len(context.images)} calibration images were given; {FEW_IMAGES} or more give safer ranges"
     plan = QuantizationPlan(
         model=model,
         fingerprint=fingerprint,
@@ -138,12 +148,29 @@ def make_plan(
         smoothing=smoothing,
         rounding=rounding,
         skipped=tuple(skipped),
-        notes=(few,) if len(context.images) < FEW_IMAGES else (),
+        notes=tuple(remarks(context.images)),
         counts={name: count for name, count in candidates.counts.items() if name in operands},
         num_images=len(context.images),
         config=config,
     )
     return plan, Diagnostics(decibels=output_decibels(context, operands), allocation=allocation)
+
+
+def remarks(images: Tensor) -> Iterator[str]:
+    """What is unusual in calibration images (n, c, h, w)."""
+    if len(images) < FEW_IMAGES:
+        yield f"only {len(images)} calibration images were given; {FEW_IMAGES} or more give safer ranges"
+    low, high = (float(value) for value in images.aminmax())
+    if max(-low, high) > LARGEST_PIXEL:
+        yield (
+            f"the calibration images go from {low:.3g} to {high:.3g}, and normalised ones stay within -3 to 3 or so; "
+            "give them as the model gets them: pixels divided by 255, less the mean, divided by the standard deviation"
+        )
+    elif 0 <= low < high <= 1:
+        yield (
+            f"the calibration images go from {low:.3g} to {high:.3g} as pixels that were not normalised; give them as "
+            "the model gets them, less the mean and divided by the standard deviation, if it has these"
+        )
 
 
 def _fit(

@@ -131,3 +131,69 @@ def test_smoothing_repairs_uneven_norm_channels(images: Tensor) -> None:
     assert decibels["smoothquant"] > decibels["none"] + 5
     assert decibels["sq_b"] > decibels["smoothquant"] + 1
     assert decibels["repq"] > decibels["none"] + 5
+
+
+class Few(nn.Module):
+    """Three layers; behind the GELU one channel is a hundred times larger than the others."""
+
+    def __init__(self, layers: int = 3) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first = nn.Linear(48, 64) if layers == 3 else None
+        self.second, self.head = nn.Linear(64 if layers == 3 else 48, 32), nn.Linear(32, 10)
+        with torch.no_grad():
+            if self.first is not None:
+                self.first.weight[5] *= 100
+                self.first.bias[5] *= 100
+                self.second.weight[:, 5] /= 100
+            else:
+                self.second.weight[5] *= 100
+                self.second.bias[5] *= 100
+                self.head.weight[:, 5] /= 100
+
+    def forward(self, images: Tensor) -> Tensor:
+        patches = nn.functional.pixel_unshuffle(images, 4).flatten(2).transpose(1, 2)
+        x = patches if self.first is None else nn.functional.gelu(self.first(patches))
+        return self.head(nn.functional.gelu(self.second(x))).mean(1)
+
+
+@pytest.mark.parametrize(("layers", "name"), [(3, "second:input"), (2, "head:input")])
+def test_one_of_few_layers_can_be_costly(layers: int, name: str, images: Tensor) -> None:
+    model = Few(layers).eval()
+    quantized = quantize(model, images, config=QuantizationConfig(preset="fast"))
+    assert quantized.plan.smoothing[name].explicit
+    with torch.inference_mode():
+        reference, output = model(images), quantized(images)
+    assert float(10 * torch.log10(reference.square().sum() / (reference - output).square().sum())) > 30
+
+
+class Deep(nn.Module):
+    """A small token model with a channel a hundred times larger than the others before its head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem = nn.Conv2d(3, 32, 4, 4)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.LayerNorm(32), nn.Linear(32, 64), nn.GELU(), nn.Linear(64, 32)) for _ in range(3)
+        )
+        self.head = nn.Linear(32, 10)
+        with torch.no_grad():
+            self.blocks[2][3].weight[5] *= 100
+            self.head.weight[:, 5] /= 100
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.stem(images).flatten(2).transpose(1, 2)
+        for block in self.blocks:
+            x = x + block(x)
+        return self.head(x.mean(1))
+
+
+@pytest.mark.parametrize(("count", "divided"), [(4, False), (16, True)])
+def test_a_division_is_tried_on_images_that_did_not_choose_it(count: int, divided: bool) -> None:
+    """Four images do not tell how large a channel gets: dividing by what they say costs 5 dB on others."""
+    model = Deep().eval()
+    torch.manual_seed(1)
+    images = torch.randn(count, 3, 16, 16)
+    plan = quantize(model, images, config=QuantizationConfig(preset="fast")).plan
+    assert [name for name, smoothing in plan.smoothing.items() if smoothing.explicit] == ["head:input"] * divided

@@ -37,10 +37,8 @@ def capture(
     free_sizes = "batch size" if size_step is None else "batch and image size"
     if size_step is not None:
         free |= {2: size_step * torch.export.Dim("rows"), 3: size_step * torch.export.Dim("columns")}
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
     try:
-        with quiet(), torch.no_grad():
+        with quiet(), evaluating(model):
             return without_checks(torch.export.export(model, (example,), dynamic_shapes=(free,)))
     except VitrailError:
         raise
@@ -50,6 +48,16 @@ def capture(
             f"{type(model).__name__} cannot be captured by torch.export with a free {free_sizes}: {reason}; "
             f"replace control flow that depends on tensor values or on the {free_sizes}"
         ) from failure
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in eval mode, without gradients; every module gets its own mode back."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
     finally:
         for module, training in modes:
             module.training = training

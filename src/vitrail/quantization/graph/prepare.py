@@ -15,6 +15,12 @@ from vitrail.quantization.plan import Role
 
 aten = torch.ops.aten
 
+BLIND_IMAGES = 8
+"""Images on which masks of attention are looked at."""
+
+LOWEST = -1e30
+"""Logit of what a query must not attend to, where it must attend to nothing at all: softmax of -inf alone is NaN."""
+
 
 def prepared_graph(model: nn.Module, images: Tensor) -> fx.GraphModule:
     """A captured copy of a model, without dropout, fused attention, and batch norms that directly follow a convolution.
@@ -29,7 +35,7 @@ def prepared_graph(model: nn.Module, images: Tensor) -> fx.GraphModule:
         set_tensor(graph_module, name, tensor.detach().clone())
     _remove_dropout(graph_module)
     _fold_batch_norm(graph_module)
-    _decompose_attention(graph_module)
+    _decompose_attention(graph_module, images)
     finish(graph_module)
     return graph_module
 
@@ -91,11 +97,15 @@ def _fold_batch_norm(graph_module: fx.GraphModule) -> None:
         graph_module.graph.erase_node(node)
 
 
-def _decompose_attention(graph_module: fx.GraphModule) -> None:
-    """Fused attention to matmul, softmax, matmul, so that queries, keys, probabilities and values can be quantised."""
-    for node in list(graph_module.graph.nodes):
-        if node.target is not aten.scaled_dot_product_attention.default:
-            continue
+def _decompose_attention(graph_module: fx.GraphModule, images: Tensor) -> None:
+    """Fused attention to matmul, softmax, matmul, so that queries, keys, probabilities and values can be quantised.
+
+    A query that may attend to nothing gets zeros, as from the fused attention; its softmax alone would be NaN.
+    """
+    attentions = [node for node in graph_module.graph.nodes if node.target is aten.scaled_dot_product_attention.default]
+    masks = {mask for node in attentions if isinstance(mask := argument(node, 3, "attn_mask"), fx.Node)}
+    blind = _blind_masks(graph_module, masks, images)
+    for node in attentions:
         dropout, causal = argument(node, 4, "dropout_p", 0.0), argument(node, 5, "is_causal", False)
         if dropout or causal or node.kwargs.get("enable_gqa", False):
             continue  # reported as left in float
@@ -105,14 +115,52 @@ def _decompose_attention(graph_module: fx.GraphModule) -> None:
         if scale is None:
             scale = 1 / math.sqrt(int(query.meta["val"].shape[-1]))
         with graph_module.graph.inserting_before(node):
-            out = _attention(graph_module.graph, node, (query, key, value), mask, scale)
+            out = _attention(graph_module.graph, node, (query, key, value), mask, scale, blind=mask in blind)
         node.replace_all_uses_with(out)
         graph_module.graph.erase_node(node)  # impure, as dropout
 
 
+class _Masks(fx.Interpreter):
+    """Runs a graph, and keeps the masks with a row that allows nothing."""
+
+    def __init__(self, graph_module: fx.GraphModule, masks: set[fx.Node]) -> None:
+        super().__init__(graph_module)
+        self.extra_traceback = False
+        self.masks = masks
+        self.blind: set[fx.Node] = set()
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        if n in self.masks and bool((~value if value.dtype is torch.bool else value.isneginf()).all(-1).any()):
+            self.blind.add(n)
+        return value
+
+
+def _blind_masks(graph_module: fx.GraphModule, masks: set[fx.Node], images: Tensor) -> set[fx.Node]:
+    """The masks with a row that allows nothing, on the first images."""
+    if not masks:
+        return set()
+    interpreter = _Masks(graph_module, masks)
+    with torch.inference_mode():
+        interpreter.run(images[:BLIND_IMAGES])
+    return interpreter.blind
+
+
 def _attention(
-    graph: fx.Graph, origin: fx.Node, qkv: tuple[fx.Node, fx.Node, fx.Node], mask: fx.Node | None, scale: float
+    graph: fx.Graph,
+    origin: fx.Node,
+    qkv: tuple[fx.Node, fx.Node, fx.Node],
+    mask: fx.Node | None,
+    scale: float,
+    *,
+    blind: bool,
 ) -> fx.Node:
+    """The operations of one attention.
+
+    Args:
+        blind: the mask has rows that allow nothing.
+    """
+
     def call(target: Any, *args: Any, roles: tuple[Role, ...] = ()) -> fx.Node:
         node = graph.call_function(target, args)
         node.meta = {"nn_module_stack": origin.meta.get("nn_module_stack"), "roles": roles}
@@ -126,8 +174,15 @@ def _attention(
         call(aten.transpose.int, key, -2, -1),
         roles=("query", "key"),
     )
-    if mask is not None and mask.meta["val"].dtype is torch.bool:
-        logits = call(aten.masked_fill.Scalar, logits, call(aten.logical_not.default, mask), float("-inf"))
+    boolean = mask is not None and mask.meta["val"].dtype is torch.bool
+    if boolean:
+        lowest = LOWEST if blind else float("-inf")
+        logits = call(aten.masked_fill.Scalar, logits, call(aten.logical_not.default, mask), lowest)
     elif mask is not None:
-        logits = call(aten.add.Tensor, logits, mask)
-    return call(aten.matmul.default, call(aten.softmax.int, logits, -1), value, roles=("softmax", "value"))
+        logits = call(aten.add.Tensor, logits, call(aten.clamp.default, mask, LOWEST) if blind else mask)
+    probabilities = call(aten.softmax.int, logits, -1)
+    if blind:
+        allowed = mask if boolean else call(aten.gt.Scalar, mask, LOWEST)
+        seeing = call(aten.any.dim, allowed, -1, True)
+        probabilities = call(aten.masked_fill.Scalar, probabilities, call(aten.logical_not.default, seeing), 0.0)
+    return call(aten.matmul.default, probabilities, value, roles=("softmax", "value"))

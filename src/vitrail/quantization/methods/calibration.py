@@ -24,6 +24,9 @@ BATCH_SIZE = 8
 SAMPLE_ELEMENTS = 2**19
 """Values of an operand that are kept, spread over all images."""
 
+OBSERVED = ("left", "sample_weight", "image", "right", "gradient", "fisher", "output")
+"""Fields of an observation with an entry for each sample or value, which are joined over the batches."""
+
 
 def calibrate(context: Context, *, gradients: bool = True) -> dict[str, Observation]:
     """Observations by the name of the left operand.
@@ -49,9 +52,11 @@ class _Recorder:
         self.limit = max(SAMPLE_ELEMENTS // num_batches, 1)
         self.generator = torch.Generator().manual_seed(context.seed)
         self.parts: dict[str, list[Observation]] = {op.left.name: [] for op in context.ops}
+        self.num_seen = self.batch_size = 0
         self.outputs: list[tuple[QuantizedOp, Tensor, Tensor]] = []
 
     def observe(self, batch: Tensor, gradients: bool) -> None:
+        self.batch_size = len(batch)
         with torch.set_grad_enabled(gradients):
             output = self.runner.run(batch.detach().clone().requires_grad_(gradients))
             if gradients:
@@ -64,6 +69,7 @@ class _Recorder:
                 part.gradient = places[rows]
                 part.fisher = places.square().flatten(1).mean(1) if op.dense else None
         self.outputs.clear()
+        self.num_seen += len(batch)
 
     def _record(self, op: QuantizedOp, left: Tensor, right: Tensor, output: Tensor) -> Tensor:
         left, right = left.detach(), right.detach()
@@ -83,6 +89,7 @@ class _Recorder:
             Observation(
                 left=rows[indices].clone(),
                 sample_weight=sample_weight,
+                image=self.num_seen + indices * self.batch_size // len(rows),
                 right=None if op.has_weight else _matrices(right, output)[indices].clone(),
                 output=self._sample(output) if op.output is not None else None,
                 low=low,
@@ -111,7 +118,7 @@ class _Recorder:
 
         counts = sum(part.left_count for part in parts), sum(part.right_count for part in parts)
         observation = Observation(
-            **{name: joined(name) for name in ("left", "sample_weight", "right", "gradient", "fisher", "output")},
+            **{name: joined(name) for name in OBSERVED},
             low=torch.stack([part.low for part in parts]).amin(0),
             high=torch.stack([part.high for part in parts]).amax(0),
             right_low=torch.stack([part.right_low for part in parts]).amin(),

@@ -6,7 +6,8 @@ its channels have similar ranges, so that one scale suits them all.
 
 Where no norm precedes a layer, or other nodes read the norm, the layer's input is divided in the graph, which costs one
 multiplication: only where the quantisation error of a layer's input would be much larger than the mean, as behind a
-GELU with activations a hundred times larger than the others.
+GELU with activations a hundred times larger than the others, and where scales that are chosen on one half of the
+calibration images lower the error on the other half too.
 
 Sources: SmoothQuant, arXiv:2211.10438 (s); MPTQ-ViT, arXiv:2401.14895 (SQ-b, the bias b against clamped asymmetric
 values; reconstructed, as its equations could not be read); RepQ-ViT, arXiv:2212.08254 (all of the channels' range).
@@ -14,6 +15,7 @@ values; reconstructed, as its equations could not be read); RepQ-ViT, arXiv:2212
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -21,7 +23,7 @@ import torch
 from torch import Tensor, fx
 
 from vitrail.quantization.config import SmoothingName
-from vitrail.quantization.context import Context
+from vitrail.quantization.context import Context, Observation
 from vitrail.quantization.graph.capture import constant
 from vitrail.quantization.graph.ops import QuantizedOp
 from vitrail.quantization.graph.prepare import argument, set_tensor
@@ -43,11 +45,15 @@ ALPHAS = (0.0, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 LARGEST_SCALE = 1e4
 """Scales stay within [1 / this, this]: a dead channel must not make its neighbours overflow."""
 
-COSTLY = 3.0
-"""Multiple of the mean error of a layer's input from which its channels are scaled explicitly."""
+COSTLY = 3
+"""Multiple of the mean error of a layer's input above which its channels may be scaled explicitly. Three layers or
+fewer cannot exceed it: there the mean is enough."""
 
 EXPLICIT_GAIN = 0.5
 """Share of the former error that an explicit division must reach."""
+
+PARTS = 8
+"""Parts of the calibration images, on each of which a division that the others chose is tried."""
 
 ROWS = 512
 """Sampled rows on which candidates are compared."""
@@ -124,8 +130,10 @@ def _costly_ops(context: Context, bit_width: int) -> list[QuantizedOp]:
             )
             error = (inputs.fake_quantize(observed.left) - observed.left) @ op.matrix(weight).t()
             losses[op.left.name] = observed.loss(error)
-    share = COSTLY / max(len(losses), 1) * sum(losses.values())
-    return [op for op in context.ops if losses.get(op.left.name, 0) > share]
+    few = len(losses) <= COSTLY
+    share = (1 if few else COSTLY) / max(len(losses), 1) * sum(losses.values())
+    costly = operator.ge if few else operator.gt
+    return [op for op in context.ops if op.left.name in losses and costly(losses[op.left.name], share)]
 
 
 def _move_observations(context: Context, group: SmoothingGroup, smoothing: Smoothing) -> None:
@@ -199,33 +207,69 @@ def _search(
         method: "smoothquant" scales only; "sq_b" also shifts; "repq" gives all channels the same range.
         bit_widths: bit widths of the weights and of the inputs.
     """
-    low, high = _channel_ranges(context, group)
+    graph_module, observations = context.graph_module, context.observations
+    candidates = _candidates(graph_module, group, observations, method)
+    errors = [_error(graph_module, group, observations, observations, one, bit_widths) for one in candidates]
+    best = min(range(len(errors)), key=lambda index: errors[index])
+    if best == 0 or errors[best] > (EXPLICIT_GAIN if group.norm is None else 1.0) * errors[0]:
+        return None
+    scale, shift = candidates[best]
+    smoothing = Smoothing(scale=scale, shift=shift, explicit=group.norm is None)
+    return smoothing if group.norm is not None or _holds_elsewhere(context, group, method, bit_widths) else None
+
+
+def _holds_elsewhere(
+    context: Context, group: SmoothingGroup, method: SmoothingName, bit_widths: tuple[int, int]
+) -> bool:
+    """Whether a division that is chosen without some of the images lowers the error on these, over all of them."""
+    graph_module, [reader] = context.graph_module, group.readers
+    name = reader.op.left.name
+    observed, parts = context.observations[name], torch.arange(len(context.images)) % PARTS
+    without = divided = 0.0
+    for part in range(PARTS):
+        seen, unseen = ({name: _of_images(observed, reader, wanted)} for wanted in (parts != part, parts == part))
+        if not (len(seen[name].left) and len(unseen[name].left)):
+            continue
+        candidates = _candidates(graph_module, group, seen, method)
+        errors = [_error(graph_module, group, seen, seen, one, bit_widths) for one in candidates]
+        best = candidates[min(range(len(errors)), key=errors.__getitem__)]
+        without += _error(graph_module, group, seen, unseen, candidates[0], bit_widths)
+        divided += _error(graph_module, group, seen, unseen, best, bit_widths)
+    return divided < without
+
+
+def _of_images(observed: Observation, reader: Reader, wanted: Tensor) -> Observation:
+    """The samples of some images (boolean, one an image), with the ranges of these."""
+    part = observed.of_images(wanted)
+    if not len(part.left):
+        return part
+    low = torch.full_like(observed.low, float("inf")).scatter_reduce_(0, reader.columns, part.left.amin(0), "amin")
+    high = torch.full_like(low, -float("inf")).scatter_reduce_(0, reader.columns, part.left.amax(0), "amax")
+    return replace(part, low=low, high=high)
+
+
+def _candidates(
+    graph_module: fx.GraphModule, group: SmoothingGroup, observations: Mapping[str, Observation], method: SmoothingName
+) -> list[tuple[Tensor, Tensor]]:
+    """Scales and shifts, first those that change nothing."""
+    low, high = _channel_ranges(observations, group)
     shift = (low + high) / 2 if group.can_shift and method != "smoothquant" else torch.zeros_like(low)
     extent = torch.maximum((high - shift).abs(), (low - shift).abs())
     one = torch.ones_like(extent)
     if method == "repq":
         candidates = [(_normalised(extent), shift)]
     else:
-        reach = _weight_reach(context.graph_module, group)
+        reach = _weight_reach(graph_module, group)
         scales = [_normalised(extent**alpha / reach ** (1 - alpha)) for alpha in ALPHAS]
         candidates = [(scale, shift) for scale in (one, *scales)]
-    candidates = [(one, torch.zeros_like(shift)), *candidates]
-    errors = [
-        sum(_error(context, reader, scale, shift, bit_widths) for reader in group.readers)
-        for scale, shift in candidates
-    ]
-    best = min(range(len(errors)), key=lambda index: errors[index])
-    if errors[best] > (EXPLICIT_GAIN if group.norm is None else 1.0) * errors[0] or best == 0:
-        return None
-    scale, shift = candidates[best]
-    return Smoothing(scale=scale, shift=shift, explicit=group.norm is None)
+    return [(one, torch.zeros_like(shift)), *candidates]
 
 
-def _channel_ranges(context: Context, group: SmoothingGroup) -> tuple[Tensor, Tensor]:
+def _channel_ranges(observations: Mapping[str, Observation], group: SmoothingGroup) -> tuple[Tensor, Tensor]:
     low = torch.full((group.num_channels,), float("inf"))
     high = -low
     for reader in group.readers:
-        observed = context.observations[reader.op.left.name]
+        observed = observations[reader.op.left.name]
         low.scatter_reduce_(0, reader.channels, observed.low, "amin")
         high.scatter_reduce_(0, reader.channels, observed.high, "amax")
     unread = torch.isinf(low)
@@ -247,17 +291,43 @@ def _normalised(scale: Tensor) -> Tensor:
     return (scale / scale.log().mean().exp()).clamp(1 / LARGEST_SCALE, LARGEST_SCALE)
 
 
-def _error(context: Context, reader: Reader, scale: Tensor, shift: Tensor, bit_widths: tuple[int, int]) -> float:
-    """Squared error of a reader's outputs, weighted by the gradients where there are any."""
-    op, observed, columns = reader.op, context.observations[reader.op.left.name], reader.columns
-    matrix = op.matrix(constant(context.graph_module, op.right.node))
-    some = torch.linspace(0, len(observed.left) - 1, min(ROWS, len(observed.left))).long()  # of all images
-    rows, sample_weight = observed.left[some], observed.sample_weight[some, None]
-    moved, scaled = (rows - shift[columns]) / scale[columns], matrix * scale[columns]
-    inputs = observe_tensor(
-        moved, bit_width=bit_widths[1], signed=False, symmetric=False, importance=sample_weight.expand_as(moved)
-    )
-    weights = observe_channels(scaled, 0, bit_width=bit_widths[0])
-    error = inputs.fake_quantize(moved) @ weights.fake_quantize(scaled).t() - moved @ scaled.t()
-    weighted_error = error if observed.gradient is None else error * observed.gradient[some]
-    return float((weighted_error.square() * sample_weight).sum())
+def _error(
+    graph_module: fx.GraphModule,
+    group: SmoothingGroup,
+    fitted: Mapping[str, Observation],
+    measured: Mapping[str, Observation],
+    moved: tuple[Tensor, Tensor],
+    bit_widths: tuple[int, int],
+) -> float:
+    """Squared error of all readers' outputs, weighted by the gradients where there are any.
+
+    Args:
+        fitted: observations that the quantisers of the inputs are fitted to, by the reader's input.
+        measured: observations that the error is summed over.
+        moved: scale and shift.
+        bit_widths: bit widths of the weights and of the inputs.
+    """
+    total = 0.0
+    for reader in group.readers:
+        op, name = reader.op, reader.op.left.name
+        matrix = op.matrix(constant(graph_module, op.right.node)) * moved[0][reader.columns]
+        weights = observe_channels(matrix, 0, bit_width=bit_widths[0])
+        rows, _, sample_weight = _moved_rows(fitted[name], reader, moved)
+        inputs = observe_tensor(
+            rows, bit_width=bit_widths[1], signed=False, symmetric=False, importance=sample_weight.expand_as(rows)
+        )
+        rows, gradient, sample_weight = _moved_rows(measured[name], reader, moved)
+        error = inputs.fake_quantize(rows) @ weights.fake_quantize(matrix).t() - rows @ matrix.t()
+        weighted_error = error if gradient is None else error * gradient
+        total += float((weighted_error.square() * sample_weight).sum())
+    return total
+
+
+def _moved_rows(
+    observed: Observation, reader: Reader, moved: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Some rows of all images after scale and shift, their gradients, and their sample weights (n, 1)."""
+    some = torch.linspace(0, len(observed.left) - 1, min(ROWS, len(observed.left))).long()
+    scale, shift = (values[reader.columns] for values in moved)
+    gradient = None if observed.gradient is None else observed.gradient[some]
+    return (observed.left[some] - shift) / scale, gradient, observed.sample_weight[some, None]
