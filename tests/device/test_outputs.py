@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 from torchvision.ops import batched_nms
 
-from vitrail.device.outputs import best_classes, enlarge, find_objects, paste_mask, rate
+from vitrail.device.outputs import best_classes, enlarge, find_keypoints, find_objects, paste_mask, rate
 
 LIMITS = {"min_confidence": 0.3, "nms_threshold": 0.5, "max_objects": 100}
 
@@ -98,6 +98,15 @@ def test_maps_are_enlarged_as_pytorch_does(size: tuple[int, int]) -> None:
     np.testing.assert_allclose(enlarge(maps, size), wanted, atol=1e-6)
     part = range(size[0] // 2, size[0])
     np.testing.assert_array_equal(enlarge(maps, size, part), enlarge(maps, size)[:, part.start :])
+
+
+def test_outputs_that_are_no_numbers_warn_nobody() -> None:
+    """Validation goes on while training diverges."""
+    maps = np.full((1, 2, 8, 8), np.inf, np.float32)
+    maps[0, 1] = np.nan
+    find_keypoints(maps, 1.5)
+    assert best_classes(np.full(3, np.inf, np.float32), ["a", "b", "c"], 1)[0]["label"] == "a"
+    assert len(find_objects(np.full((4, 7), np.nan, np.float32), 3, **LIMITS)["boxes"]) == 0
 
 
 def test_classes_are_sorted_and_the_first_of_equal_ones_comes_first() -> None:

@@ -21,6 +21,7 @@ MOST_CANDIDATES = 1000
 """Objects that are compared with one another for duplicates."""
 
 
+@np.errstate(invalid="ignore")  # a model that diverged gives what is no number, and no answer is right for it
 def softmax(logits: Array) -> Array:
     """Probabilities along the first axis."""
     powers = np.exp(logits - logits.max(0))
@@ -155,6 +156,7 @@ def enlarge(maps: Array, size: Size, rows: range | None = None) -> Array:
     return maps
 
 
+@np.errstate(invalid="ignore")
 def find_keypoints(maps: Array, sigma: float) -> tuple[Array, Array]:
     """Places (b, j, 2: x, y) as shares of the frame, and scores (b, j), of heat maps (b, j, rows, columns).
 

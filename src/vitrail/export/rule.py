@@ -20,7 +20,7 @@ FRAMES = {
     "crop": """
 With a picture of (h, w) and image_size (H, W), s is the larger of round(H / crop_fraction) / h and round(W /
 crop_fraction) / w, but at most the largest of 1, H / h and W / w. Cut the centre, at most round(8 max(H, W) / s)
-pixels a side; resize it to round(h s), round(w s), at least H, W; cut the centre of H x W.
+pixels a side; resize it, of (h', w') now, to round(h' s), round(w' s), at least H, W; cut the centre of H x W.
 """,
     "letterbox": """
 With a picture of (h, w) and image_size (H, W), s is the smaller of H / h and W / w. Resize to round(h s), round(w s),
@@ -28,9 +28,9 @@ at least 1, and put it at the top left of H x W; the rest is round(255 mean).
 """,
     "view": """
 With the object's box or the whole picture of (h, w) and image_size (H, W), s is the smaller of H / (1.25 h) and W /
-(1.25 w); where s is below 1, resize the picture by s, bilinearly. The pixel at column x shows what lies (x + 0.5 - W
-/ 2) / s right of the box's middle, in pixels of the picture before, bilinearly; rows likewise; outside of the picture
-lies 255 mean.
+(1.25 w); where s is below 1, resize the picture of (h', w') to round(h' s), round(w' s), at least 1, bilinearly, and
+places in it likewise. The pixel at column x shows what lies (x + 0.5 - W / 2) / s right of the box's middle, in
+pixels of the picture before, bilinearly; rows likewise; outside of the picture lies 255 mean.
 """,
 }
 OBJECTS = """

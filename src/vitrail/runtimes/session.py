@@ -102,7 +102,7 @@ def import_runtime(runtime: str) -> Any:
     known = find_runtime(runtime)
     try:
         return importlib.import_module(f"vitrail.runtimes.{known.module}")
-    except ImportError as error:
+    except Exception as error:  # a library that does not fit this machine raises all kinds
         install = f"install it with: pip install 'vitrail[{known.extra}]'" if known.extra else "install it"
         raise BenchError(f"runtime {runtime} cannot be used here: {error}; {install}, or leave it out") from error
 
