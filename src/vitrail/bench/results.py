@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -14,6 +14,8 @@ from vitrail.bench.energy.result import Energy
 from vitrail.core.errors import BenchError
 from vitrail.core.files import append_lines, finite_only, json_text, read_bytes
 from vitrail.core.parse import parse_json
+
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,17 +112,17 @@ class BenchResult:
         if values.get("energy"):
             values["energy"] = asdict(Energy.from_dict(values["energy"]))  # as values, so that all are checked
         try:
-            row: Self = _checker().validate_python(values)
+            # mypy asks the instances for a hash, not the class
+            return _checker(cls).validate_python(values)  # type: ignore[arg-type]
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
             raise BenchError(f"not a bench row: '{where}' is wrong: {first['msg']}") from error
-        return row
 
 
 @cache
-def _checker() -> TypeAdapter[Any]:
-    return TypeAdapter(BenchResult)
+def _checker(kind: type[Row]) -> TypeAdapter[Row]:
+    return TypeAdapter(kind)
 
 
 def append_results(path: Path, results: Iterable[BenchResult]) -> None:

@@ -134,8 +134,7 @@ class Speed:
 
 def read_speed(run: Run, accuracy: Accuracy | None) -> Speed | None:
     """The size-and-latency section from ``bench.jsonl``; None if it has no rows."""
-    results = latest_results(run.bench_rows)
-    if not results:
+    if not (results := latest_results(run.bench_rows)):
         return None
     reports = {row["key"]: row for row in accuracy.rows} if accuracy else {}
     main = accuracy.scores[0] if accuracy else None
