@@ -16,7 +16,7 @@ from rich.progress import track
 
 from vitrail.core.errors import DataError, VitrailError
 from vitrail.core.files import write_text
-from vitrail.data.pixels.decode import DeepGrey, inspect_image, libjpeg_words, read_image
+from vitrail.data.pixels.decode import DeepPixels, inspect_image, libjpeg_words, read_image
 
 CACHE_VERSION = 2
 """To be raised when the decoder accepts other files than before."""
@@ -35,7 +35,7 @@ class FileCheck:
         digest: SHA-256 of the contents.
         problem: why it cannot be decoded, or None.
         damage: what libjpeg says about a JPEG file that it decodes in spite of it, or "".
-        grey: values of a grey image with more than 8 bits, else None.
+        deep: values of an image with more than 8 bits, else None.
     """
 
     size: int
@@ -43,7 +43,7 @@ class FileCheck:
     digest: str
     problem: str | None
     damage: str = ""
-    grey: DeepGrey | None = None
+    deep: DeepPixels | None = None
 
 
 def check_files(root: Path, names: Sequence[str], *, max_pixels: int, progress: bool = False) -> list[FileCheck]:
@@ -89,13 +89,13 @@ def _check(path: Path, max_pixels: int, known: FileCheck | None) -> FileCheck:
         return FileCheck(size=0, modified=0, digest="", problem=f"cannot be read: {error.strerror or error}")
     except DataError as error:
         return FileCheck(size=0, modified=0, digest="", problem=_reason(error, f"{path} "))
-    problem, grey = None, None
+    problem, deep = None, None
     try:
-        grey = inspect_image(data, max_pixels)
+        deep = inspect_image(data, max_pixels)
     except DataError as error:
         problem = _reason(error, "image ")
     digest = hashlib.sha256(data).hexdigest()
-    return FileCheck(size=len(data), modified=status.st_mtime_ns, digest=digest, problem=problem, grey=grey)
+    return FileCheck(size=len(data), modified=status.st_mtime_ns, digest=digest, problem=problem, deep=deep)
 
 
 def _reason(error: DataError, subject: str) -> str:
@@ -116,7 +116,7 @@ def _read_cache(path: Path) -> dict[str, FileCheck]:
     try:
         values: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
         return {
-            name: FileCheck(**value | {"grey": DeepGrey(**value["grey"]) if value["grey"] else None})
+            name: FileCheck(**value | {"deep": DeepPixels(**value["deep"]) if value["deep"] else None})
             for name, value in values.items()
         }
     except (OSError, ValueError, TypeError, AttributeError, KeyError):
