@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, fields, replace
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vitrail.core.errors import DataError, RunError
-from vitrail.core.files import atomic_path
+from vitrail.core.files import atomic_path, open_regular
 from vitrail.data import DataSplits, Record
 
 PARTS = ("train", "val", "test")
@@ -70,8 +71,8 @@ def read_parts(path: Path) -> list[KnownImage]:
     """
     remedy = "restore the file; without it, nothing tells which images the run was trained with"
     try:
-        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-            rows = csv.DictReader(file)
+        with open_regular(path) as file:
+            rows = csv.DictReader(io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline=""))
             if missing := [name for name in COLUMNS if name not in (rows.fieldnames or ())]:
                 raise RunError(f"{path} has no column '{missing[0]}'; {remedy}")
             found = {}

@@ -86,6 +86,22 @@ def test_images_of_nearly_one_shade_are_told_and_an_option_spreads_them(
     assert all((values[0], values[1]) == (0, 255) for values in grey(spread).values())
 
 
+@pytest.mark.parametrize(("brightest", "told"), [(3000, True), (40000, False)])
+def test_dark_colours_of_16_bits_are_told(brightest: int, told: bool, tmp_path: Path) -> None:
+    """As a camera of twelve bits writes them into files of sixteen."""
+    random = np.random.default_rng(0)
+    for label in ("a", "b"):
+        (tmp_path / "deep" / label).mkdir(parents=True)
+        for index in range(2):
+            pixels = random.integers(0, brightest, (4, 6, 3), endpoint=True)
+            head = b"P6 6 4 65535\n"
+            (tmp_path / "deep" / label / f"{index}.ppm").write_bytes(head + pixels.astype(">u2").tobytes())
+    data = load(tmp_path / "deep")
+    assert data.pixel_range is None
+    assert [text.split(" images")[0] for text in data.warnings] == ["4 16-bit colour"] * told
+    assert all(text.endswith("save them with 8 bits that fill the range") for text in data.warnings)
+
+
 def test_wide_ranges_are_not_told(write_images: WriteImages, tmp_path: Path) -> None:
     assert load(write_images({"a": 2, "b": 2})).pixel_range is None
     data = load(write_grey(tmp_path / "deep", {"a/0": [0, 4200], "b/0": [0, 5]}, np.uint16), val_fraction=1)

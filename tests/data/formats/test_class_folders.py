@@ -104,6 +104,7 @@ def test_words_in_the_names_of_classes_make_no_parts(
         (tree("2023 2024"), r"folders 2023, 2024 .* has the same folders ice, sea"),
         ({"bottle/good": 1, "bottle/ground_truth": 1, "cable/good": 1, "cable/ground_truth": 1}, "the same folders"),
         (tree("train/a train/b"), "the same folders ice, sea"),
+        (TWO | tree("water"), r"water has folders of the same names as those beside it \(ice, sea\)"),
         ({"train": 2, "test": 2}, "train/, test/, which were read as parts|test/, train/, which were read as parts"),
         ({"seg_train": 2, "seg_test": 2}, "which were read as parts of the data"),
         (tree("val test"), "no training images; add a folder train/"),

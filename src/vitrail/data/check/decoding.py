@@ -18,7 +18,7 @@ from vitrail.core.errors import DataError, VitrailError
 from vitrail.core.faults import find_fault
 from vitrail.core.files import read_text, write_text
 from vitrail.core.parse import parse_json
-from vitrail.data.pixels.decode import DeepGrey, inspect_image, libjpeg_words, read_image
+from vitrail.data.pixels.decode import DeepPixels, inspect_image, libjpeg_words, read_image
 
 CACHE_VERSION = 2
 """To be raised when the decoder accepts other files than before."""
@@ -37,7 +37,7 @@ class FileCheck:
         digest: SHA-256 of the contents.
         problem: why it cannot be decoded, or None.
         damage: what libjpeg says about a JPEG file that it decodes in spite of it, or "".
-        grey: values of a grey image with more than 8 bits, else None.
+        deep: values of an image with more than 8 bits, else None.
     """
 
     size: int
@@ -45,7 +45,7 @@ class FileCheck:
     digest: str
     problem: str | None
     damage: str = ""
-    grey: DeepGrey | None = None
+    deep: DeepPixels | None = None
 
 
 def check_files(root: Path, names: Sequence[str], *, max_pixels: int, progress: bool = False) -> list[FileCheck]:
@@ -92,15 +92,15 @@ def _check(path: Path, max_pixels: int, known: FileCheck | None) -> FileCheck:
         return FileCheck(size=0, modified=0, digest="", problem=f"cannot be read: {error.strerror or error}")
     except DataError as error:
         return FileCheck(size=0, modified=0, digest="", problem=_reason(error, f"{path} "))
-    problem, grey, modified = None, None, status.st_mtime_ns
+    problem, deep, modified = None, None, status.st_mtime_ns
     try:
-        grey = inspect_image(data, max_pixels)
+        deep = inspect_image(data, max_pixels)
     except DataError as error:
         problem = _reason(error, "image ")
         if find_fault(error) is not None:
             modified = 0  # with more memory it may be decoded next time
     digest = hashlib.sha256(data).hexdigest()
-    return FileCheck(size=len(data), modified=modified, digest=digest, problem=problem, grey=grey)
+    return FileCheck(size=len(data), modified=modified, digest=digest, problem=problem, deep=deep)
 
 
 def _reason(error: DataError, subject: str) -> str:
@@ -121,7 +121,7 @@ def _read_cache(path: Path) -> dict[str, FileCheck]:
     try:
         values: dict[str, dict[str, Any]] = parse_json(read_text(path))
         return {
-            name: FileCheck(**value | {"grey": DeepGrey(**value["grey"]) if value["grey"] else None})
+            name: FileCheck(**value | {"deep": DeepPixels(**value["deep"]) if value["deep"] else None})
             for name, value in values.items()
         }
     except (OSError, ValueError, TypeError, AttributeError, KeyError):

@@ -13,7 +13,7 @@ from vitrail.core.errors import DataError
 from vitrail.core.types import PixelRange
 from vitrail.data.check.decoding import FileCheck, check_files
 from vitrail.data.data_config import DataConfig
-from vitrail.data.pixels.decode import NARROW, range_of
+from vitrail.data.pixels.decode import COLOUR, FULL_RANGE, NARROW, range_of
 from vitrail.data.records import Record
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
@@ -121,20 +121,21 @@ class Problems:
         return self.digests
 
     def _choose_pixel_range(self, checks: Mapping[str, FileCheck]) -> None:
-        """One range for all images, and a warning where an image kind fills little of it."""
-        deep = [check.grey for check in checks.values() if check.grey is not None]
-        if not deep:
-            return
-        self.pixel_range = low, high = self.config.pixel_range or range_of(deep)
+        """One range for grey images with more than 8 bits, and a warning where a kind of image fills little of it."""
+        deep = [check.deep for check in checks.values() if check.deep is not None]
+        if grey := [one for one in deep if one.kind != COLOUR]:
+            self.pixel_range = self.config.pixel_range or range_of(grey)
         for kind, count in Counter(one.kind for one in deep).items():
+            low, high = FULL_RANGE if kind == COLOUR else self.pixel_range or FULL_RANGE
             least = min(one.low for one in deep if one.kind == kind)
             most = max(one.high for one in deep if one.kind == kind)
             seen = max(min(most, high) - max(least, low), 0) / (high - low)
+            spread = f"--pixel-range {least:g} {most if most > least else least + 1:g} spreads them"
             if seen < NARROW:
                 self.warnings.append(
                     f"{count} {kind} images have values from {least:g} to {most:g}, {seen:.1%} of the range from "
                     f"{low:g} (black) to {high:g} (white), so that they are nearly one shade; "
-                    f"--pixel-range {least:g} {most if most > least else least + 1:g} spreads them"
+                    f"{'save them with 8 bits that fill the range' if kind == COLOUR else spread}"
                 )
 
     def settle(self, count: int) -> None:

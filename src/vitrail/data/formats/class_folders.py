@@ -161,14 +161,22 @@ def _refuse_annotations(folders: Sequence[Path]) -> None:
 
 
 def _refuse_same_folders(root: Path, folders: Sequence[Path], problems: Problems) -> None:
-    """``2023/cat``, ``2023/dog``, ``2024/cat``, ``2024/dog``: are the years the classes, or cat and dog?"""
+    """``2023/cat``, ``2023/dog``, ``2024/cat``, ``2024/dog``: are the years the classes, or cat and dog? And what is
+    ``pets`` in ``cat``, ``dog``, ``pets/cat``, ``pets/dog``?"""
     if problems.config.val_fraction == 1:
         return  # the classes of the model decide
     inside = [{one.name for one in visible_folders(folder) if has_images(one, root)} for folder in folders]
-    if len(folders) > 1 and len(inside[0]) > 1 and all(names == inside[0] for names in inside):
-        names, inner = _some([folder.name for folder in folders]), _some(sorted(inside[0]))
+    names = {folder.name for folder in folders}
+    for folder, inner in zip(folders, inside, strict=True):
+        if len(inner) > 1 and inner < names:
+            raise DataError(
+                f"{folder} has folders of the same names as those beside it ({_some(sorted(inner))}), so that it is no "
+                f"class; move its images to them, or remove it"
+            )
+    if len(folders) > 1 and len(inside[0]) > 1 and all(inner == inside[0] for inner in inside):
+        outer, shared = _some([folder.name for folder in folders]), _some(sorted(inside[0]))
         raise DataError(
-            f"each of the folders {names} of {folders[0].parent} has the same folders {inner}, and either may be the "
+            f"each of the folders {outer} of {folders[0].parent} has the same folders {shared}, and either may be the "
             f"classes; put the images of each class into one folder without such folders, name parts train, val and "
             f"test, or list the images in labels.csv"
         )

@@ -41,17 +41,21 @@ MAX_PIXEL_BYTES = 16
 NARROW = 1 / 16
 """Share of the range from black to white below which grey values are all but one shade."""
 
+COLOUR = "16-bit colour"
+FULL_RANGE = (0.0, 65535.0)
+"""What 16 bits can hold."""
+
 _JPEG_MAGIC = b"\xff\xd8\xff"
 _DAMAGE = re.compile(r"Corrupt JPEG data|Premature end of JPEG|Inconsistent progression|Invalid SOS")
 _pillow_limit = threading.Lock()
 
 
 @dataclass(frozen=True)
-class DeepGrey:
-    """The values of a grey image with more than 8 bits.
+class DeepPixels:
+    """The values of an image with more than 8 bits.
 
     Attributes:
-        kind: "16-bit", "32-bit" or "float".
+        kind: "16-bit", "32-bit" or "float" for grey, :data:`COLOUR` for colours, of which the upper 8 bits are taken.
         low: smallest finite value.
         high: largest finite value.
     """
@@ -82,8 +86,8 @@ def decode_image(
     return _decode_source(source, max_pixels, pixel_range, careful=careful)[0]
 
 
-def inspect_image(data: bytes, max_pixels: int = MAX_PIXELS) -> DeepGrey | None:
-    """Decode the bytes of a file, and give the values of grey with more than 8 bits; None for other images.
+def inspect_image(data: bytes, max_pixels: int = MAX_PIXELS) -> DeepPixels | None:
+    """Decode the bytes of a file, and give its values if they have more than 8 bits; None for other images.
 
     Raises:
         DataError: as :func:`decode_image`.
@@ -91,7 +95,7 @@ def inspect_image(data: bytes, max_pixels: int = MAX_PIXELS) -> DeepGrey | None:
     return _decode_source(data, max_pixels, None, careful=False)[1]
 
 
-def range_of(images: Sequence[DeepGrey]) -> PixelRange:
+def range_of(images: Sequence[DeepPixels]) -> PixelRange:
     """Values that become black and white in grey images of more than 8 bits, one range for all of them.
 
     Black is 0, or the smallest value if that is negative. White is 65535 where all are 16-bit. Four-byte integers and
@@ -99,7 +103,7 @@ def range_of(images: Sequence[DeepGrey]) -> PixelRange:
     largest value if that is below a sixteenth of it or above all of them.
     """
     if {one.kind for one in images} == {"16-bit"}:
-        return 0.0, 65535.0
+        return FULL_RANGE
     low, high = min(0.0, *(one.low for one in images)), max(one.high for one in images)
     whites = (1.0, 255.0, 65535.0) if {one.kind for one in images} == {"float"} else (255.0, 65535.0)
     white = next((white for white in whites if high <= white), high)
@@ -137,7 +141,7 @@ def libjpeg_words() -> Iterator[list[str]]:
 
 def _decode_source(
     source: Path | bytes, max_pixels: int, pixel_range: PixelRange | None, *, careful: bool
-) -> tuple[Tensor, DeepGrey | None]:
+) -> tuple[Tensor, DeepPixels | None]:
     name = str(source) if isinstance(source, Path) else "image"
     data = _read(source, max_pixels) if isinstance(source, Path) else source
     if not data:
@@ -198,7 +202,7 @@ def _read(path: Path, max_pixels: int) -> bytes:
 
 def _decode(
     data: bytes, name: str, max_pixels: int, pixel_range: PixelRange | None, *, careful: bool
-) -> tuple[Tensor, DeepGrey | None]:
+) -> tuple[Tensor, DeepPixels | None]:
     with _no_pillow_limit():
         image = Image.open(io.BytesIO(data))
     with image:
@@ -214,9 +218,13 @@ def _decode(
                 return pixels, None
             except RuntimeError:
                 pass  # libjpeg through Pillow accepts more files, and says better what is wrong
+        deep_colour = _is_deep_colour(image)
         image.load()
         found = _deep_grey(np.asarray(image), name) if _is_deep(image) else None
-        return pixels_of(image, pixel_range), found
+        pixels = pixels_of(image, pixel_range)
+        if deep_colour:
+            found = DeepPixels(COLOUR, float(pixels.min()) * 257, float(pixels.max()) * 257)
+        return pixels, found
 
 
 @contextmanager
@@ -244,6 +252,15 @@ def _is_deep(image: Image.Image) -> bool:
     return image.mode.startswith("I") or image.mode == "F"
 
 
+def _is_deep_colour(image: Image.Image) -> bool:
+    """Pillow has no such mode, but the file's own is known before it is loaded."""
+    for codec, _, _, arguments in getattr(image, "tile", ()):
+        deep_ppm = codec.startswith("ppm") and isinstance(arguments, tuple) and arguments[-1] > 255
+        if image.mode in ("RGB", "RGBA") and (deep_ppm or ";16" in str(arguments)):
+            return True
+    return False
+
+
 def _to_rgb(image: Image.Image, pixel_range: PixelRange | None) -> Image.Image:
     if _is_deep(image):
         values = np.asarray(image)
@@ -254,12 +271,12 @@ def _to_rgb(image: Image.Image, pixel_range: PixelRange | None) -> Image.Image:
     return image.convert("RGB")
 
 
-def _deep_grey(values: np.ndarray, name: str) -> DeepGrey:
+def _deep_grey(values: np.ndarray, name: str) -> DeepPixels:
     kind = "16-bit" if values.dtype.itemsize == 2 else "float" if values.dtype.kind == "f" else "32-bit"
     finite = values[np.isfinite(values)] if kind == "float" else values
     if not finite.size:
         raise DataError(f"{name} has no finite value; write it again or delete it")
-    return DeepGrey(kind, float(finite.min()), float(finite.max()))
+    return DeepPixels(kind, float(finite.min()), float(finite.max()))
 
 
 def _eight_bits(values: np.ndarray, pixel_range: PixelRange) -> Image.Image:
