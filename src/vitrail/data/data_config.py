@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from vitrail.core.config import check_choices
+from vitrail.core.config import convert_fields
 from vitrail.core.errors import ConfigError
 from vitrail.data.pixels.decode import MAX_PIXELS
 
@@ -41,10 +41,10 @@ class DataConfig:
     mirror_pairs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        convert_fields(self)
         if not 0 < self.val_fraction <= 1:
             raise ConfigError("is outside (0, 1]; 0.15 is usual", val_fraction=self.val_fraction)
         if not 0 <= self.max_bad_fraction <= 1:
             raise ConfigError("is outside [0, 1]; 0.01 is usual", max_bad_fraction=self.max_bad_fraction)
         if self.max_pixels < 1:
             raise ConfigError(f"is not positive; {MAX_PIXELS} is usual", max_pixels=self.max_pixels)
-        check_choices(self)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self
 
-from vitrail.core.config import check_choices, typed
+from vitrail.core.config import convert_fields, typed
 from vitrail.core.errors import ConfigError
 from vitrail.core.types import as_image_size
 from vitrail.data import AugmentConfig, DataConfig
@@ -101,6 +101,7 @@ class TrainConfig:
     deterministic: bool = True
 
     def __post_init__(self) -> None:
+        convert_fields(self)
         for name in ("epochs", "batch_size", "num_nodes"):
             self._need(name, getattr(self, name) >= 1, "at least 1")
         for name in ("weight_decay", "warmup_epochs", "gradient_clip", "num_workers", "seed"):
@@ -115,7 +116,6 @@ class TrainConfig:
         taken = sorted({"num_classes", "image_size", "drop_path_rate"} & self.model_fields.keys())
         if taken:
             raise ConfigError(f"model_fields has {', '.join(taken)}; that follows from the data or has its own option")
-        check_choices(self)
 
     def _need(self, name: str, fits: bool, limit: str) -> None:
         if not fits:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence, Set as AbstractSet
 
 from vitrail.core.errors import DataError
@@ -19,20 +20,21 @@ from vitrail.data.sets.image_set import ImageSet
 from vitrail.data.sets.splits import DataSplits, as_splits, cut_by_class, fingerprint
 
 
-def load_data(config: DataConfig, *, progress: bool = False) -> DataSplits[ImageSet]:
+def load_data(config: DataConfig | str | os.PathLike[str], *, progress: bool = False) -> DataSplits[ImageSet]:
     """Find, check and split the images of ``config.path``.
 
     Every file is decoded once, and again only after it has changed. Parts that the data names are kept; otherwise
     ``val`` is cut from ``train``, class by class. A ``labels.csv`` without a ``split`` column is all ``test``.
 
     Args:
-        config: what to load.
+        config: what to load: a configuration, or a folder alone.
         progress: show a bar while files are checked.
 
     Raises:
         DataError: missing, empty or one-class data, a class that cannot be split, or more undecodable files than
             ``config.max_bad_fraction``.
     """
+    config = config if isinstance(config, DataConfig) else DataConfig(path=os.fspath(config))
     if config.path == "sample":
         return _load_built_in(config)
     root = data_folder(config.path, REMEDY)
