@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vitrail.core.errors import CheckpointError
+from vitrail.core.paths import typed_path
 from vitrail.models.base import Backbone
 
 WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model")
@@ -112,7 +113,7 @@ def _read_folder(folder: Path) -> dict[str, Tensor]:
     if not file.is_file():
         raise CheckpointError(
             f"folder {folder} has no {file.name}; give a weights file, or the folder of a trained run "
-            "(an interrupted run has weights after: vitrail train --resume)"
+            f"(an interrupted run has weights after: vitrail train --run {typed_path(folder)} --resume)"
         )
     state = read_weights(file)
     prefix = "backbone."
@@ -213,7 +214,7 @@ def load_state(
     if replace_head:
         given = {name: tensor for name, tensor in given.items() if name not in heads}
         given |= {name: tensor for name, tensor in target.items() if name in heads}
-    by_head = "pass replace_head=True (--replace-head) to train a new classifier"
+    by_head = "vitrail train begins a new classifier by itself, and create_model does with replace_head=True"
     remedy = by_head if heads == misfits.keys() else "is it another model's?"
     load_strictly(model, given, f"{source} (layout '{layout}')", remedy=remedy)
     return layout

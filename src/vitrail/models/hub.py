@@ -119,7 +119,7 @@ def _recorded_hash(path: Path, answer: HfFileMetadata | None) -> str | None:
 
     None without an answer, and for small files, which the hub keeps in git under another kind of hash.
     """
-    recorded = path.resolve().name if path.is_symlink() else answer and answer.etag
+    recorded = path.resolve().name if path.is_symlink() else answer.etag if answer is not None else None
     return recorded if recorded is not None and SHA256.fullmatch(recorded) else None
 
 

@@ -97,7 +97,7 @@ def create_model(
             ``"pretrained:augreg_in1k"``), for the public ones in the family's ``weights``: the model's
             ``preprocessing`` is then theirs.
         replace_head: keep a fresh classifier where the weights have another one or none; by default only where
-            ``num_classes`` asks weights from the hub for it.
+            ``num_classes`` is 0, or asks weights from the hub for it.
         **fields: any other field of the family's configuration.
 
     Raises:
@@ -129,7 +129,8 @@ def create_model(
     if public is not None:
         _load_public(model, public, replace_head=bool(replace_head))
     elif weights is not None:
-        load_checkpoint(model, weights, replace_head=bool(replace_head))
+        without_head = num_classes == 0 if replace_head is None else replace_head
+        load_checkpoint(model, weights, replace_head=without_head)
     return model
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from vitrail.core.errors import RunError, VitrailError
 from vitrail.core.files import read_json, write_json
+from vitrail.core.paths import typed_path
 from vitrail.evaluation import RobustnessConfig, measure_robustness
 from vitrail.figures.robustness import robustness_figures
 from vitrail.figures.save import save_figures
@@ -45,7 +46,10 @@ def read_robustness(run: Run) -> dict[str, Any]:
         VitrailError: the file is not a robustness file.
     """
     if not run.robustness.exists():
-        raise RunError(f"run {run.folder} has no {run.robustness.name}; make it with: vitrail evaluate --robustness")
+        raise RunError(
+            f"run {run.folder} has no {run.robustness.name}; "
+            f"make it with: vitrail evaluate {typed_path(run.folder)} --robustness"
+        )
     values = read_json(run.robustness)
     if not isinstance(values, dict) or not {"clean_top1", "summary", "curves"} <= values.keys():
         raise VitrailError(f"{run.robustness} is not a robustness file; measure again")

@@ -11,7 +11,7 @@ from lightning.pytorch import Trainer
 from rich.console import Console
 
 from vitrail.core.errors import ConfigError, DataError, TrainingError
-from vitrail.core.paths import user_path
+from vitrail.core.paths import typed_path, user_path
 from vitrail.data import DataSplits
 from vitrail.runs.folder import check_folder, clear, describe, finish, is_finished, remove_leftovers, training_files
 from vitrail.runs.load import make_spec
@@ -61,7 +61,7 @@ def train(
                 raise
             raise TrainingError(
                 f"training was stopped after {len(recorder.rows)} of {config.epochs} epochs; "
-                f"continue it with: vitrail train --run {run.folder} --resume (and the same options)"
+                f"continue it with: vitrail train --run {typed_path(run.folder)} --resume (and the same options)"
             ) from None
         except torch.OutOfMemoryError as error:
             raise TrainingError(
