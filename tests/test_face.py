@@ -15,6 +15,7 @@ from vitrail.core.errors import ConfigError, DataError, RunError
 from vitrail.core.files import read_json
 from vitrail.data import load_data
 from vitrail.face import configured
+from vitrail.runs.load import load_task, task_of
 from vitrail.runs.quantize import CalibrationConfig
 from vitrail.runs.run import Run
 
@@ -47,6 +48,14 @@ def test_training_is_one_call(tmp_path: Path, capfd: pytest.CaptureFixture[str])
 def test_mistakes_are_told_by_the_names_that_were_given(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"epoch.*did you mean epochs"):
         vitrail.train("sample", epoch=3, run=tmp_path / "run")
+    for setting, meant in {
+        "lr": "learning_rate",
+        "bs": "batch_size",
+        "fliplr": "hflip",
+        "mixup": "mixup_alpha",
+    }.items():
+        with pytest.raises(ConfigError, match=f"unknown setting {setting}; did you mean {meant}"):
+            vitrail.train("sample", run=tmp_path / "run", **{setting: 3})
     with pytest.raises(ConfigError, match="'many'"):
         vitrail.train("sample", epochs="many", run=tmp_path / "run")
     with pytest.raises(ConfigError, match="put them into the configuration"):
@@ -109,3 +118,23 @@ def test_results_show_themselves(run: vitrail.TrainedRun, pixels: torch.Tensor, 
     shown = run._repr_html_()
     assert all(words in shown for words in ("edgevit_nano_stride2", "15.0 %", "onnx-int8"))
     assert "15.0 %" in repr(run)
+
+
+def test_text_and_paths_are_taken_everywhere(run: vitrail.TrainedRun, pixels: torch.Tensor) -> None:
+    folder = run.folder
+    for given in (str(folder), folder, Run(str(folder)), run):
+        assert vitrail.open_run(given).folder == folder
+        assert task_of(given).name == load_task(given).name == "classification"
+    assert len(vitrail.load_data("sample").train) == len(vitrail.load_data(Path("sample")).train)
+    assert len(run.predict(pixels, top_k="2", batch_size="1")[0].answer) == 2  # type: ignore[arg-type]
+
+
+def test_what_is_no_path_or_number_is_told(run: vitrail.TrainedRun, pixels: torch.Tensor) -> None:
+    with pytest.raises(ConfigError, match="7 is no path; give a text"):
+        vitrail.open_run(7)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="7 is no path"):
+        Run(7)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="top_k='few' is not allowed: input should be a valid integer"):
+        run.predict(pixels, top_k="few")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="batch_size='big' is not allowed"):
+        run.evaluate(batch_size="big")  # type: ignore[arg-type]

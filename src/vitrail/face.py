@@ -5,18 +5,22 @@ Functions and methods take the options of the command line under the same names,
 
 from __future__ import annotations
 
+import functools
+import inspect
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, ParamSpec, TypeVar, get_type_hints
 
 from rich.console import Console
 
 from vitrail.bench import BenchConfig, BenchResult
-from vitrail.core.config import typed
+from vitrail.core.config import convert, typed
 from vitrail.core.errors import ConfigError
 from vitrail.core.paths import user_path
+from vitrail.core.synonyms import nearest_names
 from vitrail.data import DataConfig
 from vitrail.evaluation import Prediction, RobustnessConfig
 from vitrail.export import ExportRecord
@@ -40,6 +44,28 @@ from vitrail.training import TrainConfig
 Config = TypeVar("Config")
 
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+PLAIN = (int, int | None, bool, bool | None)
+"""Types of arguments that are converted."""
+
+
+def _converted(function: Callable[P, R]) -> Callable[P, R]:
+    """Numbers and switches are taken as text too; what is none is told by the argument's name."""
+    signature, kinds = inspect.signature(function), get_type_hints(function)
+
+    @functools.wraps(function)
+    def converting(*args: P.args, **kwargs: P.kwargs) -> R:
+        bound = signature.bind(*args, **kwargs)
+        for name, value in bound.arguments.items():
+            if kinds.get(name) in PLAIN:
+                bound.arguments[name] = convert(kinds[name], value, name)
+        return function(*bound.args, **bound.kwargs)
+
+    return converting
+
+
 class TrainedRun(Run):
     """A run folder with a trained model, from :func:`train` or :func:`open_run`.
 
@@ -61,6 +87,7 @@ class TrainedRun(Run):
         """The trained model as a PyTorch module in evaluation mode, loaded anew at each call."""
         return load_task(self)
 
+    @_converted
     def evaluate(self, *, batch_size: int = 64, progress: bool | None = None) -> Rows[dict[str, Any]]:
         """Accuracy of the weights and of every exported file on the held-out images.
 
@@ -76,6 +103,7 @@ class TrainedRun(Run):
         """
         return evaluation_rows(self, evaluate_run(self, batch_size=batch_size, progress=_wanted(progress)))
 
+    @_converted
     def measure_robustness(self, *, progress: bool | None = None, **settings: Any) -> dict[str, Any]:
         """Accuracy and consistency under shifts, rotations, corruptions and other changes.
 
@@ -88,6 +116,7 @@ class TrainedRun(Run):
         """
         return measure_run_robustness(self, configured(RobustnessConfig, settings), progress=_wanted(progress))
 
+    @_converted
     def quantize(self, *, progress: bool | None = None, **settings: Any) -> QuantizationPlan:
         """Quantise weights and activations, calibrated on a few dozen training images.
 
@@ -105,6 +134,7 @@ class TrainedRun(Run):
         """
         return quantize_run(self, configured(CalibrationConfig, settings), progress=_wanted(progress)).plan
 
+    @_converted
     def export(
         self, *formats: str, num_images: int = VERIFICATION_IMAGES, dynamic_size: bool = False
     ) -> Rows[ExportRecord]:
@@ -121,6 +151,7 @@ class TrainedRun(Run):
         records = export_run(self, num_images, formats=formats or ("onnx",), dynamic_size=dynamic_size)
         return export_rows(records)
 
+    @_converted
     def bench(self, *, progress: bool | None = None, **settings: Any) -> Rows[BenchResult]:
         """Latency, memory and energy of every file in every runtime, measured side by side.
 
@@ -133,6 +164,7 @@ class TrainedRun(Run):
         """
         return bench_rows(bench_run(self, configured(BenchConfig, settings), progress=_wanted(progress)))
 
+    @_converted
     def predict(
         self,
         images: ImageSource | list[ImageSource] | tuple[ImageSource, ...],
@@ -204,6 +236,7 @@ class TrainedRun(Run):
         return run_html(self) if self.description.exists() else repr(self)
 
 
+@_converted
 def train(
     data: str | Path | DataConfig | TrainConfig,
     *,
@@ -241,13 +274,13 @@ def train(
             raise ConfigError(f"{', '.join(settings)} and a whole TrainConfig: put them into the configuration")
         config = data
     else:
-        source = asdict(data) if isinstance(data, DataConfig) else {"path": str(data)}
+        source = asdict(data) if isinstance(data, DataConfig) else {"path": os.fspath(data)}
         config = configured(TrainConfig, settings, {"data": source})
     train_run(config, run=run, resume=resume, overwrite=overwrite, progress=_wanted(progress))
     return open_run(run)
 
 
-def open_run(folder: str | Path) -> TrainedRun:
+def open_run(folder: str | Path | Run) -> TrainedRun:
     """A run folder that exists, with the verbs as methods.
 
     Raises:
@@ -269,12 +302,24 @@ def configured(kind: type[Config], settings: Mapping[str, Any], given: Mapping[s
     """
     values: dict[str, Any] = {name: dict(value) for name, value in (given or {}).items()}
     for name, value in with_field_names(settings).items():
-        path = _path_of(kind, name) or (name,)
+        path = _path_of(kind, name)
+        if path is None:
+            close = nearest_names(name, _names_of(kind), cutoff=0.6)
+            hint = f"did you mean {' or '.join(close[:2])}?" if close else f"known are {', '.join(_names_of(kind))}"
+            raise ConfigError(f"unknown setting {name}; {hint}")
         place = values
         for part in path[:-1]:
             place = place.setdefault(part, {})
         place[path[-1]] = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
     return typed(kind, values)
+
+
+def _names_of(kind: type[Any]) -> list[str]:
+    """The names of all settings, those of nested configurations too."""
+    types = get_type_hints(kind)
+    inner = [field.name for field in fields(kind) if is_dataclass(types[field.name])]
+    own = [field.name for field in fields(kind) if field.name not in inner]
+    return [*own, *(name for field in inner for name in _names_of(types[field]))]
 
 
 def _path_of(kind: type[Any], name: str) -> tuple[str, ...] | None:

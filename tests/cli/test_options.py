@@ -115,6 +115,7 @@ def test_printed_configuration_round_trips(tmp_path: Path, capsys: pytest.Captur
     ("text", "words"),
     [
         ("epoch: 5", "unknown key 'epoch' in FILE; did you mean 'epochs'?"),
+        ("lr: 5", "unknown key 'lr' in FILE; did you mean 'learning_rate'?"),
         ("augment:\n  flipp: true", "unknown key 'augment.flipp' in FILE; did you mean 'augment.flip'?"),
         ("scale: [0, 1]", "unknown key 'scale' in FILE; did you mean 'augment.scale'?"),
         ("augment: 3", "key 'augment' in FILE is 3; it needs keys of its own: scale, flip, seed"),

@@ -11,9 +11,10 @@ import pytest
 
 from vitrail.cli.main import VERBS, build_app, main
 from vitrail.cli.signatures import TABLE, option_names, signatures, stand_in, type_of
-from vitrail.cli.suggestions import FOLLOWS, MEANT, VERBS_MEANT, suggest_option, suggest_verb
+from vitrail.cli.suggestions import FOLLOWS, VERBS_MEANT, suggest_option, suggest_verb
 from vitrail.cli.words import OLD_OPTIONS
 from vitrail.cli.write_signatures import describe_verb, table_text, type_text
+from vitrail.core.synonyms import MEANT
 
 Capture = pytest.CaptureFixture[str]
 
@@ -120,7 +121,7 @@ def test_an_option_of_other_verbs_is_told(capsys: Capture) -> None:
 def test_every_suggestion_exists() -> None:
     options = {verb: option_names(verb) for verb in VERBS}
     everything = {name for names in options.values() for name in names}
-    assert not {*MEANT} - everything - {"--min-confidence", "--max-detections"}
+    assert not {f"--{name}" for name in MEANT} - everything - {"--min-confidence", "--max-detections"}
     assert not {*VERBS_MEANT} - {*VERBS}
     for verb, own in options.items():
         for word in (word for words in MEANT.values() for word in words.split()):

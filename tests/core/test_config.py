@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pytest
+import torch
 
-from vitrail.core.config import check_choices, choices, differing_fields, typed
+from vitrail import BenchConfig, BrowserConfig, DataConfig, Limits, RobustnessConfig, TrainConfig, WholeWayConfig
+from vitrail.core.config import choices, convert_fields, differing_fields, typed
 from vitrail.core.errors import ConfigError, DataError
 
 
@@ -18,7 +23,7 @@ class Crop:
     modes: tuple[Literal["near", "far"], ...] = ()
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        convert_fields(self)
         if self.share > 1:
             raise DataError("is above 1", share=self.share)
 
@@ -81,3 +86,52 @@ def test_differing_fields_are_found_at_any_depth() -> None:
     assert differing_fields(old, json.loads(json.dumps(old))) == []
     changed = old | {"epochs": 3, "data": {"seed": 1, "path": "x"}}
     assert differing_fields(old, changed) == ["data.seed 0 -> 1", "epochs 100 -> 3"]
+
+
+class Folder:
+    def __fspath__(self) -> str:
+        return "photos"
+
+
+@pytest.mark.parametrize("data", ["photos", Path("photos"), Folder(), {"path": "photos"}, DataConfig(path="photos")])
+def test_a_folder_stands_for_its_configuration(data: Any) -> None:
+    assert TrainConfig(data=data).data == DataConfig(path="photos")
+    assert TrainConfig.from_dict({"data": data}).data == DataConfig(path="photos")
+    assert DataConfig(path=data if isinstance(data, str | Path) else "photos").path == "photos"
+
+
+@pytest.mark.parametrize("epochs", ["5", 5, 5.0, np.int64(5), torch.tensor(5)])
+def test_numbers_are_taken_in_every_form(epochs: Any) -> None:
+    config = TrainConfig(epochs=epochs, learning_rate=str(1e-3), image_size=["32", 48], weights=Path("w.pth"))
+    assert (config.epochs, config.learning_rate, config.image_size, config.weights) == (5, 1e-3, (32, 48), "w.pth")
+    assert type(config.epochs) is int
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: TrainConfig(epochs="many"), "epochs='many' is not allowed: input should be a valid integer"),
+        (lambda: TrainConfig(epochs=5.5), "epochs=5.5 is not allowed: "),
+        (lambda: TrainConfig(epochs="0"), "epochs=0 is not allowed; it must be at least 1"),
+        (lambda: TrainConfig(data=3), "data=3 is not a table of fields and values, nor DataConfig(...)"),
+        (lambda: TrainConfig(data={"pth": "x"}), "unknown field pth; did you mean path?"),
+        (
+            lambda: TrainConfig(augment="strong"),
+            "augment='strong' is not a table of fields and values, nor Augment",
+        ),
+        (lambda: TrainConfig(keep="first"), "keep='first' is not allowed; choose best or last"),
+        (lambda: DataConfig(val_fraction="half"), "val_fraction='half' is not allowed: input should be a valid number"),
+        (lambda: BenchConfig(runtimes=("onnx",)), "runtimes=('onnx',) is not allowed; choose torch"),
+        (lambda: BrowserConfig(port="http"), "port='http' is not allowed"),
+        (lambda: Limits(max_latency_ms="fast"), "max_latency_ms='fast' is not allowed"),
+        (lambda: RobustnessConfig(groups="all"), "groups='all' is not allowed"),
+        (
+            lambda: WholeWayConfig(train="photos"),
+            "train='photos' is not a table of fields and values, nor Train",
+        ),
+    ],
+)
+def test_what_is_wanted_is_said(make: Callable[[], Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make()
+    assert str(caught.value).startswith(message)

@@ -14,7 +14,7 @@ from vitrail.core.paths import user_path
 from vitrail.data import DataConfig
 from vitrail.runs.run import Run
 
-STRANGE = ["caf\udce9", "\udcff", "\ud800"]
+STRANGE = ["gar\udce7on", "\udcff", "\ud800"]
 
 
 @pytest.fixture(autouse=True)

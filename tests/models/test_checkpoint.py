@@ -163,7 +163,7 @@ def test_a_folder_stands_for_its_model(tmp_path: Path, prefix: str, others: tupl
 
 
 def test_a_folder_without_weights_is_refused_with_the_remedy(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"has no model.safetensors; .* vitrail train --resume"):
+    with pytest.raises(CheckpointError, match=r"has no model.safetensors; .* vitrail train --run .* --resume"):
         read_weights(tmp_path)
 
 

@@ -103,3 +103,18 @@ def test_a_url_is_downloaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         server.shutdown()
     assert torch.equal(model.head.weight, trained.head.weight)
     load_checkpoint(model, url)
+
+
+def test_features_need_no_classifier_of_the_weights(tmp_path: Path) -> None:
+    """The README's own example: features from a file that has a classifier."""
+    torch.save(create_model("edgevit_nano_stride2", num_classes=7).state_dict(), tmp_path / "w.pth")
+    model = create_model("edgevit_nano_stride2", num_classes=0, weights=str(tmp_path / "w.pth"))
+    assert model.num_classes == 0
+    with pytest.raises(CheckpointError, match="by itself, and create_model does with replace_head"):
+        create_model("edgevit_nano_stride2", num_classes=3, weights=tmp_path / "w.pth")
+    assert (
+        create_model("edgevit_nano_stride2", num_classes=3, weights=tmp_path / "w.pth", replace_head=True).num_classes
+        == 3
+    )
+    with pytest.raises(CheckpointError, match="does not fit"):
+        create_model("edgevit_nano_stride2", num_classes=0, weights=tmp_path / "w.pth", replace_head=False)

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 
 import pytest
 from report.pretend import HOSTILE, row
 
 from vitrail.bench import Energy, append_results
+from vitrail.cli.main import build_app
+from vitrail.cli.signatures import stand_in
 from vitrail.core.errors import VitrailError
+from vitrail.core.files import read_json, write_json
 from vitrail.report import write_report
 from vitrail.report.page import commands, megabytes, number, percent, points
 from vitrail.runs.run import Run
@@ -63,14 +68,47 @@ def test_a_full_run_has_every_section_and_no_reminder(full_run):
 
 
 def test_a_bare_run_says_which_verb_makes_what(bare_run):
-    texts = page(bare_run).texts
+    texts, folder = page(bare_run).texts, bare_run.folder
     expected = {"data": "evaluate", "training": "train --run", "accuracy": "evaluate", "examples": "evaluate"}
-    expected |= {"quantisation": "quantize", "speed": "export", "explanation": "explain"}
-    expected |= {"robustness": "evaluate --robustness"}
+    expected |= {"quantisation": "quantize", "speed": "export", "explanation": "explain", "robustness": "evaluate"}
     for section, verb in expected.items():
-        assert f"vitrail {verb} signs" in texts[section]
-    assert "vitrail bench signs" in texts["speed"]
+        assert f"vitrail {verb} {folder}" in texts[section]
+    assert f"vitrail evaluate {folder} --robustness" in texts["robustness"]
+    assert f"vitrail bench {folder}" in texts["speed"]
     assert "torch" in texts["environment"]
+
+
+@pytest.mark.parametrize("folder", ["signs", "my runs/it's mine", "/tmp/runs/a b"])
+def test_every_command_of_the_page_can_be_pasted(bare_run, tmp_path, monkeypatch, folder):
+    monkeypatch.chdir(tmp_path)
+    place = tmp_path / folder if not folder.startswith("/") else tmp_path / "absolute" / "a b"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    bare_run.folder.rename(place)
+    given = place if folder.startswith("/") else place.relative_to(tmp_path)
+    write_report(Run(given))
+    found = [
+        unescape(text) for text in re.findall(r"<code>(vitrail [^<]+)</code>", (place / "report.html").read_text())
+    ]
+    assert len(found) > 10
+    for words in (shlex.split(text) for text in found):
+        assert build_app(words[1], stand_in(words[1]))(words[1:], print_error=False, exit_on_error=False)
+        assert str(given) in words
+
+
+def test_a_task_without_classes_is_offered_what_it_can_do(bare_run):
+    bare_run.update(task="detection", classes=["cat", "dog"])
+    assert "vitrail evaluate" in page(bare_run).texts["data"]
+    scores = {"map": 0.5, "loss": 1.0, "num_images": 3, "per_class": [{"name": "cat"}, {"name": "dog"}]}
+    scores |= {score.name: 0.5 for score in bare_run.read().kind.scores}
+    data = {"source": "photos", "fingerprint": "abc", "classes": ["cat", "dog"], "skipped": [], "samples": []}
+    write_json(
+        bare_run.evaluation,
+        {"split": "val", "scores": [], "reports": {"torch-float": scores}, "examples": [], "data": data},
+    )
+    parsed = page(bare_run)
+    assert "vitrail" not in parsed.texts["data"]
+    assert "robustness" not in parsed.texts
+    assert not [a for a in parsed.all("a") if a["href"] == "#robustness"]
 
 
 @pytest.mark.parametrize(
@@ -204,8 +242,9 @@ def test_a_damaged_artefact_is_an_error_and_leaves_the_old_page(full_run):
 def test_commands_hide_where_the_program_lies(bare_run):
     first, *rest = commands(bare_run, bare_run.read())
     assert first.startswith("vitrail train --run signs")
-    assert [line.split()[1] for line in rest] == ["quantize", "export", "evaluate", "bench", "report"]
-    assert all(line.endswith(" signs") for line in rest)
+    assert rest == [
+        f"vitrail {verb} {bare_run.folder}" for verb in ("quantize", "export", "evaluate", "bench", "report")
+    ]
     assert commands(bare_run, bare_run.read().model_copy(update={"command": "vitrail demo"})) == ["vitrail demo"]
 
 
@@ -226,3 +265,57 @@ def test_pictures_of_other_verbs_are_in_the_page(full_run):
     assert any(source.startswith("data:image/svg+xml;base64,") for source in drawings.values())
     assert "87.5" in parsed.texts["robustness"]
     assert "62.5" in parsed.texts["robustness"]
+
+
+def test_words_fit_the_numbers(full_run):
+    full_run.update(trained={"keep": "last", "epoch": 1, "num_epochs": 1, "seconds": 60})
+    plan = {"config": {"weight_bits": 8, "activation_bits": 8, "observer": None, "preset": "fast"}, "num_images": 1}
+    write_json(full_run.quantization, plan | {"operands": [], "skipped": [], "notes": []})
+    texts = page(full_run).texts
+    assert "trained for 1 epoch in" in texts[""]
+    assert "ranges from 1 training image (hessian)" in texts["quantisation"]
+
+
+def test_an_accuracy_stands_beside_that_of_always_the_same_answer(full_run):
+    evaluation = read_json(full_run.evaluation)
+    for support, row_ in zip((9, 2, 1), evaluation["reports"]["torch-float"]["per_class"], strict=True):
+        row_["support"] = support
+    write_json(full_run.evaluation, evaluation)
+    assert "on 12 images; always “cat” reaches 75.0 %" in page(full_run).texts[""]
+
+
+def test_a_score_that_cannot_differ_is_not_shown(full_run):
+    assert "top-5" not in page(full_run).texts["accuracy"] + page(full_run).texts["training"]
+    evaluation = read_json(full_run.evaluation)
+    for report in evaluation["reports"].values():
+        report["per_class"] = [{"name": str(i), "precision": 1, "recall": 1, "f1": 1, "support": 1} for i in range(6)]
+        report["confusion"] = [[0] * 6] * 6
+    write_json(full_run.evaluation, evaluation)
+    assert "top-5" in page(full_run).texts["accuracy"]
+
+
+def test_pictures_have_the_names_of_their_files(full_run):
+    html = write_report(full_run).read_text(encoding="utf-8")
+    assert html.count('<span class="note file">&lt;script&gt;') == 2
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_counts_can_be_read_on_every_cell_of_the_confusion_matrix(full_run, dark):
+    """Contrast of at least 4.5 (WCAG AA) at the deepest colours of wrong and right answers."""
+    style = write_report(full_run).read_text(encoding="utf-8")
+    colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", style.split("@media (prefers-color-scheme: dark)")[dark]))
+    (wrong,) = re.findall(r"glass-2\) min\(calc\(var\(--v\) \* [\d.]+%\), (\d+)%\)", style)
+    (right,) = re.findall(r"glass-1\) calc\(var\(--v\) \* ([\d.]+)%\)", style)
+    for glass, share in (("glass-2", int(wrong) / 100), ("glass-1", float(right))):
+        mixed = [share * a + (1 - share) * b for a, b in zip(rgb(colours[glass]), rgb(colours["card"]), strict=True)]
+        levels = sorted((luminance(mixed), luminance(rgb(colours["ink"]))))
+        assert (levels[1] + 0.05) / (levels[0] + 0.05) >= 4.5
+
+
+def rgb(colour: str) -> list[float]:
+    return [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+
+
+def luminance(channels: list[float]) -> float:
+    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))

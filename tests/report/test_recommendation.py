@@ -74,7 +74,7 @@ def test_an_estimated_energy_is_called_one_and_missing_ones_are_counted():
     found = recommend([guess, blind, MIDDLE], Limits(max_energy_mj=60))
     assert found.best == guess
     assert "50 mJ, an estimate, where 60 mJ are allowed" in found.reasons
-    assert "1 have no energy and were left out; repeat vitrail bench --energy" in found.reasons
+    assert "1 have no energy and were left out; repeat: vitrail bench RUN --energy METER" in found.reasons
     with pytest.raises(VitrailError, match="none of 1 files has a measured energy for --max-energy-mj 60"):
         recommend([blind], Limits(max_energy_mj=60))
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from vitrail.core.config import check_choices
+from vitrail.core.config import convert_fields
 from vitrail.core.errors import BenchError, ConfigError
 from vitrail.runtimes import USUAL_RUNTIMES, RuntimeName
 
@@ -70,6 +70,7 @@ class BenchConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        convert_fields(self)
         for name in ("min_runs", "warmup_runs", "energy_rounds"):
             if getattr(self, name) < 1:
                 raise ConfigError("is below 1; give a positive number", **{name: getattr(self, name)})
@@ -84,7 +85,6 @@ class BenchConfig:
         for name in ("min_seconds", "budget_seconds", "warmup_seconds"):
             if getattr(self, name) < 0:
                 raise ConfigError("is negative; give seconds", **{name: getattr(self, name)})
-        check_choices(self)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import logging
+import os
 import sys
 import time
 import warnings
@@ -17,6 +18,9 @@ from rich.console import Console
 from rich.table import Table
 
 from vitrail.core.files import json_text
+
+WIDEST = 1000
+"""Columns in which every table has its natural width."""
 
 PIPE_WIDTH = 160
 """Columns where no terminal tells its width: wide enough that no row of ours breaks."""
@@ -49,7 +53,7 @@ class Display:
     def __init__(self, output: Output, stdout: IO[str]) -> None:
         self.output = output
         self._stdout = stdout
-        width = None if stdout.isatty() else PIPE_WIDTH
+        width = None if stdout.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
         self._console = Console(file=stdout, quiet=output.quiet or output.json, width=width, highlight=False)
 
     @property
@@ -75,9 +79,14 @@ class Display:
         table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
         for index, column in enumerate(columns):
             numeric = all(isinstance(row[index], int | float | _Number | None) for row in rows)
-            table.add_column(column, justify="right" if numeric else "left", no_wrap=index == 0)
+            table.add_column(
+                column, justify="right" if numeric else "left", no_wrap=numeric or index == 0, overflow="fold"
+            )
         for row in rows:
             table.add_row(*("-" if cell is None else str(cell) for cell in row))
+        wide = self._console.options.update(width=WIDEST)
+        if self._console.measure(table, options=wide).maximum > self._console.width:
+            table.box, table.padding, table.pad_edge = None, (0, 1, 0, 0), False  # frames take the room of a column
         self._console.print(table)
 
     def csv(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

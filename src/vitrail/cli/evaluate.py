@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from vitrail.evaluation import RobustnessConfig
 from vitrail.runs.elsewhere import EvaluateConfig, evaluate_elsewhere
 from vitrail.runs.evaluate import WEIGHTS, evaluate_run
 from vitrail.runs.run import Run
+from vitrail.runs.telling import majority, telling_scores
 
 HEADINGS = {"f1": "F1", "iou": "IoU", "ap": "AP"}
 
@@ -78,12 +80,15 @@ def evaluate(config: EvaluateConfig, /, *runs: Path, output: OutputOptions = Out
         shown.result(report)
 
 
-def show_report(shown: Display, report: dict[str, Any], scores: list[dict[str, Any]]) -> None:
+def show_report(shown: Display, report: dict[str, Any], scores: Sequence[Mapping[str, Any]]) -> None:
     """The headline and the classes."""
+    scores = telling_scores(scores, len(report["per_class"]))
     facts = [f"{one['title']} {figure(report[one['name']], percentage=one['percent'])}" for one in scores]
     facts.append(f"loss {number(report['loss'], 4)}")
     if "ece" in report:
         facts.append(f"calibration error {percent(report['ece'])}")
+    if (most := majority(report)) is not None:
+        facts.append(f"always '{most[0]}' {percent(most[1])}")
     shown.say(f"{report['num_images']} images: {', '.join(facts)}")
     rows = [row for row in report["per_class"] if row.get("support", 1)]
     columns = [name for name in (rows[0] if rows else ()) if name not in ("name", "support")]
@@ -108,6 +113,7 @@ def show_evaluation(shown: Display, values: dict[str, Any]) -> None:
     """The weights in detail, and what every file of the run reaches."""
     scores = values["scores"]
     show_report(shown, values["reports"][WEIGHTS], scores)
+    scores = telling_scores(scores, len(values["reports"][WEIGHTS]["per_class"]))
     shown.table(
         f"Every file, on the {values['split']} images",
         ("file", *(one["title"] for one in scores), "loss", "same class as the weights"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -29,7 +30,7 @@ def explain(
     Attention overlays (rollout, if all tokens attend to all), the attention distance of each head, feature collapse
     over depth, principal components of the first filters, similarity of position embeddings, effective receptive
     fields: each as a picture, and all numbers in `arrays.npz`. Pictures that the model's family does not have are
-    named with the reason.
+    named with the reason. Images that cannot be decoded are listed on standard error and skipped.
 
     **Examples**
 
@@ -48,10 +49,18 @@ def explain(
     if not sources:
         raise ConfigError("no images given; name files or folders, or - to read paths from standard input")
     with display(output) as shown:
-        explanation, paths = explain_run(
+        explanation, paths, broken = explain_run(
             Run.open(run), list(image_paths(sources)), folder=out, format=format, batch_size=batch_size
         )
+        for image in broken:
+            print(f"vitrail: skipped: {image.reason}", file=sys.stderr)
         for name, reason in explanation.skipped.items():
             shown.say(f"No {name.replace('_', ' ')}: {reason}")
         shown.say(f"Written: {', '.join(map(str, paths))}")
-        shown.result({"files": [str(path) for path in paths], "skipped": explanation.skipped})
+        shown.result(
+            {
+                "files": [str(path) for path in paths],
+                "skipped": explanation.skipped,
+                "skipped_images": [{"image": str(image.path), "reason": image.reason} for image in broken],
+            }
+        )

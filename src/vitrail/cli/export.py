@@ -12,6 +12,7 @@ from vitrail.cli.display import Display, Output, OutputOptions, display, megabyt
 from vitrail.cli.options import WholeNumber
 from vitrail.cli.words import split_words
 from vitrail.core.errors import ConfigError
+from vitrail.core.paths import typed_path
 from vitrail.export import ExportRecord
 from vitrail.runs.export import VERIFICATION_IMAGES, export_run
 from vitrail.runs.quantize import load_plan
@@ -63,7 +64,8 @@ def export(
         records = export_run(opened, num_images, formats=formats, dynamic_size=dynamic_size)
         show_export(shown, records)
         if not opened.quantization.exists() and any(FORMATS[name].takes_quantized for name in formats):
-            shown.say(f"For an 8-bit file too: vitrail quantize {run} && vitrail export {run}")
+            folder = typed_path(run)
+            shown.say(f"For an 8-bit file too: vitrail quantize {folder} && vitrail export {folder}")
         simulated = load_plan(opened).simulated if opened.quantization.exists() else ()
         if simulated:
             shown.say(

@@ -7,7 +7,6 @@ dataclasses are flattened (``augment.mixup_alpha`` is ``--mixup-alpha``), while 
 from __future__ import annotations
 
 import contextlib
-import difflib
 import inspect
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set as AbstractSet
@@ -24,6 +23,7 @@ from vitrail.cli.words import MAIN, option_name, split_numbers, split_words, typ
 from vitrail.core.config import choices, typed
 from vitrail.core.errors import ConfigError, VitrailError
 from vitrail.core.files import read_yaml
+from vitrail.core.synonyms import nearest_names
 
 Groups = Mapping[str, tuple[str, ...]]
 """Heading in the help -> dotted names of fields, or of whole nested configurations; the first match counts."""
@@ -273,7 +273,7 @@ def _nearest_key(dotted: str, config: Any, prefix: str) -> str:
     known = {prefix + ".".join(path) for path, *_ in _leaves(config)}
     known |= {prefix + field.name for field in fields(config)}
     by_last = {name.rpartition(".")[2]: name for name in sorted(known, key=len, reverse=True)}
-    close = difflib.get_close_matches(dotted.rpartition(".")[2], by_last, n=1, cutoff=0.5)
+    close = nearest_names(dotted.rpartition(".")[2], by_last, cutoff=0.5)
     return f"did you mean '{by_last[close[0]]}'?" if close else f"known: {', '.join(sorted(by_last))}"
 
 

@@ -25,7 +25,7 @@ def pareto(
 
     Float and quantised files in every runtime and on every device; what another beats is grey. Written are
     `pareto.html`, `pareto.csv`, and each plot as SVG and PNG. Nothing is measured: `vitrail bench` and
-    `vitrail evaluate` come first. `vitrail bench --plot FOLDER` does the same at its end.
+    `vitrail evaluate` come first. `vitrail bench RUN --plot FOLDER` does the same at its end.
 
     **Examples**
 

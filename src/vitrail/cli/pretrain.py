@@ -10,6 +10,7 @@ from vitrail.cli.display import Output, OutputOptions, display
 from vitrail.cli.options import configured
 from vitrail.cli.train import TRAIN_GROUPS, TRAIN_NAMES, show_training
 from vitrail.core.errors import ConfigError
+from vitrail.core.paths import typed_path
 from vitrail.data import AugmentConfig
 from vitrail.runs.train import train as train_model
 from vitrail.training import TrainConfig
@@ -64,6 +65,6 @@ def pretrain(
     with display(output) as shown:
         finished = train_model(config, run=run, resume=resume, overwrite=overwrite, progress=shown.progress)
         show_training(shown, finished)
-        shown.say(f"Next: vitrail train --model {config.model} --weights {run} --data FOLDER")
+        shown.say(f"Next: vitrail train --model {config.model} --weights {typed_path(run)} --data FOLDER")
         rows = read_metrics(finished.metrics)
         shown.result({"run": str(run), "epochs": len(rows), **rows[-1]})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from vitrail.quantization import QuantizedModel
 from vitrail.runs.load import task_of
 from vitrail.runs.quantize import CalibrationConfig, compare_with_float, quantize_run
 from vitrail.runs.run import Run
+from vitrail.runs.telling import telling_scores
 
 QUANTIZE_NAMES = {"num_images": "calibration", "quantization.weight_bits": "bits"}
 
@@ -74,11 +76,12 @@ def quantize(config: CalibrationConfig, run: Path, /, *, output: OutputOptions =
             quantized = quantize_run(opened, config, progress=shown.progress)
         show_plan(shown, quantized)
         held_out = compare_with_float(opened, quantized, progress=shown.progress)
-        _show_effect(shown, held_out, [asdict(score) for score in task_of(opened).scores])
+        scores = [asdict(score) for score in task_of(opened).scores]
+        _show_effect(shown, held_out, telling_scores(scores, len(opened.read().classes)))
         shown.result(quantized.plan.to_dict() | {"held_out": held_out})
 
 
-def _show_effect(shown: Display, held_out: dict[str, dict[str, Any]], scores: list[dict[str, Any]]) -> None:
+def _show_effect(shown: Display, held_out: dict[str, dict[str, Any]], scores: Sequence[Mapping[str, Any]]) -> None:
     """Before and after."""
     rows = [
         [

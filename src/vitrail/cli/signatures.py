@@ -41,7 +41,7 @@ def signatures() -> dict[str, Any]:
 
 
 def option_names(verb: str) -> list[str]:
-    """Every option of a verb, with its other names and ``--no-`` forms."""
+    """Every option of a verb, with its other names and its negative form."""
     found = signatures()[verb]["parameters"]
     names = [name for one in found for name in (*one["names"], *one.get("negatives", ()))]
     return [name for name in names if name.startswith("-")]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from vitrail.cli.display import Display, Output, OutputOptions, display, figure, number
 from vitrail.cli.options import Groups, configured
+from vitrail.core.paths import typed_path
 from vitrail.runs.load import task_of
 from vitrail.runs.run import Run
 from vitrail.runs.train import train as train_model
@@ -86,7 +87,7 @@ def train(
     with display(output) as shown:
         finished = train_model(config, run=run, resume=resume, overwrite=overwrite, progress=shown.progress)
         show_training(shown, finished)
-        shown.say(f"Next: vitrail evaluate {run}")
+        shown.say(f"Next: vitrail evaluate {typed_path(run)}")
         rows = read_metrics(finished.metrics)
         best = best_row(rows, task_of(finished).scores[0])
         shown.result({"run": str(run), "epochs": len(rows), **best})
@@ -100,7 +101,7 @@ def show_training(shown: Display, run: Run) -> None:
     rows = read_metrics(run.metrics)
     score = task_of(run).scores[0]
     shown.table(
-        f"Training: {len(rows)} epochs",
+        f"Training: {len(rows)} epoch{'s' * (len(rows) != 1)}",
         ("", "epoch", "training loss", "validation loss", f"validation {score.title}"),
         [
             (

@@ -125,10 +125,10 @@ class ComparePlan:
         baseline: name of the entry that the others are compared with, e.g. "wide" or "wide, mptq W4A8". Default: the
             first cell.
         seeds: random seeds; every cell is trained once with each.
-        training: common recipe, as in ``vitrail train --config``, without model and seed.
+        training: common recipe, as in ``vitrail train --config FILE``, without model and seed.
         runtimes: runtimes of the latency measurement; all but PyTorch need an export first.
         threads: number of threads in the measurement.
-        energy: energy meter, as in ``vitrail bench --energy``. Default: none.
+        energy: energy meter, as in ``vitrail bench RUN --energy METER``. Default: none.
         collapse: also measure the mean cosine similarity of the tokens of the last level.
         robustness: also measure accuracy and consistency under shifts.
     """

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
+import os
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from functools import cache
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from vitrail.core.errors import ConfigError, VitrailError
+from vitrail.core.synonyms import nearest_names
 
 T = TypeVar("T")
 
@@ -21,11 +23,25 @@ def typed(config_type: type[T], values: Mapping[str, Any]) -> T:
         ConfigError: an unknown field, or a value of the wrong type.
         VitrailError: the configuration's own check failed; fields have their full names (``data.seed``).
     """
+    values = _spread_all(config_type, values)
     _check_names(config_type, values, "")
     try:
         return TypeAdapter(config_type).validate_python(values)
     except ValidationError as error:
         raise _first_complaint(config_type, values, error) from error
+
+
+def _spread_all(config_type: type[Any], values: Any) -> Any:
+    """Values with a table where a text stands for a nested configuration with a ``path``."""
+    if not isinstance(values, Mapping):
+        return values
+    kinds = get_type_hints(config_type)
+    nested = {name: value for name, value in values.items() if isinstance(value, str | os.PathLike)}
+    return dict(values) | {
+        name: _spread(kinds[name], value, name)
+        for name, value in nested.items()
+        if name in kinds and _is_configuration(kinds[name]) and "path" in get_type_hints(kinds[name])
+    }
 
 
 def choices(kind: Any) -> tuple[str, ...]:
@@ -35,17 +51,62 @@ def choices(kind: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(word for inner in get_args(kind) for word in choices(inner)))
 
 
-def check_choices(config: Any) -> None:
-    """Check the fields of ``Literal`` types, for configurations that are made in Python.
+def convert_fields(config: Any) -> None:
+    """Give the fields of a configuration their types, for configurations that are made in Python.
+
+    It is the first step of ``__post_init__``: ``epochs="5"`` becomes 5, a path becomes text, and ``data="photos"``
+    becomes the configuration that has this ``path``.
 
     Raises:
-        ConfigError: a field has another value; the message lists the choices.
+        ConfigError: a value is not of the field's type, or not one of its choices.
+        VitrailError: the check of a nested configuration failed.
     """
     for name, kind in get_type_hints(type(config)).items():
-        value, known = getattr(config, name), choices(kind)
-        words = value if isinstance(value, tuple) else () if value is None else (value,)
-        if known and not {*words} <= {*known}:
-            raise ConfigError(_choose(known), **{name: value})
+        object.__setattr__(config, name, convert(kind, getattr(config, name), name))
+
+
+def convert(kind: Any, value: Any, name: str) -> Any:
+    """A value of the type ``kind``.
+
+    Args:
+        kind: type of a field or an argument.
+        value: plain value, path, number of NumPy or PyTorch, or a value of that type.
+        name: name of the field in messages.
+
+    Raises:
+        ConfigError: the value is not of that type.
+    """
+    if _is_configuration(kind) and not is_dataclass(value):
+        return typed(kind, _spread(kind, value, name))
+    try:
+        return _adapter(kind).validate_python(value)
+    except ValidationError as error:
+        plain = os.fspath(value) if isinstance(value, os.PathLike) else _plain_number(value)
+        if plain is not None:
+            return convert(kind, plain, name)
+        known = choices(kind)
+        reason = error.errors()[0]["msg"]
+        text = _choose(known) if known else f"is not allowed: {reason[0].lower()}{reason[1:]}"
+        raise ConfigError(text, **{name: value}) from error
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind, config=None if _is_configuration(kind) else ConfigDict(arbitrary_types_allowed=True))
+
+
+def _plain_number(value: Any) -> Any:
+    """A number of NumPy or PyTorch as one of Python; None for anything else."""
+    return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else None
+
+
+def _spread(kind: type[Any], value: Any, name: str) -> Mapping[str, Any]:
+    """The fields of a nested configuration; a text or a path stands for its ``path``."""
+    if isinstance(value, str | os.PathLike) and "path" in (field.name for field in fields(kind)):
+        return {"path": os.fspath(value)}
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"is not a table of fields and values, nor {kind.__name__}(...)", **{name: value})
+    return value
 
 
 def differing_fields(old: Mapping[str, Any], changed: Mapping[str, Any], path: str = "") -> list[str]:
@@ -71,7 +132,7 @@ def _check_names(config_type: type[Any], values: Any, path: str) -> None:
     kinds = get_type_hints(config_type)
     for name, value in values.items():
         if name not in known:
-            close = difflib.get_close_matches(str(name), known, n=1)
+            close = nearest_names(str(name), known, cutoff=0.6)
             hint = f"did you mean {path}{close[0]}?" if close else f"known ones are {', '.join(known) or 'none'}"
             raise ConfigError(f"unknown field {path}{name}; {hint}")
         if _is_configuration(kinds[name]) and not is_dataclass(value):

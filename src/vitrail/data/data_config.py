@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from vitrail.core.config import check_choices
+from vitrail.core.config import convert_fields
 from vitrail.core.errors import ConfigError
 from vitrail.core.types import PixelRange
 from vitrail.data.pixels.decode import MAX_PIXELS
@@ -60,6 +60,7 @@ class DataConfig:
     strict: bool = False
 
     def __post_init__(self) -> None:
+        convert_fields(self)
         if not 0 < self.val_fraction <= 1:
             raise ConfigError("is outside (0, 1]; 0.15 is usual", val_fraction=self.val_fraction)
         if self.max_bad_fraction is not None and not 0 <= self.max_bad_fraction <= 1:
@@ -67,4 +68,3 @@ class DataConfig:
         if self.max_pixels < 1:
             raise ConfigError(f"is not positive; {MAX_PIXELS} is usual", max_pixels=self.max_pixels)
         check_pixel_range(self.pixel_range)
-        check_choices(self)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.core.errors import CheckpointError
+from vitrail.core.paths import typed_path
 from vitrail.core.types import ImageSize
 from vitrail.models.base import Backbone
 from vitrail.models.fit_checkpoint import adapt, remedy_of
@@ -111,7 +112,7 @@ def _read_folder(folder: Path) -> dict[str, Tensor]:
     if not file.is_file():
         raise CheckpointError(
             f"folder {folder} has no {file.name}; give a weights file, or the folder of a trained run "
-            "(an interrupted run has weights after: vitrail train --resume)"
+            f"(an interrupted run has weights after: vitrail train --run {typed_path(folder)} --resume)"
         )
     state = read_weights(file)
     prefix = "backbone."

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self, get_args
 
-from vitrail.core.config import check_choices
+from vitrail.core.config import convert_fields
 from vitrail.core.errors import QuantizationError
 
 MIN_BITS, MAX_BITS = 2, 8
@@ -131,7 +131,7 @@ class QuantizationConfig:
     keep_float: tuple[str, ...] = ("stem", "depthwise", "conv_transpose")
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        convert_fields(self)
         for name in ("weight_bits", "activation_bits"):
             if not MIN_BITS <= getattr(self, name) <= MAX_BITS:
                 raise QuantizationError(

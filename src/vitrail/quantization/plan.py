@@ -98,11 +98,12 @@ class Rounding:
             data = zlib.decompressobj().decompress(base64.b64decode(self.code_offsets, validate=True), LARGEST_PLAN)
         except (ValueError, zlib.error) as error:
             raise QuantizationError(
-                f"the plan's codes are damaged ({error}); make a fresh one: vitrail quantize"
+                f"the plan's codes are damaged ({error}); make a fresh one: vitrail quantize RUN"
             ) from error
         if len(data) != nearest.numel():
             raise QuantizationError(
-                f"the plan has {len(data)} codes for a weight of {nearest.numel()}; make a fresh one: vitrail quantize"
+                f"the plan has {len(data)} codes for a weight of {nearest.numel()}; "
+                "make a fresh one: vitrail quantize RUN"
             )
         offsets = torch.from_numpy(np.frombuffer(data, np.int8).copy()).view(nearest.shape)
         return (nearest.to(torch.int16) + offsets).to(nearest.dtype)
@@ -196,12 +197,12 @@ class QuantizationPlan:
         """
         if not isinstance(values, Mapping) or "operands" not in values:
             raise QuantizationError(
-                "this is not a quantisation plan (it has no 'operands'); make one: vitrail quantize"
+                "this is not a quantisation plan (it has no 'operands'); make one: vitrail quantize RUN"
             )
         if values.get("version") != VERSION:
             raise QuantizationError(
                 f"the plan has version {values.get('version')} and this Vitrail reads {VERSION}; make another with: "
-                f"vitrail quantize"
+                f"vitrail quantize RUN"
             )
         try:
             operands = {
@@ -226,7 +227,7 @@ class QuantizationPlan:
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RuntimeError) as error:
             reason = " ".join(str(error).split())
             raise QuantizationError(
-                f"the plan is damaged ({reason}); make a fresh one with: vitrail quantize"
+                f"the plan is damaged ({reason}); make a fresh one with: vitrail quantize RUN"
             ) from error
 
     def save(self, path: str | Path) -> None:

@@ -210,7 +210,7 @@ def check_plan(plan: QuantizationPlan, model: str, identity: Mapping[str, str], 
     )
     raise QuantizationError(
         f"the plan was made for another model ({plan.model}) than this {model}: {difference}; quantise this one with: "
-        f"vitrail quantize"
+        f"vitrail quantize RUN"
     )
 
 

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from vitrail.bench import BenchResult, latest_results, pareto_front
 from vitrail.core.checked import checked
+from vitrail.quantization import PRESETS
 from vitrail.report.charts import curves, reliability_diagram
 from vitrail.report.fronts import ParetoPoint, pareto_plot
 from vitrail.runs.evaluate import WEIGHTS
@@ -19,6 +20,7 @@ from vitrail.runs.file_results import own_accuracy
 from vitrail.runs.load import task_of
 from vitrail.runs.run import Run
 from vitrail.runs.schema import PlaceEntry, PlanFile, read_file, read_record
+from vitrail.runs.telling import telling_scores
 from vitrail.runtimes import FORMATS, runtime_title
 from vitrail.training.recorder import read_metrics
 
@@ -56,7 +58,7 @@ def read_accuracy(run: Run, evaluation: Mapping[str, Any] | None) -> Accuracy | 
     if not evaluation or not reports:
         return None
     first = reports.get(WEIGHTS) or next(iter(reports.values()))
-    scores = [asdict(score) for score in task_of(run).scores]
+    scores = telling_scores([asdict(score) for score in task_of(run).scores], len(first["per_class"]))
     main = scores[0]["name"]
     rows = [
         report
@@ -219,6 +221,11 @@ def _setting(results: Sequence[BenchResult]) -> str:
     return f"{_either(images, 'image')} of {height}×{width} pixels a run, {_either(threads, 'thread')}"
 
 
+def counted(count: int, thing: str) -> str:
+    """A number with its noun, e.g. "1 epoch" or "30 epochs"."""
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
+
+
 def _either(numbers: Sequence[int], thing: str) -> str:
     """Numbers with their noun, e.g. "one image" or "1 or 8 images"."""
     return f"one {thing}" if list(numbers) == [1] else f"{' or '.join(map(str, numbers))} {thing}s"
@@ -236,9 +243,9 @@ def read_curves(run: Run) -> list[Markup]:
         return {label: column(name) for name, label in names.items() if name in rows[0]}
 
     epochs = column("epoch")
-    scores = task_of(run).scores
-    shares = {f"val_{score.name}": score.title for score in scores if score.percent}
-    numbers = {f"val_{score.name}": score.title for score in scores if not score.percent}
+    scores = telling_scores([asdict(score) for score in task_of(run).scores], len(run.read().classes))
+    shares = {f"val_{score['name']}": score["title"] for score in scores if score["percent"]}
+    numbers = {f"val_{score['name']}": score["title"] for score in scores if not score["percent"]}
     charts = []
     for name, title, lines, percent in (
         ("loss", "Loss", present({"train_loss": "training", "val_loss": "validation"}), False),
@@ -249,7 +256,9 @@ def read_curves(run: Run) -> list[Markup]:
         if lines:
             last = ", ".join(f"{label} ends at {values[-1]:.4g}" for label, values in lines.items())
             charts.append(
-                curves(name, title, f"{title} over {len(rows)} epochs: {last}.", epochs, lines, percent=percent)
+                curves(
+                    name, title, f"{title} over {counted(len(rows), 'epoch')}: {last}.", epochs, lines, percent=percent
+                )
             )
     return charts
 
@@ -268,6 +277,11 @@ def read_exports(run: Run) -> list[dict[str, Any]]:
     return records
 
 
+def _observer(config: Mapping[str, Any]) -> str:
+    """The method of the ranges: the user's, else that of the preset."""
+    return config.get("observer") or PRESETS.get(config.get("preset", ""), {}).get("observer", "")
+
+
 def read_quantization(run: Run) -> dict[str, Any] | None:
     """Bits and counts from ``quantization.json``; None without the file."""
     if not run.quantization.exists():
@@ -276,6 +290,7 @@ def read_quantization(run: Run) -> dict[str, Any] | None:
     names = [operand.name for operand in plan.operands]
     return {
         "config": plan.config,
+        "observer": _observer(plan.config),
         "num_images": plan.num_images,
         "num_operands": len(names),
         "num_operations": len({name.rsplit(":", 1)[0] for name in names}),

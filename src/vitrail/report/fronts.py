@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup
 from matplotlib import rc_context
@@ -17,6 +18,11 @@ from vitrail.report.charts import MARKERS, PAGE, PRINT, Palette, page_svg, style
 
 PUBLISHED = "x"
 SIZE = (6.6, 3.8)
+
+LETTER_POINTS = 5.6
+"""Width of a letter of a label, a little more than it is on the average."""
+
+LABEL_GAP = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,25 +110,51 @@ def _plot(axes: Axes, points: Sequence[ParetoPoint], cost: str, quality: str, pa
     _label(axes, points, palette)
 
 
+Box = tuple[float, float, float, float]
+"""Left, bottom, right, top, in points."""
+
+
 def _label(axes: Axes, points: Sequence[ParetoPoint], palette: Palette) -> None:
-    """Write each label at the nearest height where it covers no other label; text widths are estimated."""
+    """Write each label at the nearest place in the plot where it covers neither a label nor a marker."""
     figure = axes.get_figure()
     assert isinstance(figure, Figure)
     figure.draw_without_rendering()  # fixes the axes, on which positions in points depend
-    taken: list[tuple[float, float, float]] = []
-    for point in sorted(points, key=lambda p: (not p.on_front, p.cost)):
-        x, y = axes.transData.transform((point.cost, point.quality)) * 72 / figure.dpi
-        width = 5.6 * len(point.text)
-        for rise in (8, -16, 22, -30, 36, -44, 50, -58):
-            if all(abs(y + rise - v) > 11 or x + width < left or right < x for left, right, v in taken):
-                break
-        taken.append((x, x + width, y + rise))
+    frame = axes.bbox.get_points() * 72 / figure.dpi
+    places = [axes.transData.transform((point.cost, point.quality)) * 72 / figure.dpi for point in points]
+    taken: list[Box] = [(x - 5, y - 5, x + 5, y + 5) for x, y in places]
+    for index in sorted(range(len(points)), key=lambda i: (not points[i].on_front, points[i].cost)):
+        point, (x, y) = points[index], places[index]
+        others = [box for i, box in enumerate(taken) if i != index]
+        right, rise = _place(x, y, LETTER_POINTS * len(point.text), frame[0], frame[1], others)
+        taken.append(_box(x, y, LETTER_POINTS * len(point.text), right, rise))
         axes.annotate(
             point.text,
             (point.cost, point.quality),
-            (6, rise),
+            (LABEL_GAP if right else -LABEL_GAP, rise),
             textcoords="offset points",
+            horizontalalignment="left" if right else "right",
             fontsize=9,
             color=palette.ink if point.on_front else palette.muted,
             arrowprops={"arrowstyle": "-", "color": palette.muted, "linewidth": 0.6} if abs(rise) > 16 else None,
         )
+
+
+def _place(x: float, y: float, width: float, low: Any, high: Any, taken: Sequence[Box]) -> tuple[bool, float]:
+    """Whether the label goes to the right of its point, and how far above it; the place that covers least."""
+    steps = [8.0, -16.0] + [sign * (22 + 14 * step) for step in range(20) for sign in (1, -1)]
+
+    def cost(place: tuple[bool, float]) -> float:
+        left, bottom, right, top = _box(x, y, width, *place)
+        outside = max(low[0] - left, 0) + max(right - high[0], 0) + max(low[1] - bottom, 0) + max(top - high[1], 0)
+        shared = [
+            max(min(right, box[2]) - max(left, box[0]), 0) * max(min(top, box[3]) - max(bottom, box[1]), 0)
+            for box in taken
+        ]
+        return outside * LETTER_POINTS + sum(shared)
+
+    return min(((right, rise) for rise in steps for right in (True, False)), key=cost)
+
+
+def _box(x: float, y: float, width: float, right: bool, rise: float) -> Box:
+    left = x + LABEL_GAP if right else x - LABEL_GAP - width
+    return left, y + rise - 2, left + width, y + rise + 9

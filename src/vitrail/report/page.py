@@ -10,9 +10,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from vitrail.core.files import write_text
+from vitrail.core.paths import typed_path
 from vitrail.report.contents import (
     Accuracy,
     Speed,
+    counted,
     read_accuracy,
     read_curves,
     read_exports,
@@ -24,6 +26,7 @@ from vitrail.report.stained_glass import window
 from vitrail.runs.description import Description
 from vitrail.runs.run import Run, writes
 from vitrail.runs.schema import read_evaluation
+from vitrail.runs.telling import majority
 
 MISSING = "–"
 
@@ -47,18 +50,13 @@ def write_report(run: Run) -> Path:
     accuracy = read_accuracy(run, evaluation)
     speed = read_speed(run, accuracy)
     exports = read_exports(run)
-    environment = Environment(
-        loader=PackageLoader("vitrail.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        percent=percent, points=points, score=score, difference=difference, number=number, megabytes=megabytes
-    )
-    html = environment.get_template("report.html.j2").render(
+    template = _environment().get_template("report.html.j2")
+    html = template.render(
         name=run.folder.name,
+        folder=typed_path(run.folder),
+        evaluated=evaluation is not None,
+        can_explain=description.kind.task.takes_images,
+        can_be_robust=description.kind.task.per_image,
         run=description,
         window=window(description.data.fingerprint or run.folder.name),
         data=_data(description, evaluation),
@@ -78,6 +76,27 @@ def write_report(run: Run) -> Path:
     return run.report_page
 
 
+def _environment() -> Environment:
+    """The templates, with the ways in which they write numbers."""
+    environment = Environment(
+        loader=PackageLoader("vitrail.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        percent=percent,
+        points=points,
+        score=score,
+        difference=difference,
+        number=number,
+        megabytes=megabytes,
+        counted=counted,
+    )
+    return environment
+
+
 def key_figures(
     accuracy: Accuracy | None, speed: Speed | None, exports: list[dict[str, Any]], run: Run
 ) -> list[tuple[str, str, str]]:
@@ -87,6 +106,8 @@ def key_figures(
         main, first = accuracy.scores[0], accuracy.rows[0]
         title = main["title"]
         figures.append((score(first["value"], main), f"{title}, float", f"on {accuracy.first['num_images']} images"))
+        if (most := majority(accuracy.first)) is not None:
+            figures[0] = (*figures[0][:2], f"{figures[0][2]}; always “{most[0]}” reaches {percent(most[1])}")
         for row in accuracy.rows:
             if row["key"] == "onnx-int8":
                 change = f"{difference(row['change'], main)} against float"
@@ -110,9 +131,9 @@ def key_figures(
 
 def commands(run: Run, description: Description) -> list[str]:
     """Commands that make this page again: the training command as given, then the later verbs."""
-    given = _words(description.command) or ["vitrail", "train", "--run", run.folder.name]
+    given = _words(description.command) or ["vitrail", "train", "--run", str(run.folder)]
     first = shlex.join([Path(given[0]).name, *given[1:]])
-    folder = shlex.quote(run.folder.name if run.folder.is_absolute() else str(run.folder))
+    folder = typed_path(run.folder)
     whole_way = len(given) > 1 and given[1] in ("demo", "run")
     verbs = () if whole_way else ("quantize", "export", "evaluate", "bench", "report")
     return [first, *(f"vitrail {verb} {folder}" for verb in verbs)]

@@ -16,9 +16,11 @@ from markupsafe import Markup
 
 from vitrail.core.errors import RunError
 from vitrail.core.files import write_text
+from vitrail.core.paths import typed_path
 from vitrail.report.fronts import ParetoPoint, pareto_plot, save_pareto_plot, with_fronts
 from vitrail.report.page import megabytes, number, percent
 from vitrail.report.references import Reference
+from vitrail.report.stained_glass import window
 from vitrail.runs.file_results import FileResult, read_file_results
 from vitrail.runs.run import Run
 from vitrail.tasks import Score
@@ -104,8 +106,8 @@ def write_pareto(
     """
     entries = read_file_results(runs, device=device)
     if not any(entry.accuracy is not None for entry in entries):
-        folders = " ".join(str(run.folder) for run in runs)
-        raise RunError(f"no accuracy is known of what was measured in {folders}; repeat vitrail evaluate for each")
+        again = " && ".join(f"vitrail evaluate {typed_path(run.folder)}" for run in runs)
+        raise RunError(f"no accuracy is known of what was measured; repeat: {again}")
     fronts = find_fronts(entries, references)
     page, table = folder / "pareto.html", folder / "pareto.csv"
     write_text(table, to_csv(entries, fronts))
@@ -216,6 +218,7 @@ def _page(entries: Sequence[FileResult], fronts: Sequence[Front], references: Se
     ranked = sorted(entries, key=best_first)
     return environment.get_template("pareto.html.j2").render(
         runs=list(dict.fromkeys(entry.run for entry in entries)),
+        window=window(" ".join(dict.fromkeys(entry.run for entry in entries))),
         devices=[
             {
                 "name": device,

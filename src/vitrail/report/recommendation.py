@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
+from vitrail.core.config import convert_fields
 from vitrail.core.errors import ConfigError, VitrailError
 from vitrail.runs.file_results import FileResult
 
@@ -31,6 +32,7 @@ class Limits:
     min_accuracy: float | None = None
 
     def __post_init__(self) -> None:
+        convert_fields(self)
         for field in fields(self):
             value = getattr(self, field.name)
             if value is not None and not value > 0:
@@ -51,12 +53,14 @@ class _Quantity:
 
 
 QUANTITIES: Mapping[str, _Quantity] = {
-    "max_latency_ms": _Quantity(lambda e: e.latency_ms, "the fastest", lambda v: f"{v:.3g} ms", "vitrail bench"),
-    "max_size_mb": _Quantity(lambda e: e.size_mb, "the smallest", lambda v: f"{v:.3g} MB", "vitrail bench"),
-    "max_energy_mj": _Quantity(lambda e: e.energy_mj, "the lowest", lambda v: f"{v:.3g} mJ", "vitrail bench --energy"),
-    "max_memory_mb": _Quantity(lambda e: e.memory_mb, "the lowest", lambda v: f"{v:.3g} MB", "vitrail bench"),
+    "max_latency_ms": _Quantity(lambda e: e.latency_ms, "the fastest", lambda v: f"{v:.3g} ms", "vitrail bench RUN"),
+    "max_size_mb": _Quantity(lambda e: e.size_mb, "the smallest", lambda v: f"{v:.3g} MB", "vitrail bench RUN"),
+    "max_energy_mj": _Quantity(
+        lambda e: e.energy_mj, "the lowest", lambda v: f"{v:.3g} mJ", "vitrail bench RUN --energy METER"
+    ),
+    "max_memory_mb": _Quantity(lambda e: e.memory_mb, "the lowest", lambda v: f"{v:.3g} MB", "vitrail bench RUN"),
     "min_accuracy": _Quantity(
-        lambda e: e.accuracy, "the most accurate", lambda v: f"{100 * v:.1f} %", "vitrail evaluate", sign=-1
+        lambda e: e.accuracy, "the most accurate", lambda v: f"{100 * v:.1f} %", "vitrail evaluate RUN", sign=-1
     ),
 }
 
@@ -171,7 +175,7 @@ def _unknown(known: Sequence[FileResult], limited: Mapping[str, float]) -> list[
         missing = [entry for entry in known if QUANTITIES[name].read(entry) is None]
         if missing:
             what = name.split("_")[1]
-            reasons.append(f"{len(missing)} have no {what} and were left out; repeat {QUANTITIES[name].remedy}")
+            reasons.append(f"{len(missing)} have no {what} and were left out; repeat: {QUANTITIES[name].remedy}")
     return reasons
 
 
@@ -182,9 +186,8 @@ def _nothing_fits(known: Sequence[FileResult], limited: Mapping[str, float]) -> 
         values = [(quantity.sign * value, entry) for entry in known if (value := quantity.read(entry)) is not None]
         if not values:
             what = name.split("_")[1]
-            return (
-                f"none of {len(known)} files has a measured {what} for {_option(name, limit)}; repeat {quantity.remedy}"
-            )
+            lacking = f"none of {len(known)} files has a measured {what} for {_option(name, limit)}"
+            return f"{lacking}; repeat: {quantity.remedy}"
         if not any(_keeps(entry, name, limit) for _, entry in values):
             value, nearest = min(values, key=lambda pair: pair[0])
             return (

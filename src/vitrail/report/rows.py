@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, TypeVar
 
 from markupsafe import Markup
@@ -17,6 +18,7 @@ from vitrail.report.page import megabytes, number, percent
 from vitrail.runs.examples import DRAWN_SIDE, picture
 from vitrail.runs.run import Run
 from vitrail.runs.schema import read_evaluation
+from vitrail.runs.telling import telling_scores
 from vitrail.runtimes import runtime_title
 from vitrail.tasks import Answers, Score
 
@@ -74,12 +76,13 @@ def score_text(score: Score, value: float | None) -> str:
 
 def evaluation_rows(run: Run, evaluation: Mapping[str, Any]) -> Rows[dict[str, Any]]:
     """Reports of ``evaluation.json``, the weights first, each with the ``name`` of its file."""
-    scores = run.read().kind.scores
+    reports = [{"name": name} | report for name, report in evaluation["reports"].items()]
+    known = [asdict(score) for score in run.read().kind.scores]
+    scores = [Score(**values) for values in telling_scores(known, len(reports[0].get("per_class", ())))]
     columns: dict[str, Callable[[Any], str]] = {"file": lambda report: str(report["name"])}
     for one in scores:
         columns[one.title] = lambda report, one=one: score_text(one, report.get(one.name))  # type: ignore[misc]
     columns["same as the weights"] = lambda report: percent(report.get("agreement"))
-    reports = [{"name": name} | report for name, report in evaluation["reports"].items()]
     split = {"val": "validation"}.get(evaluation["split"], evaluation["split"])
     images = f"{reports[0].get('num_images', 0)} images of the {split} part"
     return Rows(reports, columns, [images, *evaluation.get("stale", {}).values()])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from vitrail.core.config import check_choices
+from vitrail.core.config import convert_fields
 from vitrail.core.errors import ConfigError
 from vitrail.core.types import Interpolation, PixelRange, Preprocessing, as_image_size
 from vitrail.data import DataConfig, DataSplits, check_pixel_range
@@ -64,10 +64,10 @@ class EvaluateConfig:
     robustness_seed: int = 0
 
     def __post_init__(self) -> None:
+        convert_fields(self)
         for name in ("batch_size", "num_images"):
             if getattr(self, name) < 1:
                 raise ConfigError("is below 1", **{name: getattr(self, name)})
-        check_choices(self)
         if self.image_size is not None:
             as_image_size(self.image_size)
         check_pixel_range(self.pixel_range)

@@ -7,9 +7,12 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from vitrail.core.errors import ConfigError
+from vitrail.core.errors import ConfigError, DataError
+from vitrail.core.types import Preprocessing
 from vitrail.data import MAX_PIXELS, decode_image, find_images, fit_image
+from vitrail.evaluation import SkippedImage
 from vitrail.explain import Explanation, explain_images
 from vitrail.figures.explanation import PictureFormat, write_explanation
 from vitrail.runs.load import load_task
@@ -23,7 +26,7 @@ def explain_run(
     folder: Path | None = None,
     format: PictureFormat = "png",
     batch_size: int = 8,
-) -> tuple[Explanation, list[Path]]:
+) -> tuple[Explanation, list[Path], tuple[SkippedImage, ...]]:
     """Explain a run's model on image files and folders.
 
     Args:
@@ -34,11 +37,11 @@ def explain_run(
         batch_size: number of images at once; memory grows with it.
 
     Returns:
-        the explanation, and the files that were written.
+        the explanation, the files that were written, and the images that could not be decoded.
 
     Raises:
         ConfigError: the task takes no images, or the sources hold none.
-        DataError: an image cannot be decoded.
+        DataError: no image can be decoded.
     """
     with run.writing() if folder is None else nullcontext():
         task = load_task(run)
@@ -48,8 +51,21 @@ def explain_run(
         files = [file for path in sources for file in (find_images(path) if path.is_dir() else [path])]
         if not files:
             raise ConfigError("the given paths have no images; name image files, or folders with images")
-        images = torch.stack(
-            [fit_image(decode_image(file, MAX_PIXELS, preprocessing.pixel_range), preprocessing) for file in files]
-        )
+        images, skipped = _decoded(files, preprocessing)
         explanation = explain_images(task, images, preprocessing, batch_size=batch_size)
-        return explanation, write_explanation(explanation, folder or run.explanation, format)
+        return explanation, write_explanation(explanation, folder or run.explanation, format), skipped
+
+
+def _decoded(files: Sequence[Path], preprocessing: Preprocessing) -> tuple[Tensor, tuple[SkippedImage, ...]]:
+    """The images (b, 3, h, w), and the files that cannot be decoded."""
+    images: list[Tensor] = []
+    skipped: list[SkippedImage] = []
+    for file in files:
+        try:
+            images.append(fit_image(decode_image(file, MAX_PIXELS, preprocessing.pixel_range), preprocessing))
+        except DataError as error:
+            skipped.append(SkippedImage(file, str(error)))
+    if not images:
+        first, count = skipped[0].reason, len(skipped)
+        raise DataError(first if count == 1 else f"none of the {count} images could be decoded; the first: {first}")
+    return torch.stack(images), tuple(skipped)

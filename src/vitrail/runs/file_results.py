@@ -12,6 +12,7 @@ from typing import Any
 
 from vitrail.bench import BenchResult, latest_results
 from vitrail.core.errors import RunError
+from vitrail.core.paths import typed_path
 from vitrail.runs.evaluate import WEIGHTS, report_key
 from vitrail.runs.export import unfit_reason
 from vitrail.runs.load import task_of
@@ -104,7 +105,7 @@ def read_file_results(runs: Sequence[Run], *, device: str | None = None) -> list
     if len(titles) > 1:
         raise RunError(f"the runs' tasks are judged by different scores ({', '.join(titles)}); name runs of one task")
     if not entries:
-        folders = " ".join(str(run.folder) for run in runs)
+        folders = " ".join(typed_path(run.folder) for run in runs)
         raise RunError(f"nothing was measured of {folders}; measure with: vitrail bench {folders}")
     if device is None:
         return entries
@@ -137,10 +138,14 @@ def own_accuracy(run: Run, result: BenchResult, reports: Mapping[str, Mapping[st
     score = task_of(run).scores[0].name
     report = reports.get(accuracy_key(result))
     if report is None or report.get(score) is None:
-        return None, "this file was not evaluated in this runtime; repeat vitrail evaluate"
+        return None, f"this file was not evaluated in this runtime; repeat: vitrail evaluate {typed_path(run.folder)}"
     evaluated = report.get("file_hash", "")
     if evaluated and result.file_hash and evaluated != result.file_hash:
-        return None, "the evaluation is of another file than the measurement; repeat vitrail evaluate and vitrail bench"
+        folder = typed_path(run.folder)
+        return None, (
+            "the evaluation is of another file than the measurement; "
+            f"repeat: vitrail evaluate {folder} && vitrail bench {folder}"
+        )
     return float(report[score]), ""
 
 

@@ -27,8 +27,8 @@ from vitrail.training.config import TrainConfig
 from vitrail.training.module import diverged
 from vitrail.training.recorder import TrainingFiles, best_row, read_checkpoint, recorded_rows, task_state
 
-FREE_FIELDS = ("num_workers",)
-"""Fields that a resumed run may change, because they do not change the model."""
+FREE_FIELDS = ("num_workers", "data.path", "accelerator", "devices", "num_nodes", "strategy")
+"""Fields that a resumed run may change: where the images lie, which a fingerprint knows, and what computes."""
 
 PACKAGES = ("vitrail", "torch", "torchvision", "lightning", "numpy")
 
@@ -71,8 +71,7 @@ def _check_ours(run: Run) -> None:
 
 def _check_same(run: Run, config: TrainConfig) -> None:
     known, wanted = run.read().training.to_dict(), config.to_dict()
-    before, after = ({k: v for k, v in values.items() if k not in FREE_FIELDS} for values in (known, wanted))
-    differences = differing_fields(before, after)
+    differences = [text for text in differing_fields(known, wanted) if text.partition(" ")[0] not in FREE_FIELDS]
     if differences:
         raise RunError(
             f"run {run.folder} was started with other settings: {'; '.join(differences)}; "

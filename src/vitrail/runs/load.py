@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vitrail.core.errors import ConfigError
+from vitrail.core.paths import user_path
 from vitrail.core.types import Preprocessing
 from vitrail.models import Backbone, create_model, load_checkpoint
 from vitrail.models.checkpoint import load_strictly, read_trained
@@ -16,13 +17,13 @@ from vitrail.tasks import Task, TaskKind, TaskSpec, create_task
 from vitrail.training import TrainConfig
 
 
-def task_of(run: Run) -> TaskKind:
-    """The task of a run.
+def task_of(run: Run | str | Path) -> TaskKind:
+    """The task of a run, or of a run folder.
 
     Raises:
         RunError: ``run.json`` names no task, or one that this version lacks.
     """
-    return run.read().kind
+    return as_run(run).read().kind
 
 
 def make_spec(described: Mapping[str, Any], config: TrainConfig) -> TaskSpec:
@@ -42,17 +43,23 @@ def build_task(description: Description) -> Task:
     return create_task(kind.name, model.name, model.fields, spec)
 
 
-def load_task(run: Run) -> Task:
-    """The trained task of a run, in evaluation mode, with the least probability that was found for these weights.
+def as_run(run: Run | str | Path) -> Run:
+    """A run, or the one in a folder."""
+    return run if isinstance(run, Run) else Run(user_path(run))
+
+
+def load_task(run: Run | str | Path) -> Task:
+    """The trained task of a run, or of a run folder, in evaluation mode, with the least probability that was found for
+    these weights.
 
     Raises:
         RunError: the run lacks its description or its weights, or describes no task.
         CheckpointError: the weights are damaged or do not fit the described model.
     """
-    run = Run.open(run.folder, needs=("description", "weights"))
+    run = Run.open(as_run(run).folder, needs=("description", "weights"))
     task = build_task(run.read())
     load_strictly(task, read_trained(run.weights), str(run.weights), remedy="was it or run.json replaced?")
-    if (found := found_confidence(run)) is not None:
+    if (found := found_confidence(as_run(run))) is not None:
         task.min_confidence = found.min_confidence
     return task.eval()
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from vitrail.core.config import check_choices
+from vitrail.core.config import convert_fields
 from vitrail.core.errors import ConfigError, QuantizationError, RunError, VitrailError
 from vitrail.core.files import read_json, write_json
 from vitrail.data import calibration_images
@@ -61,7 +61,7 @@ class CalibrationConfig:
     quantization: QuantizationConfig = field(default_factory=QuantizationConfig)
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        convert_fields(self)
         for name, usual in (("num_images", 64), ("threads", 1)):
             if getattr(self, name) < 1:
                 raise ConfigError(f"is below 1; {usual} is usual", **{name: getattr(self, name)})

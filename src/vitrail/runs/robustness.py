@@ -7,6 +7,7 @@ from typing import Any
 
 from vitrail.core.errors import RunError
 from vitrail.core.files import write_json
+from vitrail.core.paths import typed_path
 from vitrail.evaluation import RobustnessConfig, measure_robustness
 from vitrail.figures.robustness import robustness_figures
 from vitrail.figures.save import save_figures
@@ -48,8 +49,11 @@ def read_robustness(run: Run) -> dict[str, Any]:
         VitrailError: the file is not a robustness file.
     """
     if not run.robustness.exists():
-        raise RunError(f"run {run.folder} has no {run.robustness.name}; make it with: vitrail evaluate --robustness")
-    remedy = f"measure again with: vitrail evaluate {run.folder} --robustness"
+        raise RunError(
+            f"run {run.folder} has no {run.robustness.name}; "
+            f"make it with: vitrail evaluate {typed_path(run.folder)} --robustness"
+        )
+    remedy = f"measure again with: vitrail evaluate {typed_path(run.folder)} --robustness"
     return read_file(RobustnessFile, run.robustness, remedy).model_dump(mode="json")
 
 

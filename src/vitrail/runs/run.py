@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar, cast
 from vitrail.core.errors import RunError, VitrailError
 from vitrail.core.files import file_hash, make_folder, read_json, remove, temporary_paths, write_json
 from vitrail.core.lock import locked
-from vitrail.core.paths import NOT_UTF8, user_path
+from vitrail.core.paths import NOT_UTF8, typed_path, user_path
 from vitrail.runs.description import VERSION, Description
 from vitrail.runtimes import FORMATS
 
@@ -77,6 +77,9 @@ class Run:
         object.__setattr__(self, "folder", user_path(self.folder))
         if NOT_UTF8.search(str(self.folder)) or "\0" in str(self.folder):
             raise RunError(f"run folder {str(self.folder)!r} has a name that is no UTF-8 text; choose another name")
+
+    def __fspath__(self) -> str:
+        return str(self.folder)
 
     @property
     def description(self) -> Path:
@@ -269,26 +272,27 @@ class Run:
             return False
 
     @classmethod
-    def open(cls, folder: str | Path, *, needs: tuple[str, ...] = ("description", "weights")) -> Self:
+    def open(cls, folder: str | os.PathLike[str], *, needs: tuple[str, ...] = ("description", "weights")) -> Self:
         """An existing run with the files in ``needs`` (names of the properties above).
 
         Raises:
             RunError: the folder does not exist or lacks one of them.
         """
         run = cls(user_path(folder))
+        typed = typed_path(run.folder)
         if run.folder.exists() and not run.folder.is_dir():
             raise RunError(f"run folder {run.folder} is a file; give the folder that it lies in")
         if not run.folder.is_dir():
-            raise RunError(f"run folder {run.folder} does not exist; make one with: vitrail train --run {run.folder}")
+            raise RunError(f"run folder {run.folder} does not exist; make one with: vitrail train --run {typed}")
         for need in needs:
             path: Path = getattr(run, need)
             if not path.exists():
                 if need == "weights" and run.description.exists():
-                    remedy = f"finish it with: vitrail train --run {run.folder} --resume (and the same options)"
+                    remedy = f"finish it with: vitrail train --run {typed} --resume (and the same options)"
                 elif need in MAKERS:
-                    remedy = f"make it with: vitrail {MAKERS[need]} {run.folder}"
+                    remedy = f"make it with: vitrail {MAKERS[need]} {typed}"
                 else:
-                    remedy = f"make it with: vitrail train --run {run.folder}"
+                    remedy = f"make it with: vitrail train --run {typed}"
                 raise RunError(f"run {run.folder} is incomplete: {path.name} is missing; {remedy}")
         return run
 

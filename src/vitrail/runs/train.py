@@ -13,7 +13,7 @@ from rich.console import Console
 
 from vitrail.core.errors import ConfigError, DataError, TrainingError, VitrailError
 from vitrail.core.faults import Fault, find_fault
-from vitrail.core.paths import user_path
+from vitrail.core.paths import typed_path, user_path
 from vitrail.data import DataSplits
 from vitrail.runs.folder import FREE_FIELDS, check_folder, clear, describe, finish, is_finished, training_files
 from vitrail.runs.load import make_spec
@@ -70,7 +70,7 @@ def train(
                 raise
             raise TrainingError(
                 f"training was stopped after {len(recorder.rows)} of {config.epochs} epochs; "
-                f"continue it with: vitrail train --run {run.folder} --resume (and the same options)"
+                f"continue it with: vitrail train --run {typed_path(run.folder)} --resume (and the same options)"
             ) from None
         except VitrailError as error:
             if (found := IN_WORKER.match(error.complaint)) is None:
@@ -91,7 +91,7 @@ def _told(fault: Fault, config: TrainConfig, run: Run, num_epochs: int) -> str:
     end = f"; or start again with --overwrite and a lower {' or '.join(fixed)}" if fixed else ""
     return (
         f"{fault.what}; training was stopped after {num_epochs} of {config.epochs} epochs; {fault.advice(free)}, and "
-        f"continue with: vitrail train --run {run.folder} --resume (and the same options){end}"
+        f"continue with: vitrail train --run {typed_path(run.folder)} --resume (and the same options){end}"
     )
 
 

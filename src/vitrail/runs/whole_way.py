@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vitrail.bench import BenchConfig, BenchResult, latest_results
+from vitrail.core.config import convert_fields
 from vitrail.core.errors import RunError
 from vitrail.runs.bench import bench_run
 from vitrail.runs.evaluate import WEIGHTS, evaluate_run
@@ -35,6 +36,9 @@ class WholeWayConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
     bench: BenchConfig = field(default_factory=BenchConfig)
+
+    def __post_init__(self) -> None:
+        convert_fields(self)
 
 
 def whole_way(

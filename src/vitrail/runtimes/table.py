@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from vitrail.core.errors import UnknownNameError
+from vitrail.core.paths import typed_path
 
 FormatName = Literal["onnx", "openvino", "torch-export", "aoti", "executorch", "litert", "coreml"]
 
@@ -167,7 +168,7 @@ def runtime_title(name: str) -> str:
 
 def export_command(folder: Path, format: str) -> str:
     """The command that makes a run's files of a format."""
-    return f"vitrail export {folder} --format {format}"
+    return f"vitrail export {typed_path(folder)} --format {format}"
 
 
 def _check(name: str, known: Mapping[str, object], kind: str) -> None:

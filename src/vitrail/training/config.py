@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self
 
-from vitrail.core.config import check_choices, typed
+from vitrail.core.config import convert_fields, typed
 from vitrail.core.errors import ConfigError
 from vitrail.core.types import Interpolation, as_channels, as_image_size
 from vitrail.data import AugmentConfig, DataConfig
@@ -111,6 +111,7 @@ class TrainConfig:
     deterministic: bool = True
 
     def __post_init__(self) -> None:
+        convert_fields(self)
         for name in ("epochs", "batch_size", "num_nodes"):
             self._need(name, getattr(self, name) >= 1, "at least 1")
         for name in ("weight_decay", "warmup_epochs", "gradient_clip", "num_workers", "seed"):
@@ -130,7 +131,6 @@ class TrainConfig:
                 f"model_fields has in_chans={self.model_fields['in_chans']}; images are always read as {RGB} channels "
                 "(grey ones have three equal channels), so leave it out"
             )
-        check_choices(self)
         for name in ("mean", "std"):
             if getattr(self, name) is not None:
                 as_channels(name, getattr(self, name))

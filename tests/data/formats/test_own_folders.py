@@ -73,6 +73,13 @@ def test_a_foreign_file_of_that_name_hides_no_images(text: str, write_images: Wr
     assert (data.classes, data.remarks) == (("cat", "dog"), ())
 
 
+def test_a_run_that_begins_is_no_class(write_images: WriteImages) -> None:
+    root = write_images({"cat": 2, "dog": 2, "runs/train": 0})
+    (root / "runs/train/.lock").touch()
+    (root / "dog/.lock").touch()
+    assert load_data(DataConfig(path=str(root))).classes == ("cat", "dog")
+
+
 def test_an_empty_class_is_still_told(write_images: WriteImages) -> None:
     root = write_images({"cat": 2, "dog": 2, "runs": 0})
     with pytest.raises(DataError, match=r"no images \(runs\)"):

@@ -16,6 +16,9 @@ MARKS = {
 
 HEAD_BYTES = 65536
 
+LOCK = ".lock"
+"""File of a run whose first file is not yet written."""
+
 
 def is_own_folder(folder: Path) -> bool:
     """Whether Vitrail wrote the folder; a foreign ``run.json`` is no mark."""
@@ -32,8 +35,8 @@ def _begins_with(file: Path, words: tuple[bytes, ...]) -> bool:
 
 
 def holds_own_folders(folder: Path) -> bool:
-    """Whether the folder is one that Vitrail wrote, or has one at any depth."""
-    return any(is_own_folder(Path(where)) for where, _, _ in os.walk(folder))
+    """Whether the folder is one that Vitrail wrote, or has one at any depth, or one that it begins to write."""
+    return any(LOCK in files or is_own_folder(Path(where)) for where, _, files in os.walk(folder))
 
 
 def describe_own_folders(root: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence, Set as AbstractSet
 from dataclasses import replace
 
@@ -21,7 +22,7 @@ from vitrail.data.sets.image_set import ImageSet
 from vitrail.data.sets.splits import DataSplits, as_splits, cut_by_class, fingerprint
 
 
-def load_data(config: DataConfig, *, progress: bool = False) -> DataSplits[ImageSet]:
+def load_data(config: DataConfig | str | os.PathLike[str], *, progress: bool = False) -> DataSplits[ImageSet]:
     """Find, check and split the images of ``config.path``.
 
     Every file is decoded once, and again only after it has changed. Parts that the data names are kept; otherwise
@@ -29,13 +30,14 @@ def load_data(config: DataConfig, *, progress: bool = False) -> DataSplits[Image
     ``val_fraction=1`` the images are for evaluation: one class is enough, and no part has to be named for training.
 
     Args:
-        config: what to load.
+        config: what to load: a configuration, or a folder alone.
         progress: show a bar while files are checked.
 
     Raises:
         DataError: missing, empty or one-class data, a class that cannot be split, an image that has two classes, or
             more undecodable files than ``config.max_bad_fraction``.
     """
+    config = config if isinstance(config, DataConfig) else DataConfig(path=os.fspath(config))
     if config.path == "sample":
         return _load_built_in(config)
     problems = Problems(config)

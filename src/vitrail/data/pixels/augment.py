@@ -9,6 +9,7 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode, v2
 
+from vitrail.core.config import convert_fields
 from vitrail.core.errors import ConfigError
 from vitrail.core.types import Preprocessing
 from vitrail.data.pixels.fit import interpolation_mode
@@ -45,6 +46,7 @@ class AugmentConfig:
     cutmix_alpha: float = 0.0
 
     def __post_init__(self) -> None:
+        convert_fields(self)
         low, high = self.random_resized_crop_scale
         if not 0 < low <= high <= 1:
             raise ConfigError("is not 0 < smallest <= largest <= 1", random_resized_crop_scale=(low, high))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from vitrail.core.config import check_choices
+from vitrail.core.config import convert_fields
 from vitrail.core.errors import ConfigError
 
 Group = Literal["translation", "rotation", "scale", "corruption", "resolution"]
@@ -44,7 +44,7 @@ class RobustnessConfig:
     batch_size: int = 64
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        convert_fields(self)
         if not self.groups:
             raise ConfigError(f"is empty; there are {', '.join(GROUPS)}", groups=self.groups)
         for name in ("num_images", "batch_size"):

@@ -6,6 +6,7 @@ import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 
+from vitrail.core.config import convert_fields
 from vitrail.core.errors import ConfigError
 
 MAX_THREADS = 64
@@ -39,6 +40,7 @@ class BrowserConfig:
     database: Path | None = None
 
     def __post_init__(self) -> None:
+        convert_fields(self)
         if not 0 <= self.port <= 65535:
             raise ConfigError("is no port; give a number from 0 to 65535", port=self.port)
         if not self.wasm_threads or any(not 1 <= threads <= MAX_THREADS for threads in self.wasm_threads):
