@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import struct
 import zipfile
@@ -237,6 +238,35 @@ def test_members_that_are_no_arrays(tmp_path: Path, content: bytes) -> None:
     with zipfile.ZipFile(tmp_path / "w.npz", "w") as archive:
         archive.writestr("cls.npy" if content[:1] == b"\x93" else "cls", content)
     one_sentence(tmp_path / "w.npz", "'cls'")
+
+
+@pytest.mark.parametrize("shape", [(3_000_000_000,), (2**40, 2**20)])
+@pytest.mark.parametrize("version", [(1, 0), (2, 0)])
+def test_a_head_that_declares_more_than_follows(tmp_path: Path, shape: tuple[int, ...], version: tuple) -> None:
+    head = io.BytesIO()
+    write = np.lib.format.write_array_header_1_0 if version == (1, 0) else np.lib.format.write_array_header_2_0
+    write(head, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    with zipfile.ZipFile(tmp_path / "w.npz", "w") as archive:
+        archive.writestr("cls.npy", head.getvalue() + bytes(8))
+    one_sentence(tmp_path / "w.npz", "cls.npy", "declares")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+        ValueError("array is too big"),
+    ],
+)
+def test_more_memory_than_there_is(tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save(small().state_dict(), tmp_path / "w.pth")
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(torch, "load", fail)
+    one_sentence(tmp_path / "w.pth")
 
 
 def _zip_bomb(path: Path) -> None:

@@ -99,7 +99,15 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     path = Path(path)
     if path.is_dir():
         return _read_folder(path)
-    contents = read_contents(path)
+    try:
+        contents = read_contents(path)
+    except CheckpointError:
+        raise
+    except (MemoryError, RuntimeError, ValueError) as error:  # the file declares more than there is memory
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CheckpointError(
+            f"{path} needs more memory than there is ({reason}); end other programs, or download it again"
+        ) from error
     state = _find_state(contents, set())
     if state is None:
         raise CheckpointError(f"{path} holds no state dict {_places(contents)}")

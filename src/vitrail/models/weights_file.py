@@ -12,11 +12,13 @@ import re
 import warnings
 import zipfile
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.lib.format import read_array_header_1_0, read_array_header_2_0, read_magic
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -148,8 +150,27 @@ def _need_file(path: Path) -> None:
 
 
 def _check_archive(path: Path) -> None:
+    """Refuse an archive that unpacks to much, or has an array whose head declares more than follows."""
     with zipfile.ZipFile(path) as archive:
         check_size(path, sum(entry.file_size for entry in archive.infolist()))
+        for entry in archive.infolist() if path.suffix.lower() == ".npz" else ():
+            declared = _declared_bytes(archive, entry.filename)
+            if declared > entry.file_size:
+                raise CheckpointError(
+                    f"{path} is damaged: '{entry.filename}' declares {declared} bytes and has {entry.file_size}; "
+                    "download or save it again"
+                )
+
+
+def _declared_bytes(archive: zipfile.ZipFile, name: str) -> int:
+    """Size of an array by its head; 0 where that is none, which reading it tells."""
+    try:
+        with archive.open(name) as member:
+            version = read_magic(member)
+            shape, _, dtype = (read_array_header_1_0 if version == (1, 0) else read_array_header_2_0)(member)
+    except Exception:  # noqa: BLE001 (NumPy raises many kinds)
+        return 0
+    return prod(shape) * dtype.itemsize
 
 
 def check_size(path: Path, num_bytes: int) -> None:
