@@ -49,7 +49,7 @@ SAID_BY_OTHERS = {
         "calib": "--calibration",
         "abits": "--activation-bits",
     },
-    "predict": {"conf": "--top-k", "batch": "--batch-size", "o": "--out", "topk": "--top-k"},
+    "predict": {"batch": "--batch-size", "o": "--out", "topk": "--top-k"},
     "bench": {"num-threads": "--threads", "iters": "--min-runs", "provider": "--runtimes", "warmup": "--warmup-runs"},
     "export": {"include": "--format", "dynamic": "--dynamic-size"},
 }

@@ -46,7 +46,7 @@ MEANT: Mapping[str, str] = {
     "overwrite": "exist-ok force f clobber overwrite-output",
     "task": "problem mode type",
     "calibration": "num-images num-samples calib calib-size calibration-samples calibration-images nsamples "
-    "n-samples num-calibration-images calib-data data",
+    "n-samples num-calibration-images",
     "bits": "weight-bits w-bits wbits num-bits bit int8 int4 precision half dtype fp16 quantize",
     "activation-bits": "a-bits abits act-bits",
     "keep-float": "exclude skip skip-layers nodes-to-exclude op-types-to-exclude ignore exclude-layers",
@@ -55,8 +55,7 @@ MEANT: Mapping[str, str] = {
     "format": "formats include target backend engine to type output-format",
     "dynamic-size": "dynamic dynamic-axes dynamic-shape dynamic-shapes dynamic-batch",
     "num-images": "num-samples samples verify-images count n",
-    "top-k": "topk k max-det max-detections conf confidence conf-thres conf-threshold score-thr score-threshold "
-    "threshold top5",
+    "top-k": "topk k top5",
     "min-confidence": "conf confidence conf-thres conf-threshold score-thr score-threshold threshold",
     "max-detections": "max-det max-dets limit",
     "csv": "save-txt save-csv to-csv output-format",
