@@ -54,6 +54,7 @@ OPENERS = {
     "device": "strings in files that it exported; it imports nothing of the others",
     "export": "drafts that it wrote itself",
     "models/weights_file.py": "the heads of weights, whose length is checked",
+    "runtimes/processor.py": "what the system says of its processor",
     "serve/browser/assets.py": "files whose hash is known",
 }
 """Places that read files without the readers of :mod:`vitrail.core.files` -> what they read."""

@@ -33,7 +33,6 @@ OTHERS = {
     *(
         "--upgrade",
         "--quiet",
-        "--extra-index-url",
         "--no-deps",
         "--no-cache-dir",
         "--pre",

@@ -13,7 +13,7 @@ from vitrail.core.errors import RunError
 from vitrail.runs.folder import check_folder
 from vitrail.runs.run import Run
 
-STARTED = TrainConfig(data=DataConfig(path="/home/a/photos"), devices=2, accelerator="gpu", strategy="ddp")
+STARTED = TrainConfig(data=DataConfig(path="/srv/a/photos"), devices=2, accelerator="gpu", strategy="ddp")
 
 
 @pytest.fixture
