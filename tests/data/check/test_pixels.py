@@ -117,7 +117,7 @@ def test_the_range_of_the_run_comes_before_that_of_the_data(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("pixel_range", [(1.0, 1.0), (2.0, 1.0), (0.0, float("inf")), (float("nan"), 1.0), (0.0,)])
 def test_a_range_is_two_numbers(pixel_range: tuple[float, float]) -> None:
-    with pytest.raises(ConfigError, match="the smaller one first|field required"):
+    with pytest.raises(ConfigError, match=r"the smaller one first|field required"):
         DataConfig(pixel_range=pixel_range)
 
 
