@@ -80,6 +80,19 @@ def test_reading_is_not_writing(full_run: Run) -> None:
         assert len(read_file_results([full_run])) == 5
 
 
+@pytest.mark.parametrize("name", ["RANK", "LOCAL_RANK", "NODE_RANK"])
+def test_processes_that_train_together_are_one_writer(
+    full_run: Run, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    with busy(full_run):
+        monkeypatch.setenv(name, "1")
+        with full_run.writing():
+            pass
+        monkeypatch.setenv(name, "0")
+        with pytest.raises(LockedError), full_run.writing():
+            pass
+
+
 def test_explanations_elsewhere_leave_the_run_alone(full_run: Run, tmp_path: Path) -> None:
     with busy(full_run), pytest.raises(ConfigError, match="outputs for 3 classes"):
         explain_run(full_run, [], folder=tmp_path / "out")

@@ -8,6 +8,7 @@ of all images together, such as mIoU or mAP, have ``scores.json``::
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,12 +98,17 @@ def read_outcome(run: Run) -> Outcome:
     """Read the outcome that :func:`write_outcome` wrote.
 
     Raises:
-        RunError: the score is missing.
+        RunError: the score is missing, or the file is damaged.
     """
     if outcome_file(run) == run.predictions:
-        with open_regular(run.predictions) as file, np.load(file, allow_pickle=False) as arrays:
-            right, names = arrays["logits"].argmax(1) == arrays["labels"], arrays["names"]
-        order = np.argsort(names)
+        try:
+            with open_regular(run.predictions) as file, np.load(file, allow_pickle=False) as arrays:
+                answers, labels, names = arrays["logits"].argmax(1), arrays["labels"], arrays["names"]
+            if not answers.shape == labels.shape == names.shape:
+                raise ValueError(f"{len(answers)} answers, {len(labels)} labels, {len(names)} names")
+        except (OSError, ValueError, LookupError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            raise RunError(f"{run.predictions} is damaged ({error}); delete it, and it is made again") from error
+        right, order = answers == labels, np.argsort(names)
         return Outcome(per_image=True, values=right[order].astype(np.float64), names=tuple(names[order].tolist()))
     values, score = read_file(ScoresFile, run.scores, "delete it, and it is made again"), score_of(run)
     if score.name not in values.scores:
