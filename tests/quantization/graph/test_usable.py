@@ -81,6 +81,23 @@ def test_a_model_with_one_of_its_outputs_goes_through() -> None:
     assert set(plan.operands) == {"model.head:input", "model.head:weight"}
 
 
+def test_what_is_no_weight_does_not_belong_to_the_plan() -> None:
+    class Counting(Net):
+        calls = 0
+
+        def get_extra_state(self) -> dict[str, int]:
+            return {"calls": self.calls}
+
+    model = Counting()
+    plan = quantize(model, IMAGES, config=QuantizationConfig(preset="min_max")).plan
+    model.calls = 3
+    model.register_buffer("seen", torch.tensor(7))
+    quantize(model, IMAGES, plan=plan)
+    model.head.bias.data[0] += 1
+    with pytest.raises(QuantizationError, match="made for other weights of Counting"):
+        quantize(model, IMAGES, plan=plan)
+
+
 def test_a_quantised_model_is_refused() -> None:
     once = quantize(Net(), IMAGES, config=QuantizationConfig(preset="min_max"))
     for again in (once, nn.Sequential(once), OneOutput(once, 0)):

@@ -242,11 +242,14 @@ def fingerprint(graph_module: fx.GraphModule, ops: Iterable[QuantizedOp]) -> str
     return digest.hexdigest()[:16]
 
 
-def contents_digest(tensors: Mapping[str, Tensor]) -> str:
-    """Sixteen hex digits from the values of all floating-point tensors: weights, or calibration images."""
+def contents_digest(tensors: Mapping[str, Any]) -> str:
+    """Sixteen hex digits from the values of all floating-point tensors: weights, or calibration images.
+
+    Counters and what else a state dict may hold do not count.
+    """
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
-        if tensor.is_floating_point():
+        if isinstance(tensor, Tensor) and tensor.is_floating_point():
             values = tensor.detach().cpu().contiguous().reshape(-1)
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
             digest.update(values.view(torch.uint8).numpy().data)
