@@ -65,6 +65,7 @@ class MeanColour(nn.Module):
         return images.mean((2, 3)) @ self.weight
 
     agreement = ClassificationTask.agreement
+    confidence_search = ClassificationTask.confidence_search
     scores, per_image = ClassificationTask.scores, True
 
 

@@ -25,6 +25,9 @@ class Mean(nn.Module):
     def inputs(self, images: Tensor) -> Tensor:
         return images
 
+    def confidence_search(self) -> None:
+        return None
+
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
