@@ -53,7 +53,11 @@ def test_what_timms_trainer_saves_is_loaded(tmp_path: Path) -> None:
     assert torch.equal(model.pos_embed.table, trained.pos_embed.table)
 
 
-@pytest.mark.parametrize("value", [Path("a"), np.zeros(2), small, ValueError("x"), Backbone], ids=str)
+@pytest.mark.parametrize(
+    "value",
+    [Path("a"), np.zeros(2), small, ValueError("x"), Backbone],
+    ids=["path", "array", "function", "error", "class"],
+)
 def test_other_objects_are_refused_by_their_class(tmp_path: Path, value: object) -> None:
     torch.save({"state_dict": small().state_dict(), "extra": value}, tmp_path / "w.pth")
     one_sentence(tmp_path / "w.pth", "runs no code from weights files", "save_file")
