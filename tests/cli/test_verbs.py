@@ -15,6 +15,7 @@ from PIL import Image
 
 from vitrail.cli.main import main
 from vitrail.core.files import file_hash
+from vitrail.runs.run import Run
 from vitrail.tasks import TASKS
 
 Capture = pytest.CaptureFixture[str]
@@ -95,6 +96,11 @@ def test_whole_way_leaves_every_artefact(run: Path) -> None:
     assert {path.name for path in (run / "figures").iterdir()} >= {"confusion.png", "reliability.png"}
     stages = json.loads((run / "run.json").read_text())["stages"]
     assert list(stages) == ["Train", "Quantize", "Export", "Evaluate", "Bench", "Report"]
+
+
+def test_every_file_of_the_whole_way_is_known_to_the_run(run: Path) -> None:
+    """Overwriting deletes what the run knows, and nothing else."""
+    assert {path for path in run.rglob("*") if path.is_file()} == set(Run(run).artefacts())
 
 
 def test_whole_way_goes_on_where_it_stopped(run: Path, photos: Path, capsys: Capture) -> None:
