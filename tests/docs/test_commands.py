@@ -39,9 +39,18 @@ OTHERS = {
         "--index-url",
         "--find-links",
     ),
-    *("--nproc-per-node", "--nnodes", "--device", "--standalone", "--version", "--help", "--install-completion"),
+    *(
+        "--nproc-per-node",
+        "--nnodes",
+        "--device",
+        "--standalone",
+        "--shm-size",
+        "--version",
+        "--help",
+        "--install-completion",
+    ),
 }
-"""Options of pip and torchrun on our pages, and those of the whole application."""
+"""Options of pip, torchrun and Docker on our pages, and those of the whole application."""
 
 
 def texts_of(path: Path) -> Iterator[str]:

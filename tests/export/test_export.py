@@ -19,7 +19,7 @@ from vitrail.core.errors import ExportError
 from vitrail.core.types import Preprocessing
 from vitrail.export import ExportRecord, export_model, verified
 from vitrail.quantization import QuantizationConfig, QuantizedModel, quantize
-from vitrail.runtimes.agreement import compare
+from vitrail.runtimes.alike import compare
 from vitrail.runtimes.openvino_core import openvino_core
 from vitrail.runtimes.session import Session
 

@@ -352,18 +352,18 @@ Repeat = Callable[["_Repeated", Tensor], Tensor]
 
 REPEATS: dict[str, Repeat] = {
     "in front and behind": lambda m, x: torch.cat(
-        [m.token.expand(len(x), -1, -1), x, m.token.expand(len(x), -1, -1)], 1
+        [m.token.expand(x.shape[0], -1, -1), x, m.token.expand(x.shape[0], -1, -1)], 1
     ),
-    "one value twice": lambda m, x: torch.cat([*[m.token.expand(len(x), -1, -1)] * 2, x], 1),
+    "one value twice": lambda m, x: torch.cat([*[m.token.expand(x.shape[0], -1, -1)] * 2, x], 1),
     "twice, one after the other": lambda m, x: torch.cat(
-        [m.token.expand(len(x), -1, -1), 2 * torch.cat([m.token.expand(len(x), -1, -1), x], 1)], 1
+        [m.token.expand(x.shape[0], -1, -1), 2 * torch.cat([m.token.expand(x.shape[0], -1, -1), x], 1)], 1
     ),
-    "to several": lambda m, x: torch.cat([m.token.expand(len(x), 3, -1), x], 1),
-    "to several of a vector": lambda m, x: torch.cat([m.token[0, 0].expand(len(x), 2, -1), x], 1),
-    "two": lambda m, x: torch.cat([m.token.expand(len(x), -1, -1), m.other.expand(len(x), -1, -1), x], 1),
-    "by repeat": lambda m, x: torch.cat([m.other.repeat(len(x), 2, 1), x], 1),
-    "along the channels": lambda m, x: torch.cat([m.token[..., :8].expand(len(x), 4, -1), x[..., :8]], 2),
-    "alone": lambda m, x: m.token.expand(len(x), 4, -1) + x,
+    "to several": lambda m, x: torch.cat([m.token.expand(x.shape[0], 3, -1), x], 1),
+    "to several of a vector": lambda m, x: torch.cat([m.token[0, 0].expand(x.shape[0], 2, -1), x], 1),
+    "two": lambda m, x: torch.cat([m.token.expand(x.shape[0], -1, -1), m.other.expand(x.shape[0], -1, -1), x], 1),
+    "by repeat": lambda m, x: torch.cat([m.other.repeat(x.shape[0], 2, 1), x], 1),
+    "along the channels": lambda m, x: torch.cat([m.token[..., :8].expand(x.shape[0], 4, -1), x[..., :8]], 2),
+    "alone": lambda m, x: m.token.expand(x.shape[0], 4, -1) + x,
 }
 
 

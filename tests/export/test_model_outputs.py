@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.export.model_outputs import agreement_of, complaint
-from vitrail.runtimes.agreement import MOST_UNMATCHED, compare, compare_sets
+from vitrail.runtimes.alike import MOST_UNMATCHED, compare, compare_sets
 
 PARTS = (4, 2)
 ROWS = np.random.default_rng(0).normal(size=(3, 40, 6)).astype(np.float32)

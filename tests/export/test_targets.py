@@ -29,7 +29,7 @@ from vitrail.models import create_model
 from vitrail.quantization import quantize
 from vitrail.runs.run import Run
 from vitrail.runtimes import FORMATS, RUNTIMES
-from vitrail.runtimes.agreement import compare
+from vitrail.runtimes.alike import compare
 from vitrail.runtimes.openvino_core import openvino_core
 
 ABOUT: dict[str, Any] = {

@@ -21,7 +21,7 @@ from vitrail.bench.environment import environment
 from vitrail.bench.memory import measure_memory
 from vitrail.bench.protocol import BenchConfig, Clock, Timings, is_contended, measure, percentile, reason_of
 from vitrail.bench.results import BenchResult
-from vitrail.bench.wrong_answers import FLOAT, Answer, ask, wrong_answers
+from vitrail.bench.right_answers import FLOAT, Answer, ask, wrong_answers
 from vitrail.core.errors import BenchError, UnknownNameError
 from vitrail.core.files import file_hash
 from vitrail.runtimes import Images, ModelFolder, Session, import_runtime, open_session

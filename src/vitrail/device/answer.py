@@ -59,7 +59,7 @@ def read_facts(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def answer(run: RunFile, pixels: Array, facts: Facts, *, top_k: int | None = None, **options: Any) -> dict[str, Any]:
-    """What ``vitrail predict --json`` says of an image; of a segmentation ``labels`` (h, w) too.
+    """What ``vitrail predict RUN IMAGE --json`` says of an image; of a segmentation ``labels`` (h, w) too.
 
     Args:
         run: the file in its runtime.

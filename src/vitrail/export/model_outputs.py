@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vitrail.core.errors import ExportError
-from vitrail.runtimes.agreement import MOST_UNMATCHED, Agreement, compare
+from vitrail.runtimes.alike import MOST_UNMATCHED, Agreement, compare
 
 Predictor = Callable[[NDArray[np.float32]], NDArray[Any]]
 """Normalised images (b, c, h, w) to outputs (b, ...)."""
@@ -58,7 +58,7 @@ def agreement_of(
     Args:
         predict: the loaded file.
         model: the model that it was made from; one that has ``row_parts`` is compared by
-            :func:`~vitrail.runtimes.agreement.compare_sets`.
+            :func:`~vitrail.runtimes.alike.compare_sets`.
         images: normalised images (n, c, h, w).
         tolerance: largest relative error of two rows that are the same.
         batch_size: the only batch size of the file; None if it takes any: then batches and single images are tried.

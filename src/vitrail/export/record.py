@@ -14,7 +14,7 @@ class RuntimeCheck:
     Attributes:
         name: a name in :data:`~vitrail.runtimes.table.RUNTIMES`.
         runtime: the program with its version.
-        max_relative_error, top1_agreement, unmatched_rows: see :class:`~vitrail.runtimes.agreement.Agreement`; None
+        max_relative_error, top1_agreement, unmatched_rows: see :class:`~vitrail.runtimes.alike.Agreement`; None
             where it does not run.
         failure: why the file must not be used there; empty if it agrees with the model.
     """
@@ -41,7 +41,7 @@ class ExportRecord:
         max_relative_error: max |file - model| / max |model| over the outputs of all verification images.
         top1_agreement: share of the verification images for which both have the same largest output.
         unmatched_rows: share of the rows that only one of the two has, where they are chosen by their scores
-            (:func:`~vitrail.runtimes.agreement.compare_sets`); 0 elsewhere.
+            (:func:`~vitrail.runtimes.alike.compare_sets`); 0 elsewhere.
         num_images: number of images that it was verified on.
         batch_size: the only batch size that it takes; None if it takes any.
         dynamic_batch: whether it was run at more than one batch size.

@@ -52,6 +52,10 @@ class Source:
                 f"the model gives {count} values an image, and there are {len(classes)} class names; name each output "
                 "once, in order, or none: classes=[]"
             )
+        if self.quantized is not None and not self.quantized.plan.operands:
+            raise ExportError(
+                "the plan has nothing in integers, so the file would be one of floats; export it as float"
+            )
         if self.quantized is not None and self.dynamic_size:
             raise ExportError("a quantised model keeps the image size of its calibration; leave out dynamic_size")
 

@@ -23,7 +23,7 @@ from vitrail.export.source import Source, about
 from vitrail.export.targets import TARGETS
 from vitrail.quantization import QuantizedModel
 from vitrail.runtimes import FORMATS, RUNTIMES, check_formats, import_runtime, open_session, takers
-from vitrail.runtimes.agreement import INTEGER_TOLERANCE, compare
+from vitrail.runtimes.alike import INTEGER_TOLERANCE, compare
 from vitrail.runtimes.processor import processor
 
 

@@ -191,8 +191,6 @@ def check_plan(plan: QuantizationPlan, model: str, identity: Mapping[str, str], 
     Raises:
         QuantizationError: the plan was made for another model, or for other weights; the message names what differs.
     """
-    if not plan.operands:
-        raise QuantizationError("the plan has no operand in codes; make another with: vitrail quantize")
     actual = identity["fingerprint"]
     known = {operand.name for op in ops for operand in op.operands}
     unknown_operands = [name for name in [*plan.operands, *plan.smoothing, *plan.rounding] if name not in known]
@@ -201,7 +199,7 @@ def check_plan(plan: QuantizationPlan, model: str, identity: Mapping[str, str], 
             return
         raise QuantizationError(
             f"the plan was made for other weights of {plan.model} (digest {plan.weights}, not {identity['weights']}); "
-            f"load those weights, or quantise these with: vitrail quantize"
+            f"load those weights, or quantise these with: vitrail quantize RUN"
         )
     difference = (
         f"this model has no operand '{unknown_operands[0]}'"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import namedtuple
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -147,3 +148,10 @@ def test_images_that_were_not_normalised_are_noted(images: Tensor, said: str) ->
     assert notes[0].startswith("only 4 calibration images")
     assert len(notes) == 1 + bool(said)
     assert re.search(said, notes[-1])
+
+
+def test_no_integer_file_is_written_without_integers() -> None:
+    plan = quantize(Net(), IMAGES, config=QuantizationConfig(preset="min_max")).plan
+    floats = quantize(Net(), IMAGES, plan=replace(plan, operands={}, rounding={}, counts={}, weights=""))
+    with pytest.raises(ExportError, match="nothing in integers, so the file would be one of floats"):
+        Source(model=Net(), images=IMAGES, quantized=floats)

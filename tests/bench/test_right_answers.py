@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vitrail.bench import BenchConfig, Candidate, bench
-from vitrail.bench.wrong_answers import Answer, wrong_answers
+from vitrail.bench.right_answers import Answer, wrong_answers
 
 QUICK = {"min_runs": 3, "min_seconds": 0, "warmup_runs": 1, "warmup_seconds": 0, "memory": False}
 EXACT = np.random.default_rng(0).normal(size=(4, 10)).astype(np.float32)

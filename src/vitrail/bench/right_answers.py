@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitrail.runtimes import Images, Session, Shape, runtime_title
-from vitrail.runtimes.agreement import INTEGER_TOLERANCE, MOST_UNMATCHED, Agreement, compare
+from vitrail.runtimes.alike import INTEGER_TOLERANCE, MOST_UNMATCHED, Agreement, compare
 
 FLOAT = "float"
 """The variant that other variants of a run are judged by."""
