@@ -35,11 +35,18 @@ def test_a_cut_last_line_is_passed_over_and_does_not_swallow_the_next_row(tmp_pa
     assert '{"name": "openvino flo\n' in path.read_text()
 
 
-@pytest.mark.parametrize("line", ["[]", "3", "null", '{"name": "x"}', "", "\x00\x00"])
-def test_foreign_rows_are_passed_over(tmp_path, line):
+@pytest.mark.parametrize("line", ["[]", "3", "null", '{"name": "x"}', "\x00\x00"])
+def test_foreign_rows_are_left_out_and_counted(tmp_path, line, caplog):
     path = tmp_path / "bench.jsonl"
-    path.write_text(line + "\n" + json.dumps(row().to_dict()) + "\n")
+    path.write_text("\n" + json.dumps(row().to_dict()) + "\n" + line + "\n")
     assert read_results(path) == [row()]
+    assert f"{path}: 1 of 2 rows are left out, first line 3" in caplog.text
+
+
+def test_empty_lines_are_no_rows(tmp_path, caplog):
+    path = tmp_path / "bench.jsonl"
+    path.write_text("\n" + json.dumps(row().to_dict()) + "\n \n")
+    assert (read_results(path), caplog.text) == ([row()], "")
 
 
 def test_fields_of_later_versions_are_left_out():

@@ -34,7 +34,6 @@ WRITERS: dict[str, Callable[[Run], Any]] = {
     "export": export_run,
     "bench": lambda run: bench_runs([run]),
     "explain": lambda run: explain_run(run, []),
-    "report": write_report,
 }
 
 
@@ -64,6 +63,12 @@ def test_a_verb_that_writes_waits_for_no_other(full_run: Run, verb: str) -> None
     with busy(full_run), pytest.raises(LockedError, match=rf"run {full_run.folder} is in use by process \d+ on "):
         WRITERS[verb](full_run)
     assert before == {path: path.read_bytes() for path in full_run.folder.rglob("*") if path.is_file()}
+
+
+def test_the_page_of_a_run_that_is_written_to_shows_what_is_there(full_run: Run) -> None:
+    full_run.report_page.unlink(missing_ok=True)
+    with busy(full_run):
+        assert "<html" in write_report(full_run).read_text(encoding="utf-8")
 
 
 def test_training_is_alone_from_the_first_check_on(config: TrainConfig, tmp_path: Path) -> None:

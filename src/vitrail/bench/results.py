@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
+from logging import getLogger
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -16,6 +17,8 @@ from vitrail.core.files import append_lines, finite_only, json_text, read_bytes
 from vitrail.core.parse import parse_json
 
 Row = TypeVar("Row")
+
+LOG = getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +138,7 @@ def append_results(path: Path, results: Iterable[BenchResult]) -> None:
 
 
 def read_results(path: Path) -> list[BenchResult]:
-    """All rows, oldest first; rows that are not ours or were cut short are passed over.
+    """All rows, oldest first; a warning counts those that are not ours or were cut short.
 
     Raises:
         BenchError: the file cannot be read.
@@ -144,12 +147,16 @@ def read_results(path: Path) -> list[BenchResult]:
         lines = read_bytes(path).split(b"\n") if path.exists() else []
     except OSError as error:
         raise BenchError(f"cannot read {path}: {error.strerror}") from error
-    results = []
-    for line in lines:
+    results, wrong = [], []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
         try:
             results.append(BenchResult.from_dict(parse_json(line.decode(errors="replace"))))
-        except (ValueError, TypeError, AttributeError):
-            continue
+        except (ValueError, TypeError, AttributeError) as error:
+            wrong.append(f"line {number} ({' '.join(str(error).split()):.200})")
+    if wrong:
+        LOG.warning("%s: %d of %d rows are left out, first %s", path, len(wrong), len(wrong) + len(results), wrong[0])
     return results
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from vitrail.core.errors import LockedError
 from vitrail.core.files import write_text
 from vitrail.core.paths import typed_path
 from vitrail.report.contents import (
@@ -24,19 +25,18 @@ from vitrail.report.contents import (
 from vitrail.report.embedded import read_explanation, read_robustness_section
 from vitrail.report.stained_glass import window
 from vitrail.runs.description import Description
-from vitrail.runs.run import Run, writes
+from vitrail.runs.run import Run
 from vitrail.runs.schema import read_evaluation
 from vitrail.runs.telling import majority
 
 MISSING = "–"
 
 
-@writes
 def write_report(run: Run) -> Path:
     """Write ``run.report_page``: one HTML page without scripts that loads nothing from the network or from disk.
 
-    A section without its artefact names the verb that makes it. All text of the user (class names, paths, image names)
-    is escaped.
+    A section without its artefact names the verb that makes it. While another process trains or measures, the page
+    shows what is there so far. All text of the user (class names, paths, image names) is escaped.
 
     Returns:
         the path of the page.
@@ -45,6 +45,14 @@ def write_report(run: Run) -> Path:
         RunError: the folder does not describe a run.
         VitrailError: an artefact is damaged, or the page cannot be written.
     """
+    try:
+        with run.writing():  # which deletes what killed processes have left
+            return _write(run)
+    except LockedError:
+        return _write(run)
+
+
+def _write(run: Run) -> Path:
     description = run.read()
     evaluation = read_evaluation(run)
     accuracy = read_accuracy(run, evaluation)
