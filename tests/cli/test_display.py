@@ -39,6 +39,15 @@ def test_a_wide_table_loses_its_frame_and_no_number_breaks(monkeypatch: pytest.M
     assert "┃" in shown(monkeypatch, rows, columns, 200)
 
 
+def test_a_row_is_a_paragraph_where_numbers_would_break(monkeypatch: pytest.MonkeyPatch) -> None:
+    columns = ("candidate", *(f"p{i}" for i in range(12)))
+    rows = [("onnxruntime float", *(number(123.4 + i, 1, " ms") for i in range(11)), None)]
+    page = shown(monkeypatch, rows, columns, 60)
+    assert max(map(len, page.splitlines())) <= 60
+    assert " ".join(page.split()).startswith("Title onnxruntime float: p0 123.4 ms; p1 124.4 ms; ")
+    assert page.count(" ms") + page.count("\nms") == 11
+
+
 def test_a_pipe_is_as_wide_as_columns_says(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     assert main(["models"]) == 0

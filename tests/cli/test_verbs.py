@@ -191,7 +191,7 @@ def test_training_begins_with_a_line_on_what_is_learnt(photos: Path, tmp_path: P
     assert opening.startswith(
         "Task: classification, 2 classes (blue, red); images: 28 train, 4 val, 1 left out; device: "
     )
-    for fact in ("1 x cpu", "model: edgevit_nano_stride2, ", "weights: random", "1 epochs", "of 16 images of 32x32"):
+    for fact in ("1 x cpu", "model: edgevit_nano_stride2, ", "weights: random", "1 epoch,", "of 16 images of 32x32"):
         assert fact in opening
     assert left_out.startswith("Left out: 1 (red/a.heic: is a .heic file")
     assert main([*words, "--run", str(tmp_path / "quiet"), "--quiet"]) == 0
@@ -265,6 +265,7 @@ def test_predict_goes_on_past_broken_images(run: Path, photos: Path, tmp_path: P
     assert "no images given" in error_line(capsys, ["predict", str(run)])
 
 
+@pytest.mark.slow
 def test_quantize_and_export_can_be_repeated(run: Path, tmp_path: Path, capsys: Capture) -> None:
     plan = result(capsys, ["quantize", str(run), "--calibration", "8", "--preset", "min_max"])
     assert plan["num_images"] == 8
@@ -277,6 +278,7 @@ def test_quantize_and_export_can_be_repeated(run: Path, tmp_path: Path, capsys: 
     assert [record["variant"] for record in records] == ["float", "int8"]
 
 
+@pytest.mark.slow
 def test_codes_that_no_runtime_executes_are_not_exported(run: Path, tmp_path: Path, capsys: Capture) -> None:
     copy = shutil.copytree(run, tmp_path / "run")
     assert main(["quantize", str(copy), "--calibration", "8", "--preset", "fast", "--activation-bits", "6"]) == 0

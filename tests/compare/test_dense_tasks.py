@@ -62,6 +62,7 @@ def dense_values(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 def test_segmentation_is_compared_by_its_own_score(dense_values: dict[str, Any], tmp_path: Path) -> None:
     dense_values = dense_values | {"cells": dense_values["cells"][:1]}
     (tmp_path / "plan.yaml").write_text(yaml.safe_dump(dense_values), encoding="utf-8")

@@ -19,6 +19,10 @@ from vitrail.export import export_model
 from vitrail.models import FAMILIES, Backbone, create_model
 from vitrail.runtimes import open_session
 
+HEAVY = ("vitaev2", "remvit", "maxvit", "reswin")
+HEAVY_ARE_SLOW = [pytest.param(family, marks=[pytest.mark.slow] * (family in HEAVY)) for family in FAMILIES]
+"""All families; those of which one model takes many seconds are left to the slow tests."""
+
 
 def images(model: Backbone, batch: int = 2) -> Tensor:
     return torch.randn(batch, model.config.in_chans, *model.config.image_size)
@@ -68,7 +72,7 @@ def photographs() -> ImageSet:
     return train.subset([i for c in range(10) for i in (train.labels == c).nonzero().flatten()[:30].tolist()])
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", HEAVY_ARE_SLOW)
 def test_two_epochs_on_photographs_lower_the_loss(family: str, photographs: ImageSet) -> None:
     torch.manual_seed(0)
     model = create_model(SMALL[family], num_classes=10).train()
@@ -159,7 +163,7 @@ def test_fusing_for_inference_changes_no_output(family: str) -> None:
     assert norms in ([], ["norm"])  # the one before pooling belongs to the features
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", HEAVY_ARE_SLOW)
 def test_onnx_runtime_and_openvino_agree_at_any_batch_size(family: str, tmp_path: Path) -> None:
     model = lively_model(family)
     path = tmp_path / "model.onnx"

@@ -36,8 +36,6 @@ OTHERS = {
         "--no-deps",
         "--no-cache-dir",
         "--pre",
-        "--index-url",
-        "--find-links",
     ),
     *(
         "--nproc-per-node",

@@ -86,7 +86,14 @@ def test_mistakes_are_told_in_one_line(block: Block, folder: Path) -> None:
     assert all(word in done.stderr for word in words), done.stderr
 
 
-@pytest.mark.parametrize("block", _of_kind(PYTHON, "fast"), ids=lambda block: f"line {block.line}")
+@pytest.mark.parametrize(
+    "block",
+    [
+        *_of_kind(PYTHON, "fast"),
+        *(pytest.param(block, marks=pytest.mark.slow) for block in _of_kind(PYTHON, "slow")),
+    ],
+    ids=lambda block: f"line {block.line}",
+)
 def test_python_works(block: Block, folder: Path) -> None:
     done = _run([sys.executable, "-c", _exchanged(block)], folder)
     assert done.returncode == 0, done.stderr
@@ -96,7 +103,8 @@ def test_python_works(block: Block, folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("block", _of_kind(SHELL, "slow"), ids=lambda block: f"line {block.line}")
 def test_slow_commands_work(block: Block, tmp_path: Path, folder: Path) -> None:
-    (tmp_path / "photos").symlink_to(folder / "photos")
+    for name in ("photos", "holiday"):
+        (tmp_path / name).symlink_to(folder / name)
     done = _run_shell(_exchanged(block), tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "runs/photos/report.html").stat().st_size > 10_000

@@ -33,7 +33,8 @@ def interrupted(tmp_path: Path) -> Run:
 @pytest.mark.parametrize(
     "change",
     [
-        {"data": replace(STARTED.data, path="/mnt/photos")},
+        {"data": replace(STARTED.data, path="/srv/photos")},
+        {"data": replace(STARTED.data, max_bad_fraction=0.5)},
         {"devices": 1, "accelerator": "cpu", "strategy": "auto"},
         {"num_nodes": 2},
         {"num_workers": 8},
@@ -46,8 +47,7 @@ def test_other_places_and_devices_are_legal(change: dict[str, Any], interrupted:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"data": replace(STARTED.data, path="/mnt/photos", seed=3)}, "data.seed 0 -> 3"),
-        ({"data": replace(STARTED.data, max_bad_fraction=0.5)}, "data.max_bad_fraction 0.01 -> 0.5"),
+        ({"data": replace(STARTED.data, path="/srv/photos", seed=3)}, "data.seed 0 -> 3"),
         ({"devices": 1, "batch_size": 8}, "batch_size 64 -> 8"),
     ],
 )

@@ -37,7 +37,7 @@ def test_missing_fields_take_their_defaults() -> None:
     [
         ({"epoch": 3}, r"unknown field epoch; did you mean epochs\?"),
         ({"data": {"pth": "x"}}, r"unknown field data.pth; did you mean data.path\?"),
-        ({"data": "photos"}, r"data='photos' is not a table"),
+        ({"data": 5}, r"data=5 is not a table of fields"),
         ({"epochs": "many"}, r"epochs='many' is not allowed: .*integer"),
         ({"epochs": 0}, r"epochs=0 is not allowed; it must be at least 1"),
         ({"augment": {"hflip": 2}}, r"hflip=2(\.0)? is not a probability"),

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import IO, Annotated
 
 from cyclopts import Group, Parameter
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
@@ -75,19 +76,32 @@ class Display:
         print(text, file=sys.stderr, flush=True)
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-        """A table for people; columns of numbers are aligned to the right, None is a dash."""
+        """A table for people; columns of numbers are aligned to the right, None is a dash.
+
+        Where the terminal is too narrow for the frames they are left out, and where it is too narrow for the numbers
+        each row becomes a paragraph.
+        """
         table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+        least = 0
         for index, column in enumerate(columns):
+            cells = ["-" if row[index] is None else str(row[index]) for row in rows]
             numeric = all(isinstance(row[index], int | float | _Number | None) for row in rows)
-            table.add_column(
-                column, justify="right" if numeric else "left", no_wrap=numeric or index == 0, overflow="fold"
-            )
+            whole = numeric or index == 0
+            table.add_column(column, justify="right" if numeric else "left", no_wrap=whole, overflow="fold")
+            words = [word for text in (column, *([] if whole else cells)) for word in text.split()]
+            least += 1 + max(map(cell_len, [*words, *(cells if whole else [])]), default=0)
         for row in rows:
             table.add_row(*("-" if cell is None else str(cell) for cell in row))
         wide = self._console.options.update(width=WIDEST)
         if self._console.measure(table, options=wide).maximum > self._console.width:
             table.box, table.padding, table.pad_edge = None, (0, 1, 0, 0), False  # frames take the room of a column
-        self._console.print(table)
+        if least <= self._console.width:
+            self._console.print(table)
+            return
+        self._console.print(title, style="bold", markup=False)
+        for row in rows:  # a number that lost its last digits would be another number
+            named = [f"{name} {cell}" for name, cell in zip(columns[1:], row[1:], strict=True) if cell is not None]
+            self._console.print(f"{row[0]}: {'; '.join(named) or '-'}", markup=False)
 
     def csv(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """The same as a table, for spreadsheets; printed even where quiet is wanted, since it was asked for."""

@@ -153,10 +153,13 @@ class MaxViTGenerator(nn.Module):
     Attributes:
         config: ``type(model)(model.config)`` builds the same model.
         preprocessing: -1 to 1.
+        preprocessing_source, remarks: see :class:`~vitrail.models.base.Backbone`; empty, since no weights are loaded.
         num_classes: number of classes that can be chosen.
     """
 
     preprocessing = Preprocessing(mean=HALF, std=HALF, crop_fraction=1.0)
+    preprocessing_source: str = ""
+    remarks: tuple[str, ...] = ()
 
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()

@@ -27,8 +27,12 @@ from vitrail.training.config import TrainConfig
 from vitrail.training.module import diverged
 from vitrail.training.recorder import TrainingFiles, best_row, read_checkpoint, recorded_rows, task_state
 
-FREE_FIELDS = ("num_workers", "data.path", "accelerator", "devices", "num_nodes", "strategy")
-"""Fields that a resumed run may change: where the images lie, which a fingerprint knows, and what computes."""
+FREE_FIELDS = (
+    *("num_workers", "data.path", "data.max_bad_fraction", "data.strict"),
+    *("accelerator", "devices", "num_nodes", "strategy"),
+)
+"""Fields that a resumed run may change: where the images lie and how many may be bad, since a fingerprint knows the
+images, and what computes."""
 
 PACKAGES = ("vitrail", "torch", "torchvision", "lightning", "numpy")
 

@@ -205,7 +205,7 @@ def test_paths_of_the_folder_that_the_data_was_copied_from(write_coco: WriteCoco
     values = coco_values({1: "cat", 2: "dog"})
     values["images"][0]["file_name"] = str(tmp_path / "old/0.png")
     data = load(write_coco({"annotations/train.json": values}, IMAGES), val_fraction=1.0)
-    assert data.val.names == ["train/0.png", "train/1.png"]
+    assert data.train.names == ["train/0.png", "train/1.png"]
 
 
 def test_annotations_need_no_ids(write_coco: WriteCoco) -> None:

@@ -115,7 +115,7 @@ def test_contradictions_are_refused_with_the_line(text: str, names: str, words: 
 def test_classes_that_differ_in_capitals_are_said(photos: Path) -> None:
     data = load(photos, rows("Dog,train", "dog,train", "cat,train", "cat,val", columns="image,label,split"))
     assert data.classes == ("Dog", "cat", "dog")
-    assert data.remarks == ("Classes whose names differ in capitals only: Dog, dog",)
+    assert data.remarks[0] == "Classes whose names differ in capitals only: Dog, dog"
 
 
 def test_the_line_is_that_of_the_file(photos: Path) -> None:

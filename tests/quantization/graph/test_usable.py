@@ -119,7 +119,7 @@ def test_every_mode_is_left_as_it_was() -> None:
 
 @pytest.mark.parametrize(("names", "allowed"), [(10, True), (0, True), (3, False), (11, False)])
 def test_there_is_a_class_name_for_each_output(names: int, allowed: bool) -> None:
-    facts = about(Preprocessing(image_size=(8, 8)), [str(i) for i in range(names)])
+    facts = about(Preprocessing(image_size=(8, 8)), [str(i) for i in range(names)], Net())
     if allowed:
         Source(model=Net(), images=IMAGES, facts=facts)
         return

@@ -66,6 +66,7 @@ def test_a_size_is_kept(vit: nn.Module, images: Tensor) -> None:
         quantize(vit, images, config=config(max_size_mb=0.0001))
 
 
+@pytest.mark.slow
 def test_an_interrupted_rounding_goes_on(
     vit: nn.Module, images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,6 +128,7 @@ def test_gptq_helps_the_whole_model(vit: nn.Module, images: Tensor) -> None:
     assert decibels(vit, best, images) > decibels(vit, nearest, images) + 1
 
 
+@pytest.mark.slow
 def test_a_rounded_plan_rebuilds_the_same_model(edgevit: nn.Module, images: Tensor, tmp_path: Path) -> None:
     chosen = QuantizationConfig(weight_bits=4, activation_bits=6)
     quantized = quantize(edgevit, images, config=chosen)

@@ -43,7 +43,8 @@ def test_a_float_file_has_the_accuracy_of_the_weights_that_it_was_verified_again
 
 
 def test_the_main_score_of_any_task_counts(runs):
-    scores = [{"name": "error", "title": "error", "percent": False, "higher_is_better": False}, {"name": "top1"}]
+    scores = [{"name": "error", "title": "error", "percent": False, "higher_is_better": False}]
+    scores += [{"name": "top1", "title": "top-1", "percent": True, "higher_is_better": True}]
     reports = {"torch-float": {"error": 3.5, "top1": 0.9}}
     runs[0].evaluation.write_text(json.dumps({"scores": scores, "reports": reports}))
     found = read_offers(runs[:1], 1, 0)[0].quality
