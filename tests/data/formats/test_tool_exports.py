@@ -102,6 +102,16 @@ def test_coco_without_parts_is_cut(name: str, write_coco: Write) -> None:
     ]
 
 
+def test_boxes_in_a_second_form_are_told(write_coco: Write) -> None:
+    images = {"train": ["0.png", "1.png"]}
+    root = write_coco({"annotations/train.json": coco_values({1: "cat", 2: "dog"})}, images)
+    told = "Boxes are read from the COCO JSON; the YOLO text files beside it are not read"
+    assert told not in load(root, val_fraction=0.5).remarks
+    (root / "data.yaml").write_text("names: [dog, cat]\n")
+    data = load(root, val_fraction=0.5)
+    assert (data.classes, data.remarks[0]) == (("cat", "dog"), told)
+
+
 def test_coco_of_other_kinds_beside_it_is_left_alone(write_coco: Write) -> None:
     """The whole download of COCO: captions, keypoints, and test images whose annotations are secret."""
     values = coco_values({1: "cat", 2: "dog"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -57,6 +58,7 @@ def _load(kind: type[AnyBoxes], config: DataConfig, *, masks: bool, progress: bo
     with problems.told_first():
         if _is_coco(root, masks=masks):
             classes, records = read_coco_boxes(root, problems, masks=masks)
+            problems.remark(_second_form(root))
         elif read_description(root) is None and is_voc(root):
             classes, records = read_voc(root, problems)
         else:
@@ -89,6 +91,16 @@ def _is_coco(root: Path, *, masks: bool) -> bool:
         needed = "give COCO JSON (annotations/train.json beside train/)"
         raise DataError(f"{root} has no masks of objects; {describe_found(root)}{needed}")
     return bool(masks or parts & {"train", ""} or (parts and read_description(root) is None))
+
+
+def _second_form(root: Path) -> str:
+    """A sentence if a folder with COCO JSON has boxes in another form too; "" if it has not."""
+    with suppress(DataError):  # what is not read need not be right
+        if read_description(root) is not None:
+            return "Boxes are read from the COCO JSON; the YOLO text files beside it are not read"
+        if is_voc(root):
+            return "Boxes are read from the COCO JSON; the XML files beside it are not read"
+    return ""
 
 
 def load_keypoints(config: DataConfig, *, progress: bool = False) -> DataSplits[KeypointSet]:
