@@ -187,7 +187,9 @@ def test_training_begins_with_a_line_on_what_is_learnt(photos: Path, tmp_path: P
     (tmp_path / "photos" / "red" / "a.heic").write_bytes(b"")
     words = ["train", "--data", str(tmp_path / "photos"), *TINY]
     assert main([*words, "--run", str(tmp_path / "run")]) == 0
-    opening, left_out = capsys.readouterr().err.splitlines()[:2]
+    printed = capsys.readouterr()
+    assert (printed.out + printed.err).count("preprocessing of the model's family") == 1
+    opening, left_out = printed.err.splitlines()[:2]
     assert opening.startswith(
         "Task: classification, 2 classes (blue, red); images: 28 train, 4 val, 1 left out; device: "
     )

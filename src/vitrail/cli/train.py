@@ -94,10 +94,7 @@ def train(
 
 
 def show_training(shown: Display, run: Run) -> None:
-    """The best and the last epoch, and what was decided about weights and pixels."""
-    if not shown.progress:  # at a terminal it was shown before the first epoch
-        for remark in run.read().weights_remarks:
-            shown.say(remark)
+    """The best and the last epoch."""
     rows = read_metrics(run.metrics)
     score = task_of(run).scores[0]
     shown.table(
