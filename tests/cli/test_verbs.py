@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from vitrail.cli.main import main
@@ -20,20 +21,10 @@ from vitrail.tasks import TASKS
 
 Capture = pytest.CaptureFixture[str]
 
-TINY = [
-    "--model",
-    "edgevit_nano_stride2",
-    "--image-size",
-    "32",
-    "--epochs",
-    "1",
-    "--warmup-epochs",
-    "0",
-    "--batch-size",
-    "16",
-    "--num-workers",
-    "0",
-]
+FIELDS = {"embed_dims": [8, 16], "depths": [1, 1], "head_dim": 8, "sr_ratios": [2, 1], "strides": [4, 2]}
+"""Two blocks: a conversion to ONNX takes a few seconds, of the whole model half a minute."""
+
+TRAINING = {"model": "edgevit_nano_stride2", "image_size": 32, "epochs": 1, "warmup_epochs": 0.0, "batch_size": 16}
 QUICK = [
     "--calibration",
     "16",
@@ -65,10 +56,26 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Options of a training of seconds."""
+    file = tmp_path_factory.mktemp("configuration") / "train.yaml"
+    file.write_text(yaml.safe_dump(TRAINING | {"model_fields": FIELDS, "num_workers": 0}))
+    return ["--config", str(file)]
+
+
+@pytest.fixture(scope="module")
+def tiny_way(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The same for the whole way."""
+    file = tmp_path_factory.mktemp("configuration") / "run.yaml"
+    file.write_text(yaml.safe_dump({"train": TRAINING | {"model_fields": FIELDS, "num_workers": 0}}))
+    return ["--config", str(file)]
+
+
+@pytest.fixture(scope="module")
+def run(photos: Path, tiny_way: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The whole way, once."""
     folder = tmp_path_factory.mktemp("runs") / "whole"
-    assert main(["run", "--data", str(photos), "--run", str(folder), "--quiet", *TINY, *QUICK]) == 0
+    assert main(["run", "--data", str(photos), "--run", str(folder), "--quiet", *tiny_way, *QUICK]) == 0
     return folder
 
 
@@ -103,14 +110,14 @@ def test_every_file_of_the_whole_way_is_known_to_the_run(run: Path) -> None:
     assert {path for path in run.rglob("*") if path.is_file()} == set(Run(run).artefacts())
 
 
-def test_whole_way_goes_on_where_it_stopped(run: Path, photos: Path, capsys: Capture) -> None:
+def test_whole_way_goes_on_where_it_stopped(run: Path, photos: Path, tiny_way: list[str], capsys: Capture) -> None:
     report, onnx = run / "report.html", run / "model.onnx"
     description = json.loads((run / "run.json").read_text())
     del description["stages"]["Report"]
     (run / "run.json").write_text(json.dumps(description))
     report.unlink()
     before = onnx.stat().st_mtime_ns
-    facts = result(capsys, ["run", "--data", str(photos), "--run", str(run), "--resume", *TINY, *QUICK])
+    facts = result(capsys, ["run", "--data", str(photos), "--run", str(run), "--resume", *tiny_way, *QUICK])
     assert report.exists()
     assert onnx.stat().st_mtime_ns == before
     assert {(row["file"], row["runtime"]) for row in facts["files"]} == {
@@ -124,14 +131,16 @@ def test_whole_way_goes_on_where_it_stopped(run: Path, photos: Path, capsys: Cap
         assert row["latency_ms"] > 0
 
 
-def test_whole_way_does_not_replace_a_run_unasked(run: Path, photos: Path, capsys: Capture) -> None:
-    line = error_line(capsys, ["run", "--quiet", "--data", str(photos), "--run", str(run), *TINY, *QUICK])
+def test_whole_way_does_not_replace_a_run_unasked(
+    run: Path, photos: Path, tiny_way: list[str], capsys: Capture
+) -> None:
+    line = error_line(capsys, ["run", "--quiet", "--data", str(photos), "--run", str(run), *tiny_way, *QUICK])
     assert "--overwrite" in line
 
 
-def test_stages_have_headings_and_seconds(run: Path, photos: Path, capsys: Capture) -> None:
+def test_stages_have_headings_and_seconds(run: Path, photos: Path, tiny_way: list[str], capsys: Capture) -> None:
     capsys.readouterr()
-    assert main(["run", "--data", str(photos), "--run", str(run), "--resume", *TINY, *QUICK]) == 0
+    assert main(["run", "--data", str(photos), "--run", str(run), "--resume", *tiny_way, *QUICK]) == 0
     printed = capsys.readouterr().out
     assert "1/6 Train" in printed
     assert "Bench: done before, in" in printed
@@ -182,10 +191,12 @@ def test_evaluate_takes_all_parts_of_another_folder_or_one(
     assert "has no part 'val'; it has test (1 images)" in capsys.readouterr().err
 
 
-def test_training_begins_with_a_line_on_what_is_learnt(photos: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_training_begins_with_a_line_on_what_is_learnt(
+    photos: Path, tmp_path: Path, tiny: list[str], capsys: Capture
+) -> None:
     shutil.copytree(photos, tmp_path / "photos")
     (tmp_path / "photos" / "red" / "a.heic").write_bytes(b"")
-    words = ["train", "--data", str(tmp_path / "photos"), *TINY]
+    words = ["train", "--data", str(tmp_path / "photos"), *tiny]
     assert main([*words, "--run", str(tmp_path / "run")]) == 0
     printed = capsys.readouterr()
     assert (printed.out + printed.err).count("preprocessing of the model's family") == 1
@@ -203,7 +214,9 @@ def test_training_begins_with_a_line_on_what_is_learnt(photos: Path, tmp_path: P
     assert "pixel_range" not in described["preprocessing"]
 
 
-def test_deep_grey_images_have_one_range_from_training_to_answer(tmp_path: Path, capsys: Capture) -> None:
+def test_deep_grey_images_have_one_range_from_training_to_answer(
+    tmp_path: Path, tiny: list[str], capsys: Capture
+) -> None:
     random = np.random.default_rng(0)
     for label, low in (("cold", 290), ("warm", 295)):
         (tmp_path / "photos" / label).mkdir(parents=True)
@@ -211,7 +224,7 @@ def test_deep_grey_images_have_one_range_from_training_to_answer(tmp_path: Path,
             pixels = random.uniform(low, low + 5, (40, 40)).astype(np.float32)
             Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{index}.tif")
     run = str(tmp_path / "run")
-    words = ["train", "--data", str(tmp_path / "photos"), "--run", run, *TINY]
+    words = ["train", "--data", str(tmp_path / "photos"), "--run", run, *tiny]
     assert main(words) == 0
     assert "--pixel-range 290" in capsys.readouterr().err
     assert main([*words, "--overwrite", "--pixel-range", "290", "300"]) == 0
@@ -225,9 +238,12 @@ def test_deep_grey_images_have_one_range_from_training_to_answer(tmp_path: Path,
     assert report["loss"] == pytest.approx(-np.log(probability), abs=1e-3)
 
 
-def test_evaluate_weights_that_no_run_belongs_to(run: Path, photos: Path, capsys: Capture) -> None:
-    words = ["--model", "edgevit_nano_stride2", "--weights", str(run / "model.safetensors"), "--data", str(photos)]
-    by_run = result(capsys, ["evaluate", str(run), "--data", str(photos)])
+def test_evaluate_weights_that_no_run_belongs_to(photos: Path, tmp_path: Path, capsys: Capture) -> None:
+    trained = str(tmp_path / "run")
+    settings = ["--image-size", "32", "--epochs", "1", "--num-workers", "0"]
+    assert main(["train", *settings, "--data", str(photos), "--model", "poolformer_nano", "--run", trained]) == 0
+    words = ["--model", "poolformer_nano", "--weights", f"{trained}/model.safetensors", "--data", str(photos)]
+    by_run = result(capsys, ["evaluate", trained, "--data", str(photos)])
     by_file = result(capsys, ["evaluate", *words, "--image-size", "32"])
     assert by_file["top1"] == by_run["top1"]
     assert by_file["loss"] == pytest.approx(by_run["loss"], rel=1e-5)
@@ -490,10 +506,12 @@ def test_an_interrupted_training_says_how_to_finish_it_and_has_a_report(
     assert result(capsys, ["report", str(tmp_path)]) == {"report": str(tmp_path / "report.html")}
 
 
-def test_train_shows_the_epoch_that_became_the_model(run: Path, photos: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_train_shows_the_epoch_that_became_the_model(
+    run: Path, photos: Path, tmp_path: Path, tiny: list[str], capsys: Capture
+) -> None:
     """Among equal scores the lowest loss, as training itself chooses; the epoch is a whole number."""
     for name in ("run.json", "model.safetensors"):
         (tmp_path / name).write_bytes((run / name).read_bytes())
     (tmp_path / "metrics.csv").write_text("epoch,val_loss,val_top1\n1,0.5,1.0\n2,0.3,1.0\n3,0.4,1.0\n")
-    words = ["train", "--data", str(photos), "--run", str(tmp_path), "--resume", *TINY]
+    words = ["train", "--data", str(photos), "--run", str(tmp_path), "--resume", *tiny]
     assert str(result(capsys, words)["epoch"]) == "2"
