@@ -1,6 +1,6 @@
 """Every head on every family: it computes, it learns, and its file agrees with it.
 
-The fast part takes a family with stages, a plain one, and one of fixed windows; the slow part takes all.
+The fast part takes each head on a family with stages, a plain one, or one of fixed windows; the slow part takes all.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from vitrail.tasks.pose import PoseOptions
 from vitrail.tasks.segmentation import SegmentationOptions
 
 SMALL = {family.name: next(name for name in family.ours if "nano" in name) for family in FAMILIES.values()}
-FAST = ("edgevit", "vit", "maxvit")
 
 
 def segmentation(head: Any) -> Callable[[Backbone, Tensor], tuple[Task, Any]]:
@@ -77,7 +76,12 @@ HEADS = (
     | {"maskrcnn": instances("maskrcnn"), "cascade_mask": instances("cascade")}
     | {"pose": pose("classic"), "pose_simple": pose("simple")}
 )
-SLOW_HEADS = {
+FAST = {
+    "semantic_fpn": ("vit", "maxvit"),
+    "upernet": ("edgevit",),
+    "retinanet": ("edgevit",),
+    "pose": ("vit",),
+    "pose_simple": ("maxvit",),
     "fasterrcnn": ("maxvit",),
     "cascade": (),
     "maskrcnn": ("edgevit",),
@@ -85,13 +89,13 @@ SLOW_HEADS = {
     "dfine": ("vit",),
     "rtdetrv2": ("edgevit",),
 }
-"""They take seconds each, so that one family each stands for all in the fast part."""
+"""Families of a head in the fast part: a head takes seconds a family."""
 
 EVERY = [
     pytest.param(
         family,
         head,
-        marks=() if family in SLOW_HEADS.get(head, FAST) else pytest.mark.slow,
+        marks=() if family in FAST.get(head, ()) else pytest.mark.slow,
         id=f"{family}-{head}",
     )
     for family in FAMILIES

@@ -19,8 +19,8 @@ from vitrail.export import export_model
 from vitrail.models import FAMILIES, Backbone, create_model
 from vitrail.runtimes import open_session
 
-HEAVY = ("vitaev2", "remvit", "maxvit", "reswin")
-HEAVY_ARE_SLOW = [pytest.param(family, marks=[pytest.mark.slow] * (family in HEAVY)) for family in FAMILIES]
+LIGHT = ("edgevit", "poolformer", "revit", "vit")
+HEAVY_ARE_SLOW = [pytest.param(family, marks=[pytest.mark.slow] * (family not in LIGHT)) for family in FAMILIES]
 """All families; those of which one model takes many seconds are left to the slow tests."""
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from docs.blocks import code_blocks
 from PIL import Image
 
@@ -36,6 +37,9 @@ def brightness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Task
     monkeypatch.delattr(vitrail.tasks, "brightness", raising=False)
 
 
+FIELDS = {"embed_dims": [16, 32], "depths": [1, 1], "head_dim": 8, "sr_ratios": [2, 1], "strides": [4, 2]}
+
+
 @pytest.fixture
 def lights(tmp_path: Path) -> Path:
     (folder := tmp_path / "lights").mkdir()
@@ -50,7 +54,9 @@ def test_the_task_of_the_page_goes_through_the_verbs(
     brightness: TaskKind, lights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
-    words = "--task brightness --model edgevit_nano_stride2 --image-size 32 --epochs 12 --batch-size 8 --num-workers 0"
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump({"model": "edgevit_nano_stride2", "model_fields": FIELDS}))
+    words = f"--config {tmp_path}/small.yaml --task brightness --image-size 32 --epochs 12 --batch-size 8"
+    words += " --num-workers 0"
     words += " --learning-rate 2e-3 --rand-augment-num-ops 0 --ema-decay 0.8 --drop-path-rate 0"
     assert main(["train", *words.split(), "--data", str(lights), "--run", str(run), "--json"]) == 0
     best = json.loads(capsys.readouterr().out)

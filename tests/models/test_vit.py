@@ -35,7 +35,7 @@ def images(height: int, width: int, batch: int = 1) -> Tensor:
     ("reference", "name", "size", "options"),
     [
         ("vit_small_r26_s32_224", "vit_small_r26_s32", (96, 64), {}),
-        ("vit_base_r50_s16_224", "vit_base_r50_s16", (48, 64), {}),
+        pytest.param("vit_base_r50_s16_224", "vit_base_r50_s16", (48, 64), {}, marks=pytest.mark.slow),
         ("vit_small_patch32_224", "vit_small_patch32", (64, 96), {}),
         ("vit_small_patch8_224", "vit_small_patch8", (32, 24), {}),
         ("vit_tiny_patch16_224", "vit_tiny_patch16", (64, 32), {"global_pool": "avg"}),

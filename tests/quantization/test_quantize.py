@@ -89,11 +89,11 @@ def test_depthwise_convolutions_stay_float_by_default(quantized_edgevit: Quantiz
 
 
 def test_keep_float_takes_paths_and_an_empty_one_quantises_everything(edgevit: nn.Module, images: Tensor) -> None:
-    everything = quantize(edgevit, images, config=QuantizationConfig(keep_float=()))
+    everything = quantize(edgevit, images, config=QuantizationConfig(keep_float=(), preset="min_max"))
     assert everything.plan.skipped == ()
     assert "stages.0.blocks.0.global_block.token_mixer.propagate:weight" in everything.plan.operands
     assert decibels(edgevit, everything, images) > 10
-    some = quantize(edgevit, images, config=QuantizationConfig(keep_float=("stages.*",)))
+    some = quantize(edgevit, images, config=QuantizationConfig(keep_float=("stages.*",), preset="min_max"))
     assert set(some.plan.operands) == {"head:input", "head:weight"}
 
 
