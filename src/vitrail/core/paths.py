@@ -27,3 +27,12 @@ def user_path(path: str | os.PathLike[str]) -> Path:
 def typed_path(path: str | os.PathLike[str]) -> str:
     """A path as a word of a command line, quoted where it has to be."""
     return shlex.quote(os.fspath(path))
+
+
+def cache_folder(kind: str) -> Path:
+    """The folder for what can be computed again, ``~/.cache/vitrail/KIND``; ``XDG_CACHE_HOME`` moves it.
+
+    Args:
+        kind: what it holds.
+    """
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vitrail" / kind

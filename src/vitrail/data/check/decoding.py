@@ -18,6 +18,7 @@ from vitrail.core.errors import DataError, VitrailError
 from vitrail.core.faults import find_fault
 from vitrail.core.files import read_text, write_text
 from vitrail.core.parse import parse_json
+from vitrail.core.paths import cache_folder
 from vitrail.data.pixels.decode import DeepPixels, inspect_image, libjpeg_words, read_image
 
 CACHE_VERSION = 2
@@ -112,9 +113,8 @@ def _num_threads() -> int:
 
 
 def _cache_path(root: Path, max_pixels: int) -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     key = hashlib.sha256(f"{CACHE_VERSION}\0{max_pixels}\0{root}".encode("utf-8", "surrogateescape")).hexdigest()
-    return cache / "vitrail" / "checked" / f"{key[:24]}.json"
+    return cache_folder("checked") / f"{key[:24]}.json"
 
 
 def _read_cache(path: Path) -> dict[str, FileCheck]:
