@@ -26,7 +26,8 @@ from vitrail.runs.run import Run
 from vitrail.runs.train import train
 from vitrail.runtimes import FORMATS
 from vitrail.tasks import ClassificationTask, Score
-from vitrail.training import TrainConfig
+from vitrail.training import ResolvedConfig, TrainConfig
+from vitrail.training.config import completed
 from vitrail.training.loop import resolve_precision
 from vitrail.training.module import TrainingModule
 from vitrail.training.recorder import best_row, read_checkpoint, recorded_rows
@@ -75,7 +76,7 @@ def test_a_run_describes_itself(trained: Run, config: TrainConfig) -> None:
     assert description.model.name == "edgevit_test"
     assert description.image_shape == (3, 16, 16)
     assert (description.data.num_train, description.data.num_val) == (24, 8)
-    assert description.training == config
+    assert description.training == completed(config, ResolvedConfig())
     assert {"python", "torch", "lightning", "vitrail"} <= description.versions.keys()
     assert sorted(path.name for path in trained.folder.iterdir()) == [
         "checkpoints",

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Set as Abstra
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import partial
 from pathlib import Path
+from types import NoneType
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import docstring_parser
@@ -56,7 +57,11 @@ class Option:
 
 
 def configured(
-    defaults: Any, *, names: Mapping[str, str] | None = None, groups: Groups | None = None
+    defaults: Any,
+    *,
+    names: Mapping[str, str] | None = None,
+    groups: Groups | None = None,
+    expected: Callable[[Any], Mapping[str, str]] = lambda _: {},
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a verb the options of a configuration, ``--config`` and ``--print-config``.
 
@@ -66,6 +71,7 @@ def configured(
         defaults: an instance of the configuration; its values are the defaults.
         names: dotted field -> name of the option, where it is not the field's own.
         groups: how the help groups the options.
+        expected: function from the configuration to what ``--print-config`` tells of its fields, by dotted name.
     """
     options = list(_options(defaults, dict(names or {})))
 
@@ -77,7 +83,7 @@ def configured(
             with _errors_name_options([o for o in options if config is None or o.path in chosen]):
                 effective = effective_config(defaults, config, chosen)
                 if print_config:
-                    print(to_yaml(effective), end="")
+                    print(to_yaml(effective, expected(effective)), end="")
                 else:
                     verb(effective, *args, **given)
 
@@ -107,20 +113,26 @@ def effective_config(defaults: Any, file: Path | None, chosen: Mapping[tuple[str
     return typed(type(defaults), values)
 
 
-def to_yaml(config: Any) -> str:
+def to_yaml(config: Any, told: Mapping[str, str] | None = None) -> str:
     """A configuration as the YAML that ``--config`` reads.
 
     A configuration may have a method ``implied``: field -> what its None stands for, which becomes a comment.
+
+    Args:
+        config: a dataclass.
+        told: dotted field -> comment, which wins over what is implied.
     """
-    implied = config.implied() if hasattr(config, "implied") else {}
+    told = told or {}
+    notes = (config.implied() if hasattr(config, "implied") else {}) | dict(told)
     lines = []
     for field in fields(config):
         value = getattr(config, field.name)
         if is_dataclass(value):
-            lines.append(f"{field.name}:\n{textwrap.indent(to_yaml(value), '  ')}")
+            inner = {name.partition(".")[2]: text for name, text in told.items() if name.startswith(f"{field.name}.")}
+            lines.append(f"{field.name}:\n{textwrap.indent(to_yaml(value, inner), '  ')}")
         else:
             line = yaml.safe_dump({field.name: _plain(value)}, sort_keys=False, allow_unicode=True)
-            lines.append(f"{line.rstrip()}  # {implied[field.name]}\n" if field.name in implied else line)
+            lines.append(f"{line.rstrip()}  # {notes[field.name]}\n" if field.name in notes else line)
     return "".join(lines)
 
 
@@ -220,7 +232,7 @@ def _shown(option: Option, group: Group, taken: AbstractSet[str]) -> Parameter:
 
 def _converter(kind: Any) -> Callable[[Any, Sequence[Token]], Any] | None:
     """What reads an option's words, where the command-line library would be too lenient or too strict."""
-    if kind is int:
+    if kind is int or {*get_args(kind)} == {int, NoneType}:
         return whole_number
     item = _list_of(kind)
     return split_words if item is str or choices(item) else split_numbers if item is int else None

@@ -8,6 +8,7 @@ from vitrail.cli.display import Display, Output, OutputOptions, display, figure,
 from vitrail.cli.options import Groups, configured
 from vitrail.core.paths import typed_path
 from vitrail.runs.load import task_of
+from vitrail.runs.recipe import expected
 from vitrail.runs.run import Run
 from vitrail.runs.train import train as train_model
 from vitrail.training import TrainConfig
@@ -20,6 +21,7 @@ TRAIN_GROUPS: Groups = {
         "data.path",
         "model",
         "weights",
+        "recipe",
         "task",
         "options",
         "image_size",
@@ -53,7 +55,7 @@ TRAIN_GROUPS: Groups = {
 }
 
 
-@configured(TrainConfig(), names=TRAIN_NAMES, groups=TRAIN_GROUPS)
+@configured(TrainConfig(), names=TRAIN_NAMES, groups=TRAIN_GROUPS, expected=expected)
 def train(
     config: TrainConfig,
     *,

@@ -8,13 +8,13 @@ from pathlib import Path
 from vitrail.compare.outcome import has_outcome, write_outcome
 from vitrail.compare.plan_file import Cell, ComparePlan, Entry
 from vitrail.compare.quantized import quantize_trained, quantized_run
-from vitrail.core.config import differing_fields
 from vitrail.core.errors import ConfigError, RunError
 from vitrail.evaluation import RobustnessConfig
 from vitrail.runs.folder import is_finished
 from vitrail.runs.robustness import measure_run_robustness, read_robustness
 from vitrail.runs.run import Run
 from vitrail.runs.train import train
+from vitrail.training.config import differing_settings
 
 Job = tuple[Cell, int]
 """A cell and a seed."""
@@ -63,7 +63,7 @@ def run_cell(plan: ComparePlan, folder: Path, job: Job, *, progress: bool = Fals
     with run.writing():
         config = plan.config(*job)
         if run.description.exists():
-            differences = differing_fields(run.read().training.to_dict(), config.to_dict())
+            differences = differing_settings(run.read().training, config)
             if differences:
                 raise RunError(
                     f"run {run.folder} was trained with other settings: {'; '.join(differences)}; "

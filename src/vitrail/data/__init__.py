@@ -10,7 +10,7 @@ from vitrail.data.loading.images import load_data
 from vitrail.data.loading.masks import load_masks
 from vitrail.data.loading.pictures import load_pictures
 from vitrail.data.mirror import mirror_order
-from vitrail.data.pixels.augment import AugmentConfig
+from vitrail.data.pixels.augment import CHOSEN_AUGMENT, AugmentConfig, ResolvedAugment
 from vitrail.data.pixels.decode import (
     IMAGE_SUFFIXES,
     MAX_PIXELS,
@@ -32,6 +32,7 @@ from vitrail.data.sets.score_set import ScoreSet
 from vitrail.data.sets.splits import DataSplits
 
 __all__ = [
+    "CHOSEN_AUGMENT",
     "IGNORE",
     "IMAGE_SUFFIXES",
     "MAX_PIXELS",
@@ -47,6 +48,7 @@ __all__ = [
     "MaskSet",
     "PictureSet",
     "Record",
+    "ResolvedAugment",
     "Samples",
     "ScoreSet",
     "TrainLoader",

@@ -112,6 +112,19 @@ def open_weights(address: str, table: Iterable[PretrainedWeights]) -> WeightsSou
     return _of_timm(address, path, description)
 
 
+def run_model(address: str) -> str:
+    """The model of the run that weights belong to; "" where no run does.
+
+    Raises:
+        CheckpointError: its description cannot be read.
+    """
+    if "://" in address:
+        return ""
+    path = user_path(address)
+    description = (path if path.is_dir() else path.parent) / "run.json"
+    return str(_table(_entries(description), "model", description).get("name", "")) if description.is_file() else ""
+
+
 def _beside(name: str, path: Path, folder: Path) -> WeightsSource:
     """Weights of a path, with the description that lies in their folder."""
     for home in (folder, folder.parent) if folder.name == "checkpoints" else (folder,):

@@ -11,7 +11,7 @@ from vitrail.core.checked import checked
 from vitrail.core.errors import RunError
 from vitrail.core.types import ImageSize, Preprocessing
 from vitrail.tasks import TASKS, TaskKind
-from vitrail.training import TrainConfig
+from vitrail.training import ResolvedConfig
 
 VERSION = 1
 """Version of the layout of ``run.json``; files of 0.1.0 have no such entry and the same layout."""
@@ -61,8 +61,9 @@ class TrainedEntry(BaseModel):
     """The epoch whose weights became the model, with its metrics.
 
     Attributes:
-        keep: "best" or "last".
-        epoch: number of that epoch, from 1.
+        keep: "best" or "last"; "probe" where the linear probe before the first epoch was kept.
+        epoch: number of that epoch, from 1; 0 for the probe.
+        best_top1: top-1 accuracy of the best epoch on the validation images, where a probe was kept beside it.
         num_epochs: number of epochs that were trained.
         seconds: duration of all of them.
     """
@@ -71,6 +72,7 @@ class TrainedEntry(BaseModel):
 
     keep: str = ""
     epoch: int | None = None
+    best_top1: float | None = None
     num_epochs: int = 0
     seconds: float = 0.0
 
@@ -91,6 +93,24 @@ class ConfidenceEntry(_Entry):
     weights_hash: str = ""
 
 
+class RecipeEntry(_Entry):
+    """The recipe of a training.
+
+    Attributes:
+        name: "scratch", "finetune" or "probe".
+        why: reason of the recipe, as a clause.
+        reasons: field of the configuration -> reason of its value, for what the recipe chose.
+        majority: share of the validation images that always answering the most frequent class gets right.
+        probe: the same share of the linear probe that the training started from.
+    """
+
+    name: str = ""
+    why: str = ""
+    reasons: dict[str, str] = {}
+    majority: float | None = None
+    probe: float | None = None
+
+
 RENAMED_OPTIONS = {"opponent_width": "discriminator_width"}
 """Option of a task in version 0.1.0 -> its name now."""
 
@@ -99,7 +119,7 @@ def _train_config(values: Any) -> Any:
     """Leave out the fields of later versions, and rename the options of earlier ones."""
     if not isinstance(values, dict):
         return values
-    known = {field.name for field in fields(TrainConfig)}
+    known = {field.name for field in fields(ResolvedConfig)}
     kept = {name: value for name, value in values.items() if name in known}
     if isinstance(given := values.get("options"), dict):
         kept["options"] = {RENAMED_OPTIONS.get(name, name): value for name, value in given.items()}
@@ -120,7 +140,8 @@ class Description(BaseModel):
         weights_remarks: sentences on what was decided when weights were loaded, and on the origin of the preprocessing.
         input_shape: shape (c, h, w) of the input if it is not an image.
         data: the images that the run was trained with.
-        training: configuration of the training.
+        training: configuration of the training, every choice made.
+        recipe: the recipe that made the choices; None in files of earlier versions.
         precision: Lightning's name of the precision that "auto" stood for.
         seed: seed of the training.
         versions: package -> version that trained the run.
@@ -142,7 +163,8 @@ class Description(BaseModel):
     weights_remarks: tuple[str, ...] = ()
     input_shape: tuple[int, int, int] | None = None
     data: DataEntry = DataEntry()
-    training: Annotated[TrainConfig, BeforeValidator(_train_config)] = Field(default_factory=TrainConfig)
+    training: Annotated[ResolvedConfig, BeforeValidator(_train_config)] = Field(default_factory=ResolvedConfig)
+    recipe: RecipeEntry | None = None
     precision: str = ""
     seed: int | None = None
     versions: dict[str, str] = {}

@@ -14,16 +14,16 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from vitrail.core.config import differing_fields
 from vitrail.core.errors import RunError, VitrailError
 from vitrail.core.files import atomic_path, remove
 from vitrail.core.types import Preprocessing
 from vitrail.data import DataSplits
+from vitrail.models.checkpoint import read_trained
 from vitrail.models.registry import decided_fields
 from vitrail.runs.parts import KnownImage, known_images, read_parts, write_parts
 from vitrail.runs.run import Run
 from vitrail.tasks import Task, find_task
-from vitrail.training.config import TrainConfig
+from vitrail.training.config import ResolvedConfig, TrainConfig, differing_settings
 from vitrail.training.module import diverged
 from vitrail.training.recorder import TrainingFiles, best_row, read_checkpoint, recorded_rows, task_state
 
@@ -74,8 +74,8 @@ def _check_ours(run: Run) -> None:
 
 
 def _check_same(run: Run, config: TrainConfig) -> None:
-    known, wanted = run.read().training.to_dict(), config.to_dict()
-    differences = [text for text in differing_fields(known, wanted) if text.partition(" ")[0] not in FREE_FIELDS]
+    differing = differing_settings(run.read().training, config)
+    differences = [text for text in differing if text.partition(" ")[0] not in FREE_FIELDS]
     if differences:
         raise RunError(
             f"run {run.folder} was started with other settings: {'; '.join(differences)}; "
@@ -105,7 +105,7 @@ def training_files(run: Run) -> TrainingFiles:
 
 def describe(
     run: Run,
-    config: TrainConfig,
+    config: ResolvedConfig,
     task: Task,
     splits: DataSplits[Any],
     preprocessing: Preprocessing,
@@ -172,23 +172,30 @@ def typed_command() -> str:
     return shlex.join([program.name if program.name == "vitrail" else str(program), *sys.argv[1:]])
 
 
-def finish(run: Run, config: TrainConfig) -> None:
+def finish(run: Run, config: ResolvedConfig) -> None:
     """Write ``model.safetensors`` from the checkpoint that ``config.keep`` selects, and note it in ``run.json``.
 
-    It reads only files, so that it also works if another process trained the epochs.
+    A linear probe that the training started from stays the model where no epoch is better: it is the simpler one, and
+    was not chosen among many. It reads only files, so that it also works if another process trained the epochs.
 
     Raises:
         TrainingError: the weights are not finite.
     """
-    files = training_files(run)
-    rows = recorded_rows(read_checkpoint(files.last))
-    path, row = files.last, rows[-1]
-    if config.keep == "best":
-        path, row = files.best, best_row(rows, find_task(config.task).scores[0])
-    state = {name: value.contiguous() for name, value in task_state(read_checkpoint(path)).items()}
+    files, recipe = training_files(run), run.read().recipe
+    rows = recorded_rows(read_checkpoint(files.last)) if files.last.exists() else []
+    probe = recipe.probe if recipe is not None and files.probe.exists() else None
+    best = best_row(rows, find_task(config.task).scores[0]) if rows else None
+    kept: dict[str, Any] = {"num_epochs": len(rows), "seconds": round(sum(row["seconds"] for row in rows), 3)}
+    if best is not None:
+        kept["best_top1"] = best.get("val_top1")
+    if probe is not None and (best is None or (config.keep == "best" and probe >= best["val_top1"])):
+        state, kept = read_trained(files.probe), kept | {"keep": "probe", "epoch": 0, "val_top1": probe}
+    else:
+        path, row = (files.best, best) if config.keep == "best" else (files.last, rows[-1])
+        assert row is not None
+        state, kept = task_state(read_checkpoint(path)), {"keep": config.keep, **row} | kept
     if wrong := [name for name, value in state.items() if not torch.isfinite(value).all()]:
-        raise diverged(f"{len(wrong)} weights of epoch {row['epoch']} are not finite ({wrong[0]}, ...)", config)
+        raise diverged(f"{len(wrong)} weights of epoch {kept['epoch']} are not finite ({wrong[0]}, ...)", config)
     with atomic_path(run.weights) as temporary:
-        temporary.write_bytes(save(state))
-    kept = {"keep": config.keep, **row, "num_epochs": len(rows), "seconds": round(sum(r["seconds"] for r in rows), 3)}
+        temporary.write_bytes(save({name: value.contiguous() for name, value in state.items()}))
     run.update(status="trained", trained=kept)

@@ -31,6 +31,12 @@ def make_spec(described: Mapping[str, Any], config: TrainConfig) -> TaskSpec:
     return TaskSpec.of(described, config.options, config.label_smoothing, open_backbone)
 
 
+def model_fields(config: TrainConfig) -> dict[str, Any]:
+    """The fields of the model that a configuration gives; lists of YAML are tuples."""
+    own = {name: tuple(value) if isinstance(value, list) else value for name, value in config.model_fields.items()}
+    return own | {"image_size": config.image_size}
+
+
 def build_task(description: Description) -> Task:
     """The task of a description, with new weights.
 

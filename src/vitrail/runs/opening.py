@@ -9,20 +9,23 @@ from lightning.pytorch import Trainer
 from vitrail.core.types import Preprocessing
 from vitrail.data import DataSplits
 from vitrail.tasks import Task
-from vitrail.training.config import TrainConfig
+from vitrail.training.recipes import Decided
 
 MOST_CLASSES = 8
 """Classes that are named."""
 
 
 def opening_line(
-    config: TrainConfig, task: Task, splits: DataSplits[Any], preprocessing: Preprocessing, trainer: Trainer
+    decided: Decided, task: Task, splits: DataSplits[Any], preprocessing: Preprocessing, trainer: Trainer
 ) -> str:
     """Classes, images of each part, device, model, weights and recipe of a training, in one line."""
+    config = decided.config
     names = ", ".join(splits.classes[:MOST_CLASSES]) + (", ..." if len(splits.classes) > MOST_CLASSES else "")
     images = ", ".join(f"{len(part)} {name}" for name, part in splits.parts.items())
     height, width = preprocessing.image_size
-    epochs = f"{config.epochs} epoch{'s' * (config.epochs > 1)}"
+    size = f"images of {height}x{width} pixels"
+    epochs = f"{config.epochs} epoch{'s' * (config.epochs > 1)}, batches of {config.batch_size} {size}, "
+    epochs += f"learning rate {config.learning_rate:g}"
     devices = f"{trainer.num_devices * trainer.num_nodes} x {trainer.strategy.root_device.type}"
     facts = {
         "Task": f"{task.name}, {len(splits.classes)} classes ({names})" if names else task.name,
@@ -30,7 +33,7 @@ def opening_line(
         "device": f"{devices}, {trainer.precision}",
         "model": f"{config.model}, {sum(one.numel() for one in task.parameters()):,} parameters",
         "weights": config.weights or "random",
-        "recipe": f"{epochs}, batches of {config.batch_size} images of {height}x{width} pixels, "
-        f"learning rate {config.learning_rate:g}, seed {config.seed}",
+        "recipe": f"{decided.recipe} ({decided.why}), {size if decided.recipe == 'probe' else epochs}, "
+        f"seed {config.seed}",
     }
     return "; ".join(f"{name}: {fact}" for name, fact in facts.items())

@@ -24,6 +24,7 @@ TRAINING = (
     "metrics.csv",
     "checkpoints/last.ckpt",
     "checkpoints/best.ckpt",
+    "checkpoints/probe.safetensors",
     "tensorboard/events.out.tfevents.*",
     "tensorboard/hparams.yaml",
 )

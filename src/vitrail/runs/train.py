@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,17 @@ from rich.console import Console
 from vitrail.core.errors import ConfigError, DataError, TrainingError, VitrailError
 from vitrail.core.faults import Fault, find_fault
 from vitrail.core.paths import typed_path, user_path
+from vitrail.core.types import Preprocessing
 from vitrail.data import DataSplits
 from vitrail.runs.folder import FREE_FIELDS, check_folder, clear, describe, finish, is_finished, training_files
-from vitrail.runs.load import make_spec
+from vitrail.runs.load import make_spec, model_fields
 from vitrail.runs.opening import opening_line
 from vitrail.runs.preprocessing import decide_preprocessing, source_of
+from vitrail.runs.recipe import decide, note_recipe, start_from_probe, starts_from_probe, verdict, with_model
 from vitrail.runs.run import Run
 from vitrail.tasks import Task, TaskKind, find_task
-from vitrail.training.config import TrainConfig
-from vitrail.training.loop import contained, fit_task, is_interruption, make_trainer
+from vitrail.training.config import ResolvedConfig, TrainConfig, completed
+from vitrail.training.loop import contained, fit_task, is_interruption, make_trainer, settle
 from vitrail.training.module import seed_everything
 from vitrail.training.recorder import Recorder
 
@@ -104,12 +107,45 @@ def _train(trainer: Trainer, config: TrainConfig, run: Run, *, resume: bool, ove
         return
     kind = find_task(config.task)
     kind.read_options(config.options)
-    splits = kind.load_data(config.data, progress=progress and trainer.is_global_zero)
+    begun = run.read() if resume and run.description.exists() else None
+    asked, chosen = (completed(config, begun.training), "") if begun else with_model(config)
+    shown = progress and trainer.is_global_zero
+    splits = _load_splits(kind, config, progress=shown)
+    decided = decide(asked, splits)
+    settle(trainer, settled := decided.config)
+    seed_everything(config.seed)
+    task = _make_task(kind, settled, splits)
+    preprocessing, sentence = _preprocessing_of(task, settled, splits)
+    if begun:  # the folder of the weights may hold others by now
+        preprocessing = begun.preprocessing
+    remarks = (*task.backbone.remarks, *((sentence,) if task.takes_images else ()))
+    if trainer.is_global_zero:
+        opening = opening_line(decided, task, splits, preprocessing, trainer)
+        _tell([opening, chosen, *splits.remarks, *remarks, *splits.warnings], progress)
+        if overwrite:
+            clear(run)
+        describe(run, settled, task, splits, preprocessing, trainer.precision, remarks)
+        if begun is None:
+            note_recipe(run, decided, splits)
+    if starts_from_probe(decided) and not (resume and training_files(run).last.exists()):
+        _tell([start_from_probe(run, task, splits, preprocessing, settled, trainer)], shown)
+    if decided.recipe != "probe":
+        fit_task(trainer, task, settled, splits, preprocessing, training_files(run), resume=resume)
+    if trainer.is_global_zero:
+        finish(run, settled)
+        _tell([verdict(run)], progress)
+
+
+def _load_splits(kind: TaskKind, config: TrainConfig, *, progress: bool) -> DataSplits[Any]:
+    splits = kind.load_data(config.data, progress=progress)
     for name, part in (("training", splits.train), ("validation", splits.val)):
         if len(part) == 0:
             raise DataError(f"{splits.source} has no {name} images; check its split, and val_fraction")
-    seed_everything(config.seed)
-    task = _make_task(kind, config, splits)
+    return splits
+
+
+def _preprocessing_of(task: Task, config: ResolvedConfig, splits: DataSplits[Any]) -> tuple[Preprocessing, str]:
+    """Conversion of an image to the input of the task, and a sentence on its origin."""
     native = task.backbone.preprocessing
     known = replace(
         native,
@@ -117,42 +153,25 @@ def _train(trainer: Trainer, config: TrainConfig, run: Run, *, resume: bool, ove
         crop_fraction=task.crop_fraction or native.crop_fraction,
         pixel_range=splits.pixel_range,
     )
-    source = source_of(task.backbone.preprocessing_source, config.weights)
-    preprocessing, sentence = decide_preprocessing(known, source, config)
-    if resume and run.description.exists():  # the folder of the weights may hold others by now
-        preprocessing = run.read().preprocessing
-    remarks = (*task.backbone.remarks, *((sentence,) if task.takes_images else ()))
-    if trainer.is_global_zero:
-        opening = opening_line(config, task, splits, preprocessing, trainer)
-        for line in (opening, *splits.remarks, *remarks, *splits.warnings):
-            _tell(line, progress)
-        if overwrite:
-            clear(run)
-        describe(run, config, task, splits, preprocessing, trainer.precision, remarks)
-    fit_task(trainer, task, config, splits, preprocessing, training_files(run), resume=resume)
-    if trainer.is_global_zero:
-        finish(run, config)
+    return decide_preprocessing(known, source_of(task.backbone.preprocessing_source, config.weights), config)
 
 
-def _tell(line: str, progress: bool) -> None:
-    """Log a line, and print it where nobody listens but a person watches."""
-    if progress and not LOG.isEnabledFor(logging.INFO):
-        Console(stderr=True).print(line, highlight=False, markup=False, soft_wrap=True)
-    LOG.info("%s", line)
+def _tell(lines: Sequence[str], progress: bool) -> None:
+    """Log lines, and print them where nobody listens but a person watches; empty ones are left out."""
+    for line in filter(None, lines):
+        if progress and not LOG.isEnabledFor(logging.INFO):
+            Console(stderr=True).print(line, highlight=False, markup=False, soft_wrap=True)
+        LOG.info("%s", line)
 
 
-def _make_task(kind: TaskKind, config: TrainConfig, splits: DataSplits[Any]) -> Task:
+def _make_task(kind: TaskKind, config: ResolvedConfig, splits: DataSplits[Any]) -> Task:
     spec = make_spec(kind.describe_data(splits), config)
-    fields: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in config.model_fields.items()
-    }
     backbone = kind.make_backbone(
         config.model,
         num_classes=kind.num_outputs(spec),
-        image_size=config.image_size,
         drop_path_rate=config.drop_path_rate,
         weights=config.weights,
         replace_head=True,
-        **fields,
+        **model_fields(config),
     )
     return kind.create(backbone, spec)

@@ -14,7 +14,7 @@ from torch import Tensor
 from vitrail.core.errors import ConfigError
 from vitrail.core.types import Batch, Preprocessing
 from vitrail.tasks import AdversarialTask, Task
-from vitrail.training.config import TrainConfig
+from vitrail.training.config import ResolvedConfig
 from vitrail.training.module import TrainingModule
 
 BETAS = (0.0, 0.99)
@@ -28,7 +28,7 @@ class AdversarialModule(TrainingModule):
 
     task: AdversarialTask
 
-    def __init__(self, task: Task, config: TrainConfig, preprocessing: Preprocessing) -> None:
+    def __init__(self, task: Task, config: ResolvedConfig, preprocessing: Preprocessing) -> None:
         super().__init__(task, config, preprocessing)
         assert isinstance(task, AdversarialTask)
         self.discriminator = task.make_discriminator().to(memory_format=torch.channels_last)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, Self
 
-from vitrail.core.config import convert_fields, typed
+from vitrail.core.config import convert_fields, differing_fields, typed
 from vitrail.core.errors import ConfigError
 from vitrail.core.types import Interpolation, as_channels, as_image_size
-from vitrail.data import AugmentConfig, DataConfig
+from vitrail.data import AugmentConfig, DataConfig, ResolvedAugment
 from vitrail.models.registry import find_family, list_models
 from vitrail.tasks import DEFAULT_TASK
 
@@ -16,6 +17,7 @@ RGB = 3
 """Channels of every image that is read."""
 
 Keep = Literal["best", "last"]
+Recipe = Literal["auto", "scratch", "finetune", "probe"]
 Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"]
 Precision = Literal[
     "auto",
@@ -36,17 +38,22 @@ Precision = Literal[
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """The configuration of training.
+    """The configuration of training, as far as somebody decides it; a recipe decides the rest.
 
     Attributes:
+        recipe: rule that makes the choices that are left out: "scratch" for random weights; "finetune" for weights that
+            know other images (classification: first a linear probe, then all layers from it; the better one is kept);
+            "probe" for the linear probe alone; "auto" takes "finetune" for classification where weights are given or
+            found, and "scratch" elsewhere.
         task: task of the model: classification, segmentation, detection, instances, pose, aesthetics, generation or
             pretraining.
         options: options of the task alone, each as ``--option.NAME VALUE``, e.g. ``--option.head upernet``.
-        model: name of a model; ``vitrail models`` lists them.
+        model: name of a model; ``vitrail models`` lists them. Default: the smallest whose public weights are here or
+            can be downloaded, with these; without any, edgevit_xxs with random weights.
         model_fields: fields of the family's configuration that differ from the variant's, e.g. {alpha: 1.0}.
         weights: weights to start from: a file, a run folder, an https URL, hf://owner/repository/file, or "pretrained"
             (or "pretrained:TAG") for the public ones. If the number of classes differs, a new classifier is trained.
-            From a run, only the backbone is loaded. Default: random weights.
+            From a run, only the backbone is loaded. Default: random weights, where a model is given.
         image_size: pixels a side, or height and width. Default: the model's own size.
         crop_fraction: share of the shorter side that evaluation keeps, above 0 and at most 1. Default: the model's own
             share.
@@ -56,15 +63,19 @@ class TrainConfig:
         interpolation: method that resizes images in evaluation. Default: as for mean.
         data: the images and their split.
         augment: random changes of the training images.
-        epochs: number of passes over the training images.
-        batch_size: number of images in one step on one device.
-        learning_rate: learning rate of AdamW after warm-up; the number of devices does not scale it.
+        epochs: number of passes over the training images. Default: the recipe's; from random weights 100.
+        batch_size: number of images in one step on one device. Default: the recipe's; from random weights 64.
+        learning_rate: learning rate of AdamW after warm-up; the number of devices does not scale it. Default: the
+            recipe's; from random weights 0.001.
         weight_decay: weight decay of AdamW, on matrices and kernels alone.
         layer_decay: factor of the learning rate from one layer to the layer before it; below 1 for fine-tuning.
-        warmup_epochs: epochs of linear warm-up, at most a quarter of all steps.
-        drop_path_rate: stochastic depth (drop path) of the last block.
+            Default: the recipe's; from random weights 1.
+        warmup_epochs: epochs of linear warm-up, at most a quarter of all steps. Default: the recipe's; from random
+            weights 5.
+        drop_path_rate: stochastic depth (drop path) of the last block. Default: the recipe's; from random weights 0.05.
         label_smoothing: share of the target that is spread over all classes.
         ema_decay: decay of the moving average of the weights; the average is evaluated and kept. 0 turns it off.
+            Default: the recipe's; from random weights 0.999.
         gradient_clip: largest norm of the gradients; 0 turns clipping off.
         keep: epoch whose weights become the model: the one with the best validation score (the lowest validation loss
             among equals), or the last.
@@ -78,9 +89,10 @@ class TrainConfig:
         deterministic: refuse GPU kernels whose results vary from run to run.
     """
 
+    recipe: Recipe = "auto"
     task: str = DEFAULT_TASK
     options: dict[str, str | int | float | bool] = field(default_factory=dict)
-    model: str = "edgevit_xxs"
+    model: str | None = None
     model_fields: dict[str, Any] = field(default_factory=dict)
     weights: str | None = None
     image_size: int | tuple[int, int] | None = None
@@ -90,15 +102,15 @@ class TrainConfig:
     interpolation: Interpolation | None = None
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
-    epochs: int = 100
-    batch_size: int = 64
-    learning_rate: float = 1e-3
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
     weight_decay: float = 0.05
-    layer_decay: float = 1.0
-    warmup_epochs: float = 5.0
-    drop_path_rate: float = 0.05
+    layer_decay: float | None = None
+    warmup_epochs: float | None = None
+    drop_path_rate: float | None = None
     label_smoothing: float = 0.1
-    ema_decay: float = 0.999
+    ema_decay: float | None = None
     gradient_clip: float = 1.0
     keep: Keep = "best"
     precision: Precision = "auto"
@@ -113,14 +125,14 @@ class TrainConfig:
     def __post_init__(self) -> None:
         convert_fields(self)
         for name in ("epochs", "batch_size", "num_nodes"):
-            self._need(name, getattr(self, name) >= 1, "at least 1")
+            self._need(name, lambda value: value >= 1, "at least 1")
         for name in ("weight_decay", "warmup_epochs", "gradient_clip", "num_workers", "seed"):
-            self._need(name, getattr(self, name) >= 0, "0 or more")
+            self._need(name, lambda value: value >= 0, "0 or more")
         for name in ("drop_path_rate", "label_smoothing", "ema_decay"):
-            self._need(name, 0 <= getattr(self, name) < 1, "at least 0 and below 1")
-        self._need("learning_rate", self.learning_rate > 0, "more than 0")
-        self._need("layer_decay", 0 < self.layer_decay <= 1, "more than 0 and at most 1")
-        self._need("crop_fraction", self.crop_fraction is None or 0 < self.crop_fraction <= 1, "more than 0, at most 1")
+            self._need(name, lambda value: 0 <= value < 1, "at least 0 and below 1")
+        self._need("learning_rate", lambda value: value > 0, "more than 0")
+        for name in ("layer_decay", "crop_fraction"):
+            self._need(name, lambda value: 0 < value <= 1, "more than 0 and at most 1")
         if self.image_size is not None:
             as_image_size(self.image_size)
         taken = sorted({"num_classes", "image_size", "drop_path_rate"} & self.model_fields.keys())
@@ -135,18 +147,23 @@ class TrainConfig:
             if getattr(self, name) is not None:
                 as_channels(name, getattr(self, name))
 
-    def _need(self, name: str, fits: bool, limit: str) -> None:
-        if not fits:
-            raise ConfigError(f"is not allowed; it must be {limit}", **{name: getattr(self, name)})
+    def _need(self, name: str, fits: Callable[[Any], bool], limit: str) -> None:
+        value = getattr(self, name)
+        if value is not None and not fits(value):
+            raise ConfigError(f"is not allowed; it must be {limit}", **{name: value})
 
     def implied(self) -> dict[str, str]:
         """Fields that are None -> the default that applies, as far as it is known without the data."""
-        if self.model not in list_models():
-            return {}  # a generator takes no weights and has one image size
-        known = {"weights": "random"}
-        if self.weights is None:
-            family = find_family(self.model)
-            height, width = family.variants[self.model].image_size
+        known = dict.fromkeys(CHOSEN, "the recipe's")
+        if self.recipe == "scratch" or (self.recipe == "auto" and self.model is not None and self.weights is None):
+            known = {name: str(getattr(ResolvedConfig(), name)) for name in CHOSEN}
+        known["weights"] = "random"
+        if self.model is None:
+            known |= {"model": "the smallest with public weights", "weights": "those of the model, if there are any"}
+        elif self.model not in list_models():
+            known = {}  # a generator takes no weights and has one image size
+        elif self.weights is None:
+            height, width = find_family(self.model).variants[self.model].image_size
             known |= {"image_size": f"{height} x {width}"}
         return {name: text for name, text in known.items() if getattr(self, name) is None}
 
@@ -162,3 +179,38 @@ class TrainConfig:
             ConfigError: an unknown field, or a value of the wrong type or out of range.
         """
         return typed(cls, values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedConfig(TrainConfig):
+    """A configuration in which every choice is made. The defaults are the recipe "scratch"."""
+
+    model: str = "edgevit_xxs"
+    epochs: int = 100
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    layer_decay: float = 1.0
+    warmup_epochs: float = 5.0
+    drop_path_rate: float = 0.05
+    ema_decay: float = 0.999
+    augment: ResolvedAugment = field(default_factory=ResolvedAugment)
+
+
+CHOSEN = ("epochs", "batch_size", "learning_rate", "layer_decay", "warmup_epochs", "drop_path_rate", "ema_decay")
+"""Fields that a recipe chooses where they are left out; those of the augmentation are :data:`CHOSEN_AUGMENT`."""
+
+
+def completed(config: TrainConfig, known: ResolvedConfig) -> ResolvedConfig:
+    """The same configuration; what it leaves out is as in ``known``."""
+    own = {one.name: getattr(config, one.name) for one in fields(config)}
+    taken = {name: getattr(known, name) for name in CHOSEN if own[name] is None}
+    if config.model is None:
+        taken["model"] = known.model
+        if config.weights is None:
+            taken["weights"] = known.weights
+    return ResolvedConfig(**own | taken | {"augment": config.augment.resolved(known.augment)})
+
+
+def differing_settings(known: ResolvedConfig, wanted: TrainConfig) -> list[str]:
+    """What ``wanted`` decides otherwise than a training did, as "name old -> new"; what it leaves out agrees."""
+    return differing_fields(known.to_dict(), completed(wanted, known).to_dict())

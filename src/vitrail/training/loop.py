@@ -25,7 +25,7 @@ from vitrail.data import DataSplits, TrainLoader, eval_loader, train_loader
 from vitrail.tasks import Task, find_task
 from vitrail.training.adversarial import AdversarialModule
 from vitrail.training.batch_norm import BatchNormSync
-from vitrail.training.config import TrainConfig
+from vitrail.training.config import ResolvedConfig, TrainConfig
 from vitrail.training.module import TrainingModule, weight_average
 from vitrail.training.recorder import (
     AtomicCheckpointIO,
@@ -49,7 +49,7 @@ QUIET = (
 def fit_task(
     trainer: Trainer,
     task: Task,
-    config: TrainConfig,
+    config: ResolvedConfig,
     splits: DataSplits[Any],
     preprocessing: Preprocessing,
     files: TrainingFiles,
@@ -82,7 +82,7 @@ def fit_task(
 class Loaders(LightningDataModule):
     """The loaders of one process; Lightning makes them when the number of processes is known."""
 
-    def __init__(self, config: TrainConfig, splits: DataSplits[Any], preprocessing: Preprocessing) -> None:
+    def __init__(self, config: ResolvedConfig, splits: DataSplits[Any], preprocessing: Preprocessing) -> None:
         super().__init__()
         self.config = config
         self.splits = splits
@@ -123,14 +123,12 @@ def resolve_precision(config: TrainConfig) -> str:
 
 
 def make_trainer(config: TrainConfig, files: TrainingFiles, recorder: Recorder, *, progress: bool) -> Trainer:
-    """Lightning's Trainer from a configuration.
+    """Lightning's Trainer from a configuration; :func:`settle` completes it.
 
     Raises:
         ConfigError: this machine has no such devices, or Lightning has no such strategy or precision.
     """
     callbacks: list[Callback] = [recorder]
-    if config.ema_decay:
-        callbacks.append(weight_average(config.ema_decay))
     if progress:
         callbacks.append(RichProgressBar())
     try:
@@ -140,7 +138,7 @@ def make_trainer(config: TrainConfig, files: TrainingFiles, recorder: Recorder, 
             num_nodes=config.num_nodes,
             strategy=config.strategy,
             precision=resolve_precision(config),  # type: ignore[arg-type]  # Lightning checks the name
-            max_epochs=config.epochs,
+            max_epochs=config.epochs or 1,  # see settle()
             gradient_clip_val=None if find_task(config.task).task.adversarial else config.gradient_clip or None,
             deterministic=config.deterministic,
             callbacks=callbacks,
@@ -158,6 +156,13 @@ def make_trainer(config: TrainConfig, files: TrainingFiles, recorder: Recorder, 
     except (MisconfigurationException, ValueError, TypeError, ImportError) as error:  # Lightning raises all of these
         given = {name: getattr(config, name) for name in ("accelerator", "devices", "strategy", "precision")}
         raise ConfigError(f"they do not work here: {' '.join(str(error).split())}", **given) from error
+
+
+def settle(trainer: Trainer, config: ResolvedConfig) -> None:
+    """Give a trainer what is known when the data are read: the number of epochs, and the average of the weights."""
+    trainer.fit_loop.max_epochs = config.epochs
+    if config.ema_decay:  # first: the average must be in place when others look at the weights
+        trainer.callbacks.insert(0, weight_average(config.ema_decay))  # type: ignore[attr-defined]  # it is set later
 
 
 def is_interruption(error: BaseException) -> bool:

@@ -16,7 +16,7 @@ from torchmetrics import MeanMetric
 from vitrail.core.errors import TrainingError
 from vitrail.core.types import Batch, Preprocessing
 from vitrail.tasks import Task
-from vitrail.training.config import TrainConfig
+from vitrail.training.config import ResolvedConfig
 from vitrail.training.optimizer import learning_rate_factor, parameter_groups
 
 
@@ -26,7 +26,7 @@ class TrainingModule(LightningModule):
     All random numbers of an epoch follow from (seed, epoch, rank), so that a resumed run repeats an uninterrupted one.
     """
 
-    def __init__(self, task: Task, config: TrainConfig, preprocessing: Preprocessing) -> None:
+    def __init__(self, task: Task, config: ResolvedConfig, preprocessing: Preprocessing) -> None:
         super().__init__()
         # Convolutions with LayerNorms between them train a third faster with channels last on a CPU.
         self.task = task.to(memory_format=torch.channels_last)
@@ -105,7 +105,7 @@ class TrainingModule(LightningModule):
         return self.preprocessing.normalize(batch.images).contiguous(memory_format=torch.channels_last)
 
 
-def diverged(told: str, config: TrainConfig) -> TrainingError:
+def diverged(told: str, config: ResolvedConfig) -> TrainingError:
     """The error of a training that diverged, from what was seen, with the remedy."""
     return TrainingError(
         f"{told}; lower learning_rate={config.learning_rate} or gradient_clip={config.gradient_clip} and start over"

@@ -50,6 +50,11 @@ class TrainingFiles:
         return self.checkpoints / "last.ckpt"
 
     @property
+    def probe(self) -> Path:
+        """The weights before the first epoch, with the linear probe as classifier."""
+        return self.checkpoints / "probe.safetensors"
+
+    @property
     def best(self) -> Path:
         """The state at the end of the best epoch."""
         return self.checkpoints / "best.ckpt"

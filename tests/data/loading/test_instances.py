@@ -11,7 +11,7 @@ from PIL import Image
 
 from vitrail.core.errors import DataError
 from vitrail.core.types import Preprocessing
-from vitrail.data import AugmentConfig, DataConfig, eval_loader, load_instances
+from vitrail.data import DataConfig, ResolvedAugment, eval_loader, load_instances
 from vitrail.data.formats.coco_shapes import decode_mask, problem_of_mask
 
 # a triangle, a square as two polygons, a square as run lengths
@@ -72,7 +72,7 @@ def test_masks_stay_on_their_objects(tmp_path: Path, frame: tuple[int, int]) -> 
     """Objects are white: fitted or cropped and mirrored, the pixels of a mask are."""
     data = load_instances(DataConfig(path=str(write(tmp_path, GOOD))))
     preprocessing = Preprocessing(image_size=frame)
-    change = data.train.train_transform(preprocessing, AugmentConfig(random_resized_crop_scale=(0.5, 1.0)))
+    change = data.train.train_transform(preprocessing, ResolvedAugment(random_resized_crop_scale=(0.5, 1.0)))
     for image, target in [data.train.fitted(0, preprocessing), *(change(*data.train[0]) for _ in range(8))]:
         assert target["masks"].shape == (len(target["boxes"]), *frame)
         for mask, box in zip(target["masks"], target["boxes"], strict=True):

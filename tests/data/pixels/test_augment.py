@@ -5,7 +5,7 @@ import torch
 
 from vitrail.core.errors import ConfigError
 from vitrail.core.types import Preprocessing
-from vitrail.data import AugmentConfig
+from vitrail.data import AugmentConfig, ResolvedAugment
 from vitrail.data.pixels.augment import BatchMix, image_transform
 
 
@@ -47,21 +47,21 @@ PLAIN = {
 def test_mirroring_is_an_option(hflip: float | None, mirrored_alike: bool, flipped: bool) -> None:
     image = noise(16, 16)
     transform = image_transform(
-        Preprocessing(image_size=(16, 16)), AugmentConfig(**PLAIN, hflip=hflip), mirrored_alike=mirrored_alike
+        Preprocessing(image_size=(16, 16)), ResolvedAugment(**PLAIN, hflip=hflip), mirrored_alike=mirrored_alike
     )
     assert torch.equal(transform(image), image.flip(-1) if flipped else image)
 
 
 def test_mirroring_is_half_the_time_by_default() -> None:
     image = noise(16, 16)
-    transform = image_transform(Preprocessing(image_size=(16, 16)), AugmentConfig(**PLAIN), mirrored_alike=True)
+    transform = image_transform(Preprocessing(image_size=(16, 16)), ResolvedAugment(**PLAIN), mirrored_alike=True)
     flips = sum(torch.equal(transform(image), image.flip(-1)) for _ in range(200))
     assert 70 < flips < 130
 
 
 def test_erasing_paints_with_the_mean_colour() -> None:
     preprocessing = Preprocessing(image_size=(32, 32), mean=(0.2, 0.4, 0.6))
-    transform = image_transform(preprocessing, AugmentConfig(**PLAIN | {"random_erasing": 1.0}), mirrored_alike=False)
+    transform = image_transform(preprocessing, ResolvedAugment(**PLAIN | {"random_erasing": 1.0}), mirrored_alike=False)
     erased = transform(torch.zeros(3, 32, 32, dtype=torch.uint8))
     assert {tuple(colour) for colour in erased.flatten(1).T.tolist()} == {(0, 0, 0), (51, 102, 153)}
 

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from vitrail.core.errors import DataError
 from vitrail.core.seeds import seeded
 from vitrail.core.types import Batch, Preprocessing
-from vitrail.data.pixels.augment import AugmentConfig
+from vitrail.data.pixels.augment import AugmentConfig, ResolvedAugment
 from vitrail.data.sets.samples import Mix, Samples, Transform
 
 Key = tuple[int, int]
@@ -123,7 +123,8 @@ def train_loader(
     become soft labels (b, num_classes) where ``augment`` mixes images.
 
     The order and every random change are a pure function of (seed, epoch); set the epoch with ``set_epoch``. The global
-    random state is left as it was. A last batch that is not full is dropped, unless it is the only one.
+    random state is left as it was. What ``augment`` leaves out is as from random weights. A last batch that is not full
+    is dropped, unless it is the only one.
 
     Raises:
         DataError: there are no images.
@@ -134,12 +135,13 @@ def train_loader(
             "there are no training images; give class folders, train/ and val/ folders, or labels.csv with a 'split'"
         )
     sampler = EpochSampler(len(images), seed, batch_size)
+    changes = augment.resolved(ResolvedAugment())
     return TrainLoader(
-        _Augmented(images, images.train_transform(preprocessing, augment), seed),
+        _Augmented(images, images.train_transform(preprocessing, changes), seed),
         batch_size=batch_size,
         sampler=sampler,
         num_workers=num_workers,
-        collate_fn=_TrainCollate(images.collate, images.mix(augment, num_classes), seed),
+        collate_fn=_TrainCollate(images.collate, images.mix(changes, num_classes), seed),
         drop_last=len(sampler) >= batch_size,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=num_workers > 0,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -17,37 +17,39 @@ from vitrail.data.pixels.fit import interpolation_mode
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """Random changes of training images.
+    """Random changes of training images, as far as somebody decides them; a recipe decides the rest.
 
-    The defaults suit a few hundred to a few thousand images and a small model. DeiT's values for ImageNet are
+    The recipe "scratch" suits a few hundred to a few thousand images and a small model. DeiT's values for ImageNet are
     scale (0.08, 1), magnitude 9, erasing 0.25, mixup 0.8, cutmix 1.0 (Touvron et al. 2021, table 9).
 
     Attributes:
         random_resized_crop_scale: smallest and largest share of the image that a random crop covers; 1 1, with the
-            ratio 1 1, only crops to the model's shape.
+            ratio 1 1, only crops to the model's shape. Default: the recipe's; from random weights 0.4 1.
         random_resized_crop_ratio: smallest and largest width / height of a random crop.
         hflip: probability that an image is mirrored. Default: 0.5, but 0 where a mirror image may have another label:
             names of classes with left or right, keypoints whose sides are unknown, the built-in hand signs. Give 0 if
             left and right matter in your data for another reason.
-        rand_augment_num_ops: number of RandAugment's operations (N); 0 turns it off.
-        rand_augment_magnitude: strength of RandAugment's operations (M), 0 to 30.
-        random_erasing: probability that a rectangle is painted over.
+        rand_augment_num_ops: number of RandAugment's operations (N); 0 turns it off. Default: the recipe's; from random
+            weights 2.
+        rand_augment_magnitude: strength of RandAugment's operations (M), 0 to 30. Default: the recipe's; from random
+            weights 7.
+        random_erasing: probability that a rectangle is painted over. Default: the recipe's; from random weights 0.1.
         mixup_alpha: parameter of mixup's Beta distribution; 0 turns it off. With cutmix too, a batch gets one of them.
         cutmix_alpha: parameter of CutMix's Beta distribution; 0 turns it off.
     """
 
-    random_resized_crop_scale: tuple[float, float] = (0.4, 1.0)
+    random_resized_crop_scale: tuple[float, float] | None = None
     random_resized_crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
     hflip: float | None = None
-    rand_augment_num_ops: int = 2
-    rand_augment_magnitude: int = 7
-    random_erasing: float = 0.1
+    rand_augment_num_ops: int | None = None
+    rand_augment_magnitude: int | None = None
+    random_erasing: float | None = None
     mixup_alpha: float = 0.0
     cutmix_alpha: float = 0.0
 
     def __post_init__(self) -> None:
         convert_fields(self)
-        low, high = self.random_resized_crop_scale
+        low, high = self.random_resized_crop_scale or (1.0, 1.0)
         if not 0 < low <= high <= 1:
             raise ConfigError("is not 0 < smallest <= largest <= 1", random_resized_crop_scale=(low, high))
         low, high = self.random_resized_crop_ratio
@@ -57,15 +59,23 @@ class AugmentConfig:
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
                 raise ConfigError("is not a probability from 0 to 1", **{name: value})
-        if not 0 <= self.rand_augment_magnitude <= 30:
+        if not 0 <= (self.rand_augment_magnitude or 0) <= 30:
             raise ConfigError("is outside 0 to 30", rand_augment_magnitude=self.rand_augment_magnitude)
         for name in ("rand_augment_num_ops", "mixup_alpha", "cutmix_alpha"):
-            if getattr(self, name) < 0:
+            if (getattr(self, name) or 0) < 0:
                 raise ConfigError("is negative; give 0 (off) or more", **{name: getattr(self, name)})
 
     def implied(self) -> dict[str, str]:
         """What None stands for, see :meth:`vitrail.cli.options.to_yaml`."""
-        return {"hflip": "0.5, but 0 where a mirror image may have another label"} if self.hflip is None else {}
+        known = {"hflip": "0.5, but 0 where a mirror image may have another label"}
+        known |= dict.fromkeys(CHOSEN_AUGMENT, "the recipe's")
+        return {name: text for name, text in known.items() if getattr(self, name) is None}
+
+    def resolved(self, recipe: ResolvedAugment) -> ResolvedAugment:
+        """The same, and what is left out as in ``recipe``."""
+        own = {field.name: getattr(self, field.name) for field in fields(self)}
+        chosen = {name: getattr(recipe, name) for name in CHOSEN_AUGMENT if own[name] is None}
+        return ResolvedAugment(**own | chosen)
 
     @property
     def mixes(self) -> bool:
@@ -73,8 +83,22 @@ class AugmentConfig:
         return self.mixup_alpha > 0 or self.cutmix_alpha > 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class ResolvedAugment(AugmentConfig):
+    """Random changes in which every choice is made. The defaults are the recipe "scratch"."""
+
+    random_resized_crop_scale: tuple[float, float] = (0.4, 1.0)
+    rand_augment_num_ops: int = 2
+    rand_augment_magnitude: int = 7
+    random_erasing: float = 0.1
+
+
+CHOSEN_AUGMENT = ("random_resized_crop_scale", "rand_augment_num_ops", "rand_augment_magnitude", "random_erasing")
+"""Fields that a recipe chooses where they are left out."""
+
+
 def crop_and_mirror(
-    preprocessing: Preprocessing, augment: AugmentConfig, *, mirrored_alike: bool
+    preprocessing: Preprocessing, augment: ResolvedAugment, *, mirrored_alike: bool
 ) -> tuple[v2.RandomResizedCrop, v2.RandomHorizontalFlip]:
     """What is cut out of an image, (3, h, w) to (3, *image_size), and how often that is mirrored."""
     crop = v2.RandomResizedCrop(
@@ -87,12 +111,12 @@ def crop_and_mirror(
     return crop, v2.RandomHorizontalFlip(mirror_probability(augment, mirrored_alike=mirrored_alike))
 
 
-def mirror_probability(augment: AugmentConfig, *, mirrored_alike: bool) -> float:
+def mirror_probability(augment: ResolvedAugment, *, mirrored_alike: bool) -> float:
     """What ``augment`` says, or 0.5 for images that keep their targets in a mirror, else 0."""
     return augment.hflip if augment.hflip is not None else (0.5 if mirrored_alike else 0.0)
 
 
-def image_transform(preprocessing: Preprocessing, augment: AugmentConfig, *, mirrored_alike: bool) -> v2.Transform:
+def image_transform(preprocessing: Preprocessing, augment: ResolvedAugment, *, mirrored_alike: bool) -> v2.Transform:
     """Every change that ``augment`` has, for targets without a place in the image."""
     grey = [round(255 * mean) for mean in preprocessing.mean]  # what the model sees as zero
     crop, mirror = crop_and_mirror(preprocessing, augment, mirrored_alike=mirrored_alike)
@@ -111,7 +135,7 @@ def image_transform(preprocessing: Preprocessing, augment: AugmentConfig, *, mir
     return v2.Compose(steps)
 
 
-def placed_transform(preprocessing: Preprocessing, augment: AugmentConfig, *, mirrored_alike: bool) -> v2.Transform:
+def placed_transform(preprocessing: Preprocessing, augment: ResolvedAugment, *, mirrored_alike: bool) -> v2.Transform:
     """Crop, mirror and colours, for targets with a place in the image; see :func:`change_together`."""
     first = crop_and_mirror(preprocessing, augment, mirrored_alike=mirrored_alike)
     return v2.Compose([*first, *colour_jitter(augment)])
@@ -122,7 +146,7 @@ def change_together(change: v2.Transform, image: Tensor, *placed: tv_tensors.TVT
     return [changed.as_subclass(Tensor) for changed in change(tv_tensors.Image(image), *placed)]
 
 
-def colour_jitter(augment: AugmentConfig) -> list[v2.Transform]:
+def colour_jitter(augment: ResolvedAugment) -> list[v2.Transform]:
     """Changes of colours alone, as strong as ``augment`` wants RandAugment to be."""
     strength = augment.rand_augment_magnitude / 30 if augment.rand_augment_num_ops else 0.0
     return [v2.ColorJitter(brightness=strength, contrast=strength, saturation=strength)] if strength else []
@@ -131,7 +155,7 @@ def colour_jitter(augment: AugmentConfig) -> list[v2.Transform]:
 class BatchMix:
     """Mixup or cutmix of a uint8 batch: (images, labels (b,)) to (uint8 images, soft labels (b, num_classes))."""
 
-    def __init__(self, augment: AugmentConfig, num_classes: int) -> None:
+    def __init__(self, augment: ResolvedAugment, num_classes: int) -> None:
         mixes: list[v2.Transform] = []
         if augment.mixup_alpha:
             mixes.append(v2.MixUp(alpha=augment.mixup_alpha, num_classes=num_classes))

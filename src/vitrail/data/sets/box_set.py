@@ -14,7 +14,7 @@ from torchvision.transforms import v2
 
 from vitrail.core.types import ImageSize, Preprocessing
 from vitrail.data.formats.coco_shapes import decode_mask
-from vitrail.data.pixels.augment import AugmentConfig, change_together, placed_transform
+from vitrail.data.pixels.augment import ResolvedAugment, change_together, placed_transform
 from vitrail.data.pixels.decode import image_size_of
 from vitrail.data.pixels.letterbox import Letterbox
 from vitrail.data.records import BoxedImage
@@ -52,7 +52,7 @@ class BoxSet(Samples):
             "boxes": _shares(target["boxes"] * scale, preprocessing.image_size)
         }
 
-    def train_transform(self, preprocessing: Preprocessing, augment: AugmentConfig) -> Transform:
+    def train_transform(self, preprocessing: Preprocessing, augment: ResolvedAugment) -> Transform:
         """Random crops, mirror images, other colours; see :data:`MIN_SHARE`."""
         change = placed_transform(preprocessing, augment, mirrored_alike=self.mirrored_alike)
         return partial(_change, change, preprocessing.image_size)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from vitrail.core.types import Preprocessing
-from vitrail.data.pixels.augment import AugmentConfig, BatchMix, crop_and_mirror, image_transform
+from vitrail.data.pixels.augment import BatchMix, ResolvedAugment, crop_and_mirror, image_transform
 from vitrail.data.pixels.fit import fit_image
 from vitrail.data.records import LabelledImage
 from vitrail.data.sets.samples import Mix, Samples, Transform, image_alone
@@ -50,7 +50,7 @@ class ImageSet(LabelledSamples):
         """The image resized and cropped, see :func:`~vitrail.data.pixels.fit.fit_image`."""
         return fit_image(image, preprocessing), target
 
-    def train_transform(self, preprocessing: Preprocessing, augment: AugmentConfig) -> Transform:
+    def train_transform(self, preprocessing: Preprocessing, augment: ResolvedAugment) -> Transform:
         """Changes of the image alone."""
         return partial(image_alone, image_transform(preprocessing, augment, mirrored_alike=self.mirrored_alike))
 
@@ -58,7 +58,7 @@ class ImageSet(LabelledSamples):
         """Class indices (b,)."""
         return torch.tensor(targets)
 
-    def mix(self, augment: AugmentConfig, num_classes: int) -> Mix | None:
+    def mix(self, augment: ResolvedAugment, num_classes: int) -> Mix | None:
         """Mixup and cutmix, to soft labels (b, num_classes)."""
         return BatchMix(augment, num_classes) if augment.mixes else None
 
@@ -79,7 +79,7 @@ class PictureSet(LabelledSamples):
         fitted = fit_image(image, preprocessing)
         return fitted, (fitted, target)
 
-    def train_transform(self, preprocessing: Preprocessing, augment: AugmentConfig) -> Transform:
+    def train_transform(self, preprocessing: Preprocessing, augment: ResolvedAugment) -> Transform:
         """Random crops and mirror images. Colours stay: the image is to be learnt as it is."""
         crop, mirror = crop_and_mirror(preprocessing, augment, mirrored_alike=self.mirrored_alike)
         first = crop if self.crops else partial(fit_image, preprocessing=preprocessing)

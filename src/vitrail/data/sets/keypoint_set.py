@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vitrail.core.types import Preprocessing
-from vitrail.data.pixels.augment import AugmentConfig, colour_jitter, mirror_probability
+from vitrail.data.pixels.augment import ResolvedAugment, colour_jitter, mirror_probability
 from vitrail.data.pixels.view import View
 from vitrail.data.records import PosedObject
 from vitrail.data.sets.samples import Samples, Transform
@@ -52,12 +52,12 @@ class KeypointSet(Samples):
         view = View.of(target["box"].tolist(), preprocessing.image_size)
         return _through(view, image, target, preprocessing)
 
-    def train_transform(self, preprocessing: Preprocessing, augment: AugmentConfig) -> Transform:
+    def train_transform(self, preprocessing: Preprocessing, augment: ResolvedAugment) -> Transform:
         """Turned, nearer and farther, mirrored where keypoints have left and right counterparts, other colours."""
         return partial(self._change, preprocessing, augment, colour_jitter(augment))
 
     def _change(
-        self, how: Preprocessing, augment: AugmentConfig, colours: Sequence[Any], image: Tensor, target: Target
+        self, how: Preprocessing, augment: ResolvedAugment, colours: Sequence[Any], image: Tensor, target: Target
     ) -> tuple[Tensor, Target]:
         turn, zoom, flip = torch.rand(3).tolist()
         low = augment.random_resized_crop_scale[0] ** 0.5

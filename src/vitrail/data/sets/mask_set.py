@@ -13,7 +13,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from vitrail.core.types import Preprocessing
-from vitrail.data.pixels.augment import AugmentConfig, change_together, placed_transform
+from vitrail.data.pixels.augment import ResolvedAugment, change_together, placed_transform
 from vitrail.data.pixels.letterbox import Letterbox
 from vitrail.data.records import IGNORE, MaskedImage
 from vitrail.data.sets.samples import Samples, Transform
@@ -39,7 +39,7 @@ class MaskSet(Samples):
         box = Letterbox.of((image.shape[-2], image.shape[-1]), preprocessing.image_size)
         return box.image(image, preprocessing), box.mask(target, IGNORE)
 
-    def train_transform(self, preprocessing: Preprocessing, augment: AugmentConfig) -> Transform:
+    def train_transform(self, preprocessing: Preprocessing, augment: ResolvedAugment) -> Transform:
         """Random crops and mirror images of both, and other colours. (RandAugment would move the image alone.)"""
         return partial(_change, placed_transform(preprocessing, augment, mirrored_alike=self.mirrored_alike))
 

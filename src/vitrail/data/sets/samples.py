@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from vitrail.core.errors import ConfigError
 from vitrail.core.types import PixelRange, Preprocessing
-from vitrail.data.pixels.augment import AugmentConfig
+from vitrail.data.pixels.augment import ResolvedAugment
 from vitrail.data.pixels.decode import MAX_PIXELS, decode_image
 from vitrail.data.records import Record
 
@@ -54,7 +54,7 @@ class Samples(Dataset[tuple[Tensor, Any]], ABC):
         """A sample as it is evaluated: a uint8 image (3, *image_size), and the target that belongs to it."""
 
     @abstractmethod
-    def train_transform(self, preprocessing: Preprocessing, augment: AugmentConfig) -> Transform:
+    def train_transform(self, preprocessing: Preprocessing, augment: ResolvedAugment) -> Transform:
         """A sample as it is trained on: the same with random changes."""
 
     @abstractmethod
@@ -69,7 +69,7 @@ class Samples(Dataset[tuple[Tensor, Any]], ABC):
         """Whether a target names class ``label``, as far as that is known without reading the targets."""
         return True
 
-    def mix(self, augment: AugmentConfig, num_classes: int) -> Mix | None:
+    def mix(self, augment: ResolvedAugment, num_classes: int) -> Mix | None:
         """What mixes the images of a batch, or None.
 
         Raises:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from vitrail.core.types import Preprocessing
-from vitrail.data.pixels.augment import AugmentConfig, crop_and_mirror
+from vitrail.data.pixels.augment import ResolvedAugment, crop_and_mirror
 from vitrail.data.pixels.fit import fit_image
 from vitrail.data.records import ScoredImage
 from vitrail.data.sets.samples import Samples, Transform, image_alone
@@ -46,7 +46,7 @@ class ScoreSet(Samples):
         """The image resized and cropped in the centre."""
         return fit_image(image, preprocessing), target
 
-    def train_transform(self, preprocessing: Preprocessing, augment: AugmentConfig) -> Transform:
+    def train_transform(self, preprocessing: Preprocessing, augment: ResolvedAugment) -> Transform:
         """Random crops and mirror images; other colours would deserve another score."""
         steps = crop_and_mirror(preprocessing, augment, mirrored_alike=self.mirrored_alike)
         return partial(image_alone, v2.Compose([*steps]))

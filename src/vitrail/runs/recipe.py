@@ -1,0 +1,166 @@
+"""What a training leaves open, decided from its data, its model and its weights."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from safetensors.torch import save
+from torch import Tensor
+
+from vitrail.core.errors import VitrailError
+from vitrail.core.files import atomic_path
+from vitrail.core.types import Preprocessing
+from vitrail.data import CHOSEN_AUGMENT, DataSplits
+from vitrail.models.starting_point import FALLBACK, find_starting_point
+from vitrail.runs.description import RecipeEntry
+from vitrail.runs.folder import training_files
+from vitrail.runs.load import make_spec, model_fields
+from vitrail.runs.run import Run
+from vitrail.tasks import Task, find_task
+from vitrail.training.config import ResolvedConfig, TrainConfig
+from vitrail.training.linear_probe import fit_probe
+from vitrail.training.recipes import Decided, Facts, resolve
+
+WITHOUT_START = ("generation", "pretraining")
+"""Tasks that make their models from nothing."""
+
+
+def with_model(config: TrainConfig) -> tuple[TrainConfig, str]:
+    """The configuration with a model, and the sentence that tells which; "" where it was given.
+
+    Raises:
+        ConfigError: weights are given that do not tell their model.
+        CheckpointError: public weights were asked for and cannot be had.
+    """
+    if config.model is not None:
+        return config, ""
+    own: dict[str, Any] = {field.name: getattr(config, field.name) for field in fields(config)}
+    if config.task in WITHOUT_START or (config.recipe == "scratch" and config.weights is None):
+        return TrainConfig(**own | {"model": FALLBACK}), ""
+    start = find_starting_point(config.weights)
+    return TrainConfig(**own | {"model": start.model, "weights": start.weights}), start.sentence
+
+
+def decide(config: TrainConfig, splits: DataSplits[Any]) -> Decided:
+    """Follow the recipe.
+
+    Args:
+        config: configuration with a model.
+        splits: images of the training.
+
+    Raises:
+        VitrailError: the model does not take a field of the configuration.
+    """
+    pretrained = config.weights is not None
+    layers = _num_layers(config, splits) if pretrained or config.recipe in ("finetune", "probe") else 1
+    facts = Facts(task=config.task, num_images=len(splits.train), num_layers=layers, pretrained=pretrained)
+    return resolve(config, facts)
+
+
+def _num_layers(config: TrainConfig, splits: DataSplits[Any]) -> int:
+    """Groups of layers of the model, which is built without memory for its weights."""
+    kind = find_task(config.task)
+    num_outputs = kind.num_outputs(make_spec(kind.describe_data(splits), config))
+    with torch.device("meta"):
+        return len(kind.make_backbone(config.model, num_classes=num_outputs, **model_fields(config)).layer_groups())
+
+
+def expected(config: TrainConfig) -> dict[str, str]:
+    """Field that is left out -> the value that the recipe gives it on the data, and the reason; for ``--print-config``.
+
+    It reads the data; where they cannot be read, nothing is known.
+    """
+    try:
+        named, sentence = with_model(config)
+        splits = find_task(config.task).load_data(config.data, progress=False)
+        decided = decide(named, splits)
+    except VitrailError:
+        return {}
+    told = {}
+    for name, reason in decided.reasons.items():
+        place, path = (decided.config.augment, f"augment.{name}") if name in CHOSEN_AUGMENT else (decided.config, name)
+        told[path] = f"{getattr(place, name)}: {reason}"
+    if config.model is None:
+        told |= {"model": f"{decided.config.model}: {sentence}" if sentence else decided.config.model}
+        told |= {"weights": decided.config.weights or "random"}
+    return told | {"recipe": f"{decided.recipe}: {decided.why}"}
+
+
+def note_recipe(run: Run, decided: Decided, splits: DataSplits[Any]) -> None:
+    """Keep in ``run.json`` what was decided and why, and how often the most frequent class is right."""
+    entry = RecipeEntry(
+        name=decided.recipe, why=decided.why, reasons=decided.reasons, majority=_majority(decided.config.task, splits)
+    )
+    run.update(recipe=entry.model_dump())
+
+
+def _majority(task: str, splits: DataSplits[Any]) -> float | None:
+    """Share of the validation images that have the class which is the most frequent in training."""
+    if task != "classification":
+        return None
+    labels: Tensor = splits.val.labels
+    return float((labels == splits.train.labels.mode().values).float().mean())
+
+
+def starts_from_probe(decided: Decided) -> bool:
+    """Whether the classifier starts from a linear probe."""
+    return decided.recipe != "scratch" and decided.config.task == "classification"
+
+
+def start_from_probe(
+    run: Run,
+    task: Task,
+    splits: DataSplits[Any],
+    preprocessing: Preprocessing,
+    config: ResolvedConfig,
+    trainer: Trainer,
+) -> str:
+    """Set the classifier to the linear probe of the frozen backbone, and keep the probe.
+
+    Every process fits the same probe; the first one writes it.
+
+    Returns:
+        the sentence that tells its accuracy.
+
+    Raises:
+        DataError: the training images have one class, or are all alike.
+    """
+    first = trainer.is_global_zero
+    found = fit_probe(
+        task,
+        splits.train,
+        preprocessing,
+        val=splits.val,
+        batch_size=config.batch_size,
+        num_workers=config.num_workers,
+        seed=config.seed,
+        progress=first and trainer.progress_bar_callback is not None,
+    )
+    task.train()
+    if first and (entry := run.read().recipe) is not None:
+        probe = training_files(run).probe
+        probe.parent.mkdir(exist_ok=True)
+        with atomic_path(probe) as temporary:
+            temporary.write_bytes(save({name: value.contiguous() for name, value in task.state_dict().items()}))
+        run.update(recipe=entry.model_dump() | {"probe": found.val_top1})
+    absent = f"; no training images of {', '.join(found.absent)}, which it never answers" if found.absent else ""
+    return f"Linear probe: {found.val_top1:.1%} of the validation images are right, in {found.seconds:.0f} s{absent}"
+
+
+def verdict(run: Run) -> str:
+    """How the model compares with simpler answers, in one line; "" where nothing simpler is known."""
+    description = run.read()
+    recipe, trained = description.recipe, description.trained
+    if recipe is None or trained is None or recipe.majority is None:
+        return ""
+    shown = {"always the most frequent class": recipe.majority, "linear probe": recipe.probe}
+    if recipe.name != "probe":
+        shown["fine-tuned" if recipe.name == "finetune" else "trained"] = trained.best_top1
+    figures = ", ".join(f"{name} {value:.1%}" for name, value in shown.items() if value is not None)
+    kept = (
+        "; the probe is kept, since no epoch was better" if trained.keep == "probe" and recipe.name != "probe" else ""
+    )
+    return f"On {description.data.num_val} validation images: {figures}{kept}"
