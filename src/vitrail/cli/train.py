@@ -39,6 +39,7 @@ TRAIN_GROUPS: Groups = {
         "gradient_clip",
         "keep",
     ),
+    "More options: fine-tuning": ("freeze",),
     "More options: preprocessing": ("mean", "std", "interpolation", "crop_fraction"),
     "More options: augmentation": ("augment",),
     "More options: hardware": (

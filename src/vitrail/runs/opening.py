@@ -10,6 +10,7 @@ from vitrail.core.types import Preprocessing
 from vitrail.data import DataSplits
 from vitrail.tasks import Task
 from vitrail.training.config import TrainConfig
+from vitrail.training.freezing import frozen_part
 
 MOST_CLASSES = 8
 """Classes that are named."""
@@ -24,11 +25,14 @@ def opening_line(
     height, width = preprocessing.image_size
     epochs = f"{config.epochs} epoch{'s' * (config.epochs > 1)}"
     devices = f"{trainer.num_devices * trainer.num_nodes} x {trainer.strategy.root_device.type}"
+    num_params = sum(one.numel() for one in task.parameters())
+    num_frozen = sum(one.numel() for one in frozen_part(task, config).parameters)
+    trained = f" ({num_params - num_frozen:,} trained)" if num_frozen else ""
     facts = {
         "Task": f"{task.name}, {len(splits.classes)} classes ({names})" if names else task.name,
         "images": f"{images}, {splits.num_skipped} left out",
         "device": f"{devices}, {trainer.precision}",
-        "model": f"{config.model}, {sum(one.numel() for one in task.parameters()):,} parameters",
+        "model": f"{config.model}, {num_params:,} parameters{trained}",
         "weights": config.weights or "random",
         "recipe": f"{epochs}, batches of {config.batch_size} images of {height}x{width} pixels, "
         f"learning rate {config.learning_rate:g}, seed {config.seed}",

@@ -22,6 +22,7 @@ from vitrail.runs.preprocessing import decide_preprocessing, source_of
 from vitrail.runs.run import Run
 from vitrail.tasks import Task, TaskKind, find_task
 from vitrail.training.config import TrainConfig
+from vitrail.training.freezing import freezing_remarks
 from vitrail.training.loop import contained, fit_task, is_interruption, make_trainer
 from vitrail.training.module import seed_everything
 from vitrail.training.recorder import Recorder
@@ -121,7 +122,7 @@ def _train(trainer: Trainer, config: TrainConfig, run: Run, *, resume: bool, ove
     preprocessing, sentence = decide_preprocessing(known, source, config)
     if resume and run.description.exists():  # the folder of the weights may hold others by now
         preprocessing = run.read().preprocessing
-    remarks = (*task.backbone.remarks, *((sentence,) if task.takes_images else ()))
+    remarks = (*task.backbone.remarks, *((sentence,) if task.takes_images else ()), *freezing_remarks(config))
     if trainer.is_global_zero:
         opening = opening_line(config, task, splits, preprocessing, trainer)
         for line in (opening, *splits.remarks, *remarks, *splits.warnings):

@@ -15,6 +15,9 @@ from vitrail.tasks import DEFAULT_TASK
 RGB = 3
 """Channels of every image that is read."""
 
+FREEZABLE = ("backbone", "stem")
+"""Parts that can be frozen by name."""
+
 Keep = Literal["best", "last"]
 Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"]
 Precision = Literal[
@@ -76,6 +79,8 @@ class TrainConfig:
         num_workers: number of processes that decode images; 0 decodes in the training process.
         seed: random seed of the weights, the order of images, augmentation and dropout.
         deterministic: refuse GPU kernels whose results vary from run to run.
+        freeze: part that is not trained: "backbone" (all but the head), "stem", or a number N for the first N layer
+            groups from the image on. Default: nothing is frozen.
     """
 
     task: str = DEFAULT_TASK
@@ -110,6 +115,9 @@ class TrainConfig:
     seed: int = 0
     deterministic: bool = True
 
+    # How the training deviates from the plain one; docs/training.md says when to use which.
+    freeze: int | str | None = None
+
     def __post_init__(self) -> None:
         convert_fields(self)
         for name in ("epochs", "batch_size", "num_nodes"):
@@ -121,6 +129,7 @@ class TrainConfig:
         self._need("learning_rate", self.learning_rate > 0, "more than 0")
         self._need("layer_decay", 0 < self.layer_decay <= 1, "more than 0 and at most 1")
         self._need("crop_fraction", self.crop_fraction is None or 0 < self.crop_fraction <= 1, "more than 0, at most 1")
+        self._check_deviations()
         if self.image_size is not None:
             as_image_size(self.image_size)
         taken = sorted({"num_classes", "image_size", "drop_path_rate"} & self.model_fields.keys())
@@ -134,6 +143,12 @@ class TrainConfig:
         for name in ("mean", "std"):
             if getattr(self, name) is not None:
                 as_channels(name, getattr(self, name))
+
+    def _check_deviations(self) -> None:
+        if isinstance(self.freeze, str) and self.freeze.isdecimal():
+            object.__setattr__(self, "freeze", int(self.freeze))
+        known = self.freeze in (None, *FREEZABLE) if not isinstance(self.freeze, int) else self.freeze >= 1
+        self._need("freeze", known, f"{' or '.join(FREEZABLE)}, or a number of layer groups, at least 1")
 
     def _need(self, name: str, fits: bool, limit: str) -> None:
         if not fits:

@@ -17,6 +17,7 @@ from vitrail.core.errors import TrainingError
 from vitrail.core.types import Batch, Preprocessing
 from vitrail.tasks import Task
 from vitrail.training.config import TrainConfig
+from vitrail.training.freezing import frozen_part
 from vitrail.training.optimizer import learning_rate_factor, parameter_groups
 
 
@@ -32,6 +33,8 @@ class TrainingModule(LightningModule):
         self.task = task.to(memory_format=torch.channels_last)
         self.config = config
         self.preprocessing = preprocessing
+        self.frozen = frozen_part(task, config)
+        self.frozen.hold()  # before the optimiser takes the parameters, and devices their gradients
         self.train_loss = MeanMetric()
         self.val_loss = MeanMetric(nan_strategy="disable")  # else it passes over what is no number
         self.val_metrics = task.metrics()
@@ -58,6 +61,7 @@ class TrainingModule(LightningModule):
 
     def on_train_epoch_start(self) -> None:
         seed_everything(self.config.seed, self.current_epoch, self.global_rank)
+        self.frozen.hold()  # all else is in training mode by now
         self.train_loss.reset()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
