@@ -2,17 +2,56 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
+from vitrail.core.errors import TrainingError
+from vitrail.runs.folder import training_files
 from vitrail.runs.load import load_task
 from vitrail.runs.run import Run
 from vitrail.runs.train import train
 from vitrail.training import TrainConfig
+from vitrail.training.module import TrainingModule
+from vitrail.training.optimizer import learning_rate_factor
+from vitrail.training.recorder import read_checkpoint, read_metrics
+
+
+def interrupt(monkeypatch: pytest.MonkeyPatch, *, epoch: int) -> None:
+    """Ctrl-C in the middle of an epoch, once."""
+    step = TrainingModule.training_step
+
+    def interrupted(module: TrainingModule, batch: Any, batch_idx: int) -> Tensor:
+        if (module.current_epoch, batch_idx) == (epoch, 1):
+            monkeypatch.setattr(TrainingModule, "training_step", step)
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(module, batch, batch_idx)
+
+    monkeypatch.setattr(TrainingModule, "training_step", interrupted)
+
+
+def assert_resumes(config: TrainConfig, whole: Run, folder: Path, epoch: int) -> None:
+    """An interrupted and resumed training is the whole one, bit for bit."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(TrainingError, match="was stopped after"):
+        interrupt(patch, epoch=epoch)
+        train(config, run=folder, progress=False)
+    run = train(config, run=folder, resume=True, progress=False)
+    assert_same_weights(whole, run)
+    untimed = [[row | {"seconds": 0.0} for row in read_metrics(one.metrics)] for one in (whole, run)]
+    assert untimed[0] == untimed[1]
+
+
+def assert_same_weights(first: Run, second: Run) -> None:
+    left, right = load_file(first.weights), load_file(second.weights)
+    assert left.keys() == right.keys()
+    assert all(torch.equal(left[name], right[name]) for name in left)
 
 
 @pytest.fixture(scope="module")
@@ -37,3 +76,45 @@ def test_the_opening_line_says_how_much_is_trained(
     told = capsys.readouterr().err
     assert "parameters (34 trained)" in told
     assert "Warning: --freeze backbone freezes random weights" in told
+
+
+@pytest.fixture(scope="module")
+def released(trained: Run, config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainConfig, Run]:
+    """Of three epochs of three steps the first four steps train the head alone."""
+    later = replace(config, freeze_epochs=4 / 3, weights=str(trained.folder), layer_decay=0.8, keep="last")
+    return later, train(later, run=tmp_path_factory.mktemp("runs") / "released", progress=False)
+
+
+def test_the_head_first_and_then_all(
+    trained: Run, released: tuple[TrainConfig, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, _ = released
+    states: list[dict[str, Tensor]] = []
+    rates: list[float] = []
+    step = TrainingModule.optimizer_step
+
+    def spying(module: TrainingModule, *args: Any, **kwargs: Any) -> None:
+        rates.append(max(group["lr"] for group in module.trainer.optimizers[0].param_groups))
+        step(module, *args, **kwargs)
+        states.append({name: value.clone() for name, value in module.task.state_dict().items()})
+
+    monkeypatch.setattr(TrainingModule, "optimizer_step", spying)
+    train(config, run=tmp_path / "run", progress=False)
+    start = load_file(trained.weights)
+    backbone = [name for name in start if not name.startswith("backbone.head.")]
+    for state in states[:4]:
+        assert all(torch.equal(state[name], start[name]) for name in backbone)
+    assert not torch.equal(states[0]["backbone.head.weight"], start["backbone.head.weight"])
+    weights = [name for name in backbone if start[name].is_floating_point()]
+    assert not [name for name in weights if torch.equal(states[5][name], start[name])]
+    # Two steps of warm-up (a quarter of nine) at the start, and once more from the fifth step on.
+    whole = [learning_rate_factor(step, num_steps=9, num_warmup_steps=2) for step in range(9)]
+    ramp = [1, 1, 1, 1, 1 / 3, 2 / 3, 1, 1, 1]
+    assert rates == pytest.approx([2e-2 * one * other for one, other in zip(whole, ramp, strict=True)])
+    groups = read_checkpoint(training_files(Run(tmp_path / "run")).last)["optimizer_states"][0]["param_groups"]
+    assert len({group["initial_lr"] for group in groups}) == 3  # two stages and the head
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_released_training_resumes_bit_for_bit(released: tuple[TrainConfig, Run], tmp_path: Path, epoch: int) -> None:
+    assert_resumes(*released, tmp_path / "run", epoch)

@@ -82,6 +82,11 @@ def test_more_groups_than_there_are() -> None:
         frozen_part(small_task("edgevit"), TrainConfig(model="edgevit_nano_stride2", freeze=5))
 
 
+def test_what_is_released_after_the_end() -> None:
+    with pytest.raises(ConfigError, match=r"freeze_epochs=3\.0 must be below epochs=3; 0 freezes to the end"):
+        frozen_part(small_task("edgevit"), TrainConfig(model="edgevit_nano_stride2", freeze_epochs=3, epochs=3))
+
+
 def test_frozen_random_weights_are_warned_of() -> None:
     assert "random weights" in freezing_remarks(TrainConfig(freeze="backbone"))[0]
     assert not freezing_remarks(TrainConfig(freeze="backbone", weights="x"))

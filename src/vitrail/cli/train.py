@@ -39,7 +39,7 @@ TRAIN_GROUPS: Groups = {
         "gradient_clip",
         "keep",
     ),
-    "More options: fine-tuning": ("freeze",),
+    "More options: fine-tuning": ("freeze", "freeze_epochs"),
     "More options: preprocessing": ("mean", "std", "interpolation", "crop_fraction"),
     "More options: augmentation": ("augment",),
     "More options: hardware": (

@@ -27,7 +27,8 @@ def opening_line(
     devices = f"{trainer.num_devices * trainer.num_nodes} x {trainer.strategy.root_device.type}"
     num_params = sum(one.numel() for one in task.parameters())
     num_frozen = sum(one.numel() for one in frozen_part(task, config).parameters)
-    trained = f" ({num_params - num_frozen:,} trained)" if num_frozen else ""
+    until = f" in the first {config.freeze_epochs:g} epochs" if config.freeze_epochs else ""
+    trained = f" ({num_params - num_frozen:,} trained{until})" if num_frozen else ""
     facts = {
         "Task": f"{task.name}, {len(splits.classes)} classes ({names})" if names else task.name,
         "images": f"{images}, {splits.num_skipped} left out",

@@ -25,26 +25,41 @@ class FrozenPart:
     parameters: tuple[nn.Parameter, ...] = ()
     modules: tuple[nn.Module, ...] = ()
 
-    def hold(self, frozen: bool = True) -> None:
-        """Freeze the part, or release it; the rest of the task must be in training mode."""
+    def hold(self, frozen: bool = True, *, gradients: bool = False) -> None:
+        """Freeze the part, or release it; the rest of the task must be in training mode.
+
+        Args:
+            frozen: whether it is frozen from now on.
+            gradients: let gradients be computed nevertheless, for whoever drops them.
+        """
         for parameter in self.parameters:
-            parameter.requires_grad_(not frozen)
+            parameter.requires_grad_(gradients or not frozen)
         for module in self.modules:
             module.training = not frozen
 
+    def drop_gradients(self) -> None:
+        """Forget the gradients of the part, so that an optimiser passes over it."""
+        for parameter in self.parameters:
+            parameter.grad = None
+
 
 def frozen_part(task: Task, config: TrainConfig) -> FrozenPart:
-    """The part of a task that ``config.freeze`` names.
+    """The part of a task that ``config.freeze`` names, or the backbone where only ``freeze_epochs`` is given.
 
     Raises:
-        ConfigError: the model has no such part, or the task is trained against another model.
+        ConfigError: the model has no such part, it is released too late, or the task is trained against another model.
     """
-    if config.freeze is None:
+    what = config.freeze if config.freeze is not None or not config.freeze_epochs else "backbone"
+    if what is None:
         return FrozenPart()
     if task.adversarial:
-        raise ConfigError(f"task {task.name} trains two models in turn and freezes no part", freeze=config.freeze)
+        raise ConfigError(f"task {task.name} trains two models in turn and freezes no part; leave out freeze={what!r}")
+    if config.freeze_epochs >= config.epochs:
+        raise ConfigError(
+            f"must be below epochs={config.epochs}; 0 freezes to the end", freeze_epochs=config.freeze_epochs
+        )
     backbone = task.backbone
-    taken = tuple(_prefixes(backbone, config.freeze, config.model))
+    taken = tuple(_prefixes(backbone, what, config.model))
     spared = (*backbone.head_prefixes, "head_drop.")
 
     def inside(name: str) -> bool:
@@ -81,6 +96,7 @@ def _prefixes(backbone: Backbone, freeze: int | str, model: str) -> list[str]:
 
 def freezing_remarks(config: TrainConfig) -> tuple[str, ...]:
     """Sentences for whoever freezes what has not learnt anything yet."""
-    if config.freeze is None or config.weights is not None:
+    if (config.freeze is None and not config.freeze_epochs) or config.weights is not None:
         return ()
-    return (f"Warning: --freeze {config.freeze} freezes random weights; give --weights, or leave it out",)
+    given = f"--freeze {config.freeze}" if config.freeze is not None else f"--freeze-epochs {config.freeze_epochs:g}"
+    return (f"Warning: {given} freezes random weights; give --weights, or leave it out",)
