@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 from dataclasses import replace
@@ -18,10 +19,11 @@ from vitrail.runs.folder import training_files
 from vitrail.runs.load import load_task
 from vitrail.runs.run import Run
 from vitrail.runs.train import train
+from vitrail.tasks import Score
 from vitrail.training import TrainConfig
 from vitrail.training.module import TrainingModule
 from vitrail.training.optimizer import learning_rate_factor
-from vitrail.training.recorder import read_checkpoint, read_metrics
+from vitrail.training.recorder import is_patience_over, read_checkpoint, read_metrics
 
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, *, epoch: int) -> None:
@@ -118,3 +120,52 @@ def test_the_head_first_and_then_all(
 @pytest.mark.parametrize("epoch", [1, 2])
 def test_a_released_training_resumes_bit_for_bit(released: tuple[TrainConfig, Run], tmp_path: Path, epoch: int) -> None:
     assert_resumes(*released, tmp_path / "run", epoch)
+
+
+SCORE = Score(name="top1", title="top-1")
+
+
+@pytest.mark.parametrize(
+    ("scores", "losses", "over"),
+    [
+        ([0.5, 0.6, 0.6, 0.6], [1, 1, 1, 1], True),
+        ([0.5, 0.5, 0.6, 0.6], [1, 1, 1, 1], False),
+        ([0.5, 0.5, 0.5, 0.5], [1, 1, 1, 0.9], False),  # equal scores, but a lower loss
+        ([0.5, 0.5, 0.5, 0.5], [1, 1, 1, 1], True),
+        ([math.nan, math.nan, math.nan, math.nan], [1, 1, 1, 1], True),
+        ([0.5, 0.4], [1, 1], False),
+    ],
+)
+def test_when_patience_is_over(scores: list[float], losses: list[float], over: bool) -> None:
+    pairs = zip(scores, losses, strict=True)
+    rows = [{"epoch": i, "val_top1": one, "val_loss": loss} for i, (one, loss) in enumerate(pairs, start=1)]
+    assert is_patience_over(rows, SCORE, 2) is over
+    assert not is_patience_over(rows, SCORE, 0)
+
+
+def test_a_run_that_stopped_early_is_finished(
+    config: TrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = iter([0.5, 0.7, 0.6, 0.65, 0.9, 0.9])
+    computed = TrainingModule.on_validation_epoch_end
+
+    def planned(module: TrainingModule) -> None:
+        computed(module)
+        module.scores |= {"val_top1": next(scores), "val_loss": 1.0}
+
+    monkeypatch.setattr(TrainingModule, "on_validation_epoch_end", planned)
+    early = replace(config, epochs=6, patience=2)
+    run = train(early, run=tmp_path / "run", progress=True)
+    told = "Stopped after epoch 4 of 6: none of the last 2 epochs has a better top-1 than epoch 2 (patience 2)"
+    assert told in capsys.readouterr().err
+    trained = run.read().trained
+    assert trained is not None
+    assert (run.read().status, trained.epoch, trained.num_epochs, trained.stopped) == ("trained", 2, 4, told)
+    before = run.weights.read_bytes()
+    train(early, run=run, resume=True, progress=False)
+    assert (len(read_metrics(run.metrics)), run.weights.read_bytes()) == (4, before)
+    # Killed after the fourth epoch's state and before the weights: the epochs stay four.
+    run.weights.unlink()
+    run.update(status="training")
+    train(early, run=run, resume=True, progress=False)
+    assert (len(read_metrics(run.metrics)), run.weights.read_bytes()) == (4, before)

@@ -40,6 +40,7 @@ TRAIN_GROUPS: Groups = {
         "keep",
     ),
     "More options: fine-tuning": ("freeze", "freeze_epochs"),
+    "More options: duration": ("patience",),
     "More options: preprocessing": ("mean", "std", "interpolation", "crop_fraction"),
     "More options: augmentation": ("augment",),
     "More options: hardware": (

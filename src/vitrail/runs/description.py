@@ -65,6 +65,7 @@ class TrainedEntry(BaseModel):
         epoch: number of that epoch, from 1.
         num_epochs: number of epochs that were trained.
         seconds: duration of all of them.
+        stopped: why training ended before its last epoch; "" if it did not.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -73,6 +74,7 @@ class TrainedEntry(BaseModel):
     epoch: int | None = None
     num_epochs: int = 0
     seconds: float = 0.0
+    stopped: str = ""
 
 
 class ConfidenceEntry(_Entry):

@@ -25,7 +25,7 @@ from vitrail.runs.run import Run
 from vitrail.tasks import Task, find_task
 from vitrail.training.config import TrainConfig
 from vitrail.training.module import diverged
-from vitrail.training.recorder import TrainingFiles, best_row, read_checkpoint, recorded_rows, task_state
+from vitrail.training.recorder import TrainingFiles, best_row, read_checkpoint, recorded_rows, stop_told, task_state
 
 FREE_FIELDS = (
     *("num_workers", "data.path", "data.max_bad_fraction", "data.strict"),
@@ -182,13 +182,20 @@ def finish(run: Run, config: TrainConfig) -> None:
     """
     files = training_files(run)
     rows = recorded_rows(read_checkpoint(files.last))
-    path, row = files.last, rows[-1]
+    path, row, score = files.last, rows[-1], find_task(config.task).scores[0]
     if config.keep == "best":
-        path, row = files.best, best_row(rows, find_task(config.task).scores[0])
+        path, row = files.best, best_row(rows, score)
     state = {name: value.contiguous() for name, value in task_state(read_checkpoint(path)).items()}
     if wrong := [name for name, value in state.items() if not torch.isfinite(value).all()]:
         raise diverged(f"{len(wrong)} weights of epoch {row['epoch']} are not finite ({wrong[0]}, ...)", config)
     with atomic_path(run.weights) as temporary:
         temporary.write_bytes(save(state))
-    kept = {"keep": config.keep, **row, "num_epochs": len(rows), "seconds": round(sum(r["seconds"] for r in rows), 3)}
+    kept: dict[str, Any] = {
+        "keep": config.keep,
+        **row,
+        "num_epochs": len(rows),
+        "seconds": round(sum(r["seconds"] for r in rows), 3),
+    }
+    if told := stop_told(rows, score, config.patience, config.epochs):
+        kept["stopped"] = told
     run.update(status="trained", trained=kept)

@@ -60,7 +60,7 @@ def train(
     if resume and overwrite:
         raise ConfigError("resume and overwrite contradict each other; pass only one of --resume and --overwrite")
     run = run if isinstance(run, Run) else Run(user_path(run))
-    recorder = Recorder(training_files(run))
+    recorder = Recorder(training_files(run), config.patience)
     with contained():
         try:
             trainer = make_trainer(config, training_files(run), recorder, progress=progress)
@@ -133,6 +133,8 @@ def _train(trainer: Trainer, config: TrainConfig, run: Run, *, resume: bool, ove
     fit_task(trainer, task, config, splits, preprocessing, training_files(run), resume=resume)
     if trainer.is_global_zero:
         finish(run, config)
+        if (done := run.read().trained) is not None and done.stopped:
+            _tell(done.stopped, progress)
 
 
 def _tell(line: str, progress: bool) -> None:

@@ -83,6 +83,8 @@ class TrainConfig:
             groups from the image on. Default: nothing is frozen.
         freeze_epochs: epochs after which the frozen part (the backbone, unless freeze says another) is trained too,
             with a second warm-up; 0 keeps it frozen to the end.
+        patience: number of epochs without a better one, as keep counts the best, after which training stops; 0 trains
+            all epochs.
     """
 
     task: str = DEFAULT_TASK
@@ -120,6 +122,7 @@ class TrainConfig:
     # How the training deviates from the plain one; docs/training.md says when to use which.
     freeze: int | str | None = None
     freeze_epochs: float = 0.0
+    patience: int = 0
 
     def __post_init__(self) -> None:
         convert_fields(self)
@@ -152,7 +155,8 @@ class TrainConfig:
             object.__setattr__(self, "freeze", int(self.freeze))
         known = self.freeze in (None, *FREEZABLE) if not isinstance(self.freeze, int) else self.freeze >= 1
         self._need("freeze", known, f"{' or '.join(FREEZABLE)}, or a number of layer groups, at least 1")
-        self._need("freeze_epochs", self.freeze_epochs >= 0, "0 or more")
+        for name in ("freeze_epochs", "patience"):
+            self._need(name, getattr(self, name) >= 0, "0 or more")
 
     def _need(self, name: str, fits: bool, limit: str) -> None:
         if not fits:

@@ -31,6 +31,7 @@ from vitrail.training.recorder import (
     AtomicCheckpointIO,
     Recorder,
     TrainingFiles,
+    is_patience_over,
     read_checkpoint,
     recorded_rows,
     write_metrics,
@@ -73,7 +74,7 @@ def fit_task(
         rows = recorded_rows(read_checkpoint(files.last))
         if trainer.is_global_zero:
             write_metrics(files.metrics, rows)  # the process may have been killed between the two files
-        if len(rows) >= config.epochs:
+        if len(rows) >= config.epochs or is_patience_over(rows, task.scores[0], config.patience):
             return
     loaders = Loaders(config, splits, preprocessing)
     trainer.fit(module, loaders, ckpt_path=str(files.last) if resumable else None, weights_only=True)
