@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from vitrail.core.errors import TrainingError
+from vitrail.core.errors import ConfigError, TrainingError
+from vitrail.data import AugmentConfig
 from vitrail.runs.folder import training_files
 from vitrail.runs.load import load_task
 from vitrail.runs.run import Run
@@ -24,6 +25,7 @@ from vitrail.training import TrainConfig
 from vitrail.training.module import TrainingModule
 from vitrail.training.optimizer import learning_rate_factor
 from vitrail.training.recorder import is_patience_over, read_checkpoint, read_metrics
+from vitrail.training.uneven import uneven_remarks
 
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, *, epoch: int) -> None:
@@ -169,3 +171,68 @@ def test_a_run_that_stopped_early_is_finished(
     run.update(status="training")
     train(early, run=run, resume=True, progress=False)
     assert (len(read_metrics(run.metrics)), run.weights.read_bytes()) == (4, before)
+
+
+@pytest.mark.parametrize(("parts", "whole", "steps"), [((4, 2), 8, 6), ((10, 2), 20, 2), ((10, 3), 24, 2)])
+def test_joined_batches_are_one_larger_batch(
+    config: TrainConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    parts: tuple[int, int],
+    whole: int,
+    steps: int,
+) -> None:
+    """Without BatchNorm and what is random a batch. 20 of 24 images are two batches of ten, and the rest is dropped;
+    where three batches of ten are too many, those of ten, ten and four are a step."""
+    gradients: list[Tensor] = []
+
+    def keep(module: TrainingModule, optimizer: Any) -> None:
+        gradients.append(torch.cat([p.grad.flatten() for p in module.task.parameters() if p.grad is not None]))
+
+    monkeypatch.setattr(TrainingModule, "on_before_optimizer_step", keep)
+    plain = replace(config, model="vit_nano_patch4", image_size=16, drop_path_rate=0.0, augment=AugmentConfig())
+    plain = replace(plain, epochs=2, learning_rate=1e-4, weight_decay=0.0)
+    joined = train(replace(plain, batch_size=parts[0], accumulate=parts[1]), run=tmp_path / "joined", progress=False)
+    single = train(replace(plain, batch_size=whole), run=tmp_path / "single", progress=False)
+    assert len(gradients) == 2 * steps
+    for first, second in zip(gradients[:steps], gradients[steps:], strict=True):
+        assert (first - second).norm() < 1e-3 * second.norm()
+    assert read_checkpoint(training_files(joined).last)["global_step"] == steps
+    for row, expected in zip(read_metrics(joined.metrics), read_metrics(single.metrics), strict=True):
+        for name in ("train_loss", "val_loss", "learning_rate"):
+            assert row[name] == pytest.approx(expected[name], rel=1e-4), name
+
+
+def test_a_task_that_takes_its_own_steps_joins_none(config: TrainConfig, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="accumulate=2 task generation takes a step with every batch"):
+        train(replace(config, task="generation", accumulate=2), run=tmp_path / "run", progress=False)
+
+
+def test_uneven_classes_train_and_resume(config: TrainConfig, tmp_path: Path) -> None:
+    uneven = replace(config, class_weights="effective", loss="focal", sampler="balanced")
+    whole = train(uneven, run=tmp_path / "whole", progress=False)
+    plain = train(config, run=tmp_path / "plain", progress=False)
+    assert read_metrics(whole.metrics)[0]["train_loss"] < read_metrics(plain.metrics)[0]["train_loss"]
+    assert_resumes(uneven, whole, tmp_path / "resumed", 1)
+    assert load_task(whole)
+
+
+@pytest.mark.parametrize(
+    ("task", "given", "told"),
+    [
+        ("detection", {"loss": "focal"}, "loss='focal' task detection has a loss of its own; leave it out"),
+        ("aesthetics", {"class_weights": "balanced"}, "class_weights='balanced' task aesthetics has a loss of its own"),
+        ("segmentation", {"sampler": "balanced"}, "sampler='balanced' task segmentation has no single class an image"),
+    ],
+)
+def test_tasks_without_a_choice_among_classes(
+    config: TrainConfig, tmp_path: Path, task: str, given: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(ConfigError, match=told):
+        train(replace(config, task=task, **given), run=tmp_path / "run", progress=False)
+
+
+def test_classes_that_are_evened_out_twice_are_warned_of() -> None:
+    told = uneven_remarks(TrainConfig(class_weights="balanced", sampler="balanced"))
+    assert "together they prefer rare ones" in told[0]
+    assert not uneven_remarks(TrainConfig(class_weights="balanced", loss="focal"))

@@ -40,7 +40,15 @@ TRAIN_GROUPS: Groups = {
         "keep",
     ),
     "More options: fine-tuning": ("freeze", "freeze_epochs"),
-    "More options: duration": ("patience",),
+    "More options: uneven classes": (
+        "class_weights",
+        "class_weight_beta",
+        "sampler",
+        "loss",
+        "focal_gamma",
+        "logit_adjustment",
+    ),
+    "More options: duration": ("patience", "accumulate"),
     "More options: preprocessing": ("mean", "std", "interpolation", "crop_fraction"),
     "More options: augmentation": ("augment",),
     "More options: hardware": (

@@ -29,13 +29,14 @@ def opening_line(
     num_frozen = sum(one.numel() for one in frozen_part(task, config).parameters)
     until = f" in the first {config.freeze_epochs:g} epochs" if config.freeze_epochs else ""
     trained = f" ({num_params - num_frozen:,} trained{until})" if num_frozen else ""
+    joined = f" ({config.accumulate} batches a step)" if config.accumulate > 1 else ""
     facts = {
         "Task": f"{task.name}, {len(splits.classes)} classes ({names})" if names else task.name,
         "images": f"{images}, {splits.num_skipped} left out",
         "device": f"{devices}, {trainer.precision}",
         "model": f"{config.model}, {num_params:,} parameters{trained}",
         "weights": config.weights or "random",
-        "recipe": f"{epochs}, batches of {config.batch_size} images of {height}x{width} pixels, "
+        "recipe": f"{epochs}, batches of {config.batch_size} images of {height}x{width} pixels{joined}, "
         f"learning rate {config.learning_rate:g}, seed {config.seed}",
     }
     return "; ".join(f"{name}: {fact}" for name, fact in facts.items())

@@ -26,6 +26,7 @@ from vitrail.training.freezing import freezing_remarks
 from vitrail.training.loop import contained, fit_task, is_interruption, make_trainer
 from vitrail.training.module import seed_everything
 from vitrail.training.recorder import Recorder
+from vitrail.training.uneven import check_uneven, set_class_loss, uneven_remarks
 
 LOG = logging.getLogger(__name__)
 IN_WORKER = re.compile(r"Caught (\w+) in DataLoader worker process.*\n[\w.]*\1: (?P<message>.*)", re.DOTALL)
@@ -105,12 +106,14 @@ def _train(trainer: Trainer, config: TrainConfig, run: Run, *, resume: bool, ove
         return
     kind = find_task(config.task)
     kind.read_options(config.options)
+    check_uneven(kind.task, config)
     splits = kind.load_data(config.data, progress=progress and trainer.is_global_zero)
     for name, part in (("training", splits.train), ("validation", splits.val)):
         if len(part) == 0:
             raise DataError(f"{splits.source} has no {name} images; check its split, and val_fraction")
     seed_everything(config.seed)
     task = _make_task(kind, config, splits)
+    set_class_loss(task, config, splits)
     native = task.backbone.preprocessing
     known = replace(
         native,
@@ -122,7 +125,12 @@ def _train(trainer: Trainer, config: TrainConfig, run: Run, *, resume: bool, ove
     preprocessing, sentence = decide_preprocessing(known, source, config)
     if resume and run.description.exists():  # the folder of the weights may hold others by now
         preprocessing = run.read().preprocessing
-    remarks = (*task.backbone.remarks, *((sentence,) if task.takes_images else ()), *freezing_remarks(config))
+    remarks = (
+        *task.backbone.remarks,
+        *((sentence,) if task.takes_images else ()),
+        *freezing_remarks(config),
+        *uneven_remarks(config),
+    )
     if trainer.is_global_zero:
         opening = opening_line(config, task, splits, preprocessing, trainer)
         for line in (opening, *splits.remarks, *remarks, *splits.warnings):

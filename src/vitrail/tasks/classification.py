@@ -53,6 +53,7 @@ class ClassificationTask(Task):
     name = "classification"
     scores = (Score(name="top1", title="top-1"), Score(name="top5", title="top-5"))
     per_image = True
+    chooses = True
 
     def __init__(self, backbone: Backbone, classes: Sequence[str], *, label_smoothing: float = 0.0) -> None:
         super().__init__(backbone, classes)
@@ -72,7 +73,10 @@ class ClassificationTask(Task):
         return self.backbone(images)
 
     def loss(self, output: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy of logits (b, num_classes) with class indices (b,) or soft labels (b, num_classes)."""
+        """Cross-entropy of logits (b, num_classes) with class indices (b,) or soft labels (b, num_classes); in training
+        mode :attr:`class_loss`, if there is one."""
+        if self.training and self.class_loss is not None:
+            return self.class_loss(output, targets, label_smoothing=self.label_smoothing).mean()
         return F.cross_entropy(output.float(), targets, label_smoothing=self.label_smoothing if self.training else 0.0)
 
     def metrics(self) -> MetricCollection:

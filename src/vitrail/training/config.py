@@ -10,7 +10,7 @@ from vitrail.core.errors import ConfigError
 from vitrail.core.types import Interpolation, as_channels, as_image_size
 from vitrail.data import AugmentConfig, DataConfig
 from vitrail.models.registry import find_family, list_models
-from vitrail.tasks import DEFAULT_TASK
+from vitrail.tasks import DEFAULT_TASK, ClassWeights, LossName
 
 RGB = 3
 """Channels of every image that is read."""
@@ -19,6 +19,7 @@ FREEZABLE = ("backbone", "stem")
 """Parts that can be frozen by name."""
 
 Keep = Literal["best", "last"]
+Sampler = Literal["shuffled", "balanced"]
 Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"]
 Precision = Literal[
     "auto",
@@ -85,6 +86,15 @@ class TrainConfig:
             with a second warm-up; 0 keeps it frozen to the end.
         patience: number of epochs without a better one, as keep counts the best, after which training stops; 0 trains
             all epochs.
+        loss: loss of a choice among classes: cross_entropy, focal (right answers count less), or logit_adjusted (the
+            classes' shares are allowed for).
+        focal_gamma: power of the focal loss; 0 makes it the cross-entropy.
+        logit_adjustment: scale of the logarithms that logit_adjusted adds to the logits in training.
+        class_weights: weight of a class in the loss: balanced is one over its number of images, effective is milder for
+            frequent classes. Default: all classes weigh the same.
+        class_weight_beta: number below 1 for effective weights; the nearer to 1, the more balanced.
+        sampler: order of the training images: shuffled takes each image once an epoch, balanced each class as often.
+        accumulate: number of batches whose gradients make one step, as one batch so many times larger would.
     """
 
     task: str = DEFAULT_TASK
@@ -123,6 +133,13 @@ class TrainConfig:
     freeze: int | str | None = None
     freeze_epochs: float = 0.0
     patience: int = 0
+    accumulate: int = 1
+    loss: LossName = "cross_entropy"
+    focal_gamma: float = 2.0
+    logit_adjustment: float = 1.0
+    class_weights: ClassWeights | None = None
+    class_weight_beta: float = 0.999
+    sampler: Sampler = "shuffled"
 
     def __post_init__(self) -> None:
         convert_fields(self)
@@ -155,7 +172,9 @@ class TrainConfig:
             object.__setattr__(self, "freeze", int(self.freeze))
         known = self.freeze in (None, *FREEZABLE) if not isinstance(self.freeze, int) else self.freeze >= 1
         self._need("freeze", known, f"{' or '.join(FREEZABLE)}, or a number of layer groups, at least 1")
-        for name in ("freeze_epochs", "patience"):
+        self._need("accumulate", self.accumulate >= 1, "at least 1")
+        self._need("class_weight_beta", 0 <= self.class_weight_beta < 1, "at least 0 and below 1")
+        for name in ("freeze_epochs", "patience", "focal_gamma", "logit_adjustment"):
             self._need(name, getattr(self, name) >= 0, "0 or more")
 
     def _need(self, name: str, fits: bool, limit: str) -> None:

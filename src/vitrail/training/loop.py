@@ -36,6 +36,7 @@ from vitrail.training.recorder import (
     recorded_rows,
     write_metrics,
 )
+from vitrail.training.uneven import drawn_order
 
 QUIET = (
     # Advice for authors of training loops.
@@ -98,6 +99,8 @@ class Loaders(LightningDataModule):
             num_workers=self.config.num_workers,
             seed=self.config.seed,
             num_classes=len(self.splits.classes),
+            accumulate=self.config.accumulate,
+            order=drawn_order(self.config, self.splits),
         )
 
     def val_dataloader(self) -> DataLoader[Any]:
@@ -129,6 +132,11 @@ def make_trainer(config: TrainConfig, files: TrainingFiles, recorder: Recorder, 
     Raises:
         ConfigError: this machine has no such devices, or Lightning has no such strategy or precision.
     """
+    adversarial = find_task(config.task).task.adversarial
+    if adversarial and config.accumulate > 1:
+        raise ConfigError(
+            f"task {config.task} takes a step with every batch; leave it out", accumulate=config.accumulate
+        )
     callbacks: list[Callback] = [recorder]
     if config.ema_decay:
         callbacks.append(weight_average(config.ema_decay))
@@ -142,7 +150,8 @@ def make_trainer(config: TrainConfig, files: TrainingFiles, recorder: Recorder, 
             strategy=config.strategy,
             precision=resolve_precision(config),  # type: ignore[arg-type]  # Lightning checks the name
             max_epochs=config.epochs,
-            gradient_clip_val=None if find_task(config.task).task.adversarial else config.gradient_clip or None,
+            accumulate_grad_batches=config.accumulate,
+            gradient_clip_val=None if adversarial else config.gradient_clip or None,
             deterministic=config.deterministic,
             callbacks=callbacks,
             logger=TensorBoardLogger(files.logs.parent, name=files.logs.name, version="", default_hp_metric=False),

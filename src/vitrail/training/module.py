@@ -16,6 +16,7 @@ from torchmetrics import MeanMetric
 
 from vitrail.core.errors import TrainingError
 from vitrail.core.types import Batch, Preprocessing
+from vitrail.data import TrainLoader
 from vitrail.tasks import Task
 from vitrail.training.config import TrainConfig
 from vitrail.training.freezing import frozen_part
@@ -88,7 +89,14 @@ class TrainingModule(LightningModule):
         self.check(loss, self.global_step + 1)
         self.train_loss.update(loss.detach(), len(batch.images))
         self.log("loss", loss, prog_bar=True, batch_size=len(batch.images))
-        return loss
+        return loss if self.config.accumulate == 1 else loss * self._share(len(batch.images))
+
+    def _share(self, num_images: int) -> float:
+        """The batch's share of the images of a step, times the batches of one: Lightning divides by that number, also
+        where fewer or smaller batches make a step."""
+        loader = self.trainer.train_dataloader
+        assert isinstance(loader, TrainLoader)
+        return self.config.accumulate * num_images / loader.images_per_step
 
     def check(self, loss: Tensor, step: int) -> None:
         """
