@@ -24,7 +24,7 @@ from vitrail.tasks import Score
 from vitrail.training import TrainConfig
 from vitrail.training.module import TrainingModule
 from vitrail.training.optimizer import learning_rate_factor
-from vitrail.training.recorder import is_patience_over, read_checkpoint, read_metrics
+from vitrail.training.recorder import is_patience_over, read_checkpoint, read_metrics, write_metrics
 from vitrail.training.uneven import uneven_remarks
 
 
@@ -236,3 +236,28 @@ def test_classes_that_are_evened_out_twice_are_warned_of() -> None:
     told = uneven_remarks(TrainConfig(class_weights="balanced", sampler="balanced"))
     assert "together they prefer rare ones" in told[0]
     assert not uneven_remarks(TrainConfig(class_weights="balanced", loss="focal"))
+
+
+def test_another_score_may_decide(config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = iter([(0.9, 0.1), (0.8, 0.7), (0.7, 0.3)])
+    computed = TrainingModule.on_validation_epoch_end
+
+    def planned(module: TrainingModule) -> None:
+        computed(module)
+        module.scores |= dict(zip(("val_top1", "val_macro_recall"), next(scores), strict=True))
+
+    monkeypatch.setattr(TrainingModule, "on_validation_epoch_end", planned)
+    run = train(replace(config, keep_score="macro_recall"), run=tmp_path / "run", progress=False)
+    trained = run.read().trained
+    assert trained is not None
+    assert trained.epoch == 2
+    state = read_checkpoint(training_files(run).best)["state_dict"]
+    assert torch.equal(state["task.backbone.head.weight"], load_file(run.weights)["backbone.head.weight"])
+    with pytest.raises(ConfigError, match="keep_score='f1' task classification has the scores top1, top5, macro_rec"):
+        train(replace(config, keep_score="f1"), run=tmp_path / "other", progress=False)
+
+
+def test_rows_of_earlier_versions_and_of_this_one_in_one_file(tmp_path: Path) -> None:
+    rows = [{"epoch": 1, "val_top1": 0.5, "seconds": 1.0}, {"epoch": 2, "val_top1": 0.6, "val_f1": 0.1, "seconds": 1.0}]
+    write_metrics(tmp_path / "metrics.csv", rows)
+    assert read_metrics(tmp_path / "metrics.csv") == rows

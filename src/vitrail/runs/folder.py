@@ -182,7 +182,7 @@ def finish(run: Run, config: TrainConfig) -> None:
     """
     files = training_files(run)
     rows = recorded_rows(read_checkpoint(files.last))
-    path, row, score = files.last, rows[-1], find_task(config.task).scores[0]
+    path, row, score = files.last, rows[-1], find_task(config.task).score(config.keep_score)
     if config.keep == "best":
         path, row = files.best, best_row(rows, score)
     state = {name: value.contiguous() for name, value in task_state(read_checkpoint(path)).items()}

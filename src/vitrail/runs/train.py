@@ -61,7 +61,7 @@ def train(
     if resume and overwrite:
         raise ConfigError("resume and overwrite contradict each other; pass only one of --resume and --overwrite")
     run = run if isinstance(run, Run) else Run(user_path(run))
-    recorder = Recorder(training_files(run), config.patience)
+    recorder = Recorder(training_files(run), find_task(config.task).score(config.keep_score), config.patience)
     with contained():
         try:
             trainer = make_trainer(config, training_files(run), recorder, progress=progress)

@@ -51,7 +51,12 @@ class ClassificationTask(Task):
     """
 
     name = "classification"
-    scores = (Score(name="top1", title="top-1"), Score(name="top5", title="top-5"))
+    scores = (
+        Score(name="top1", title="top-1"),
+        Score(name="top5", title="top-5"),
+        Score(name="macro_recall", title="macro recall"),
+        Score(name="macro_f1", title="macro F1"),
+    )
     per_image = True
     chooses = True
 
@@ -80,16 +85,20 @@ class ClassificationTask(Task):
         return F.cross_entropy(output.float(), targets, label_smoothing=self.label_smoothing if self.training else 0.0)
 
     def metrics(self) -> MetricCollection:
-        """``top1`` and ``top5`` of logits and class indices; with fewer than five classes k is their number."""
+        """``top1`` and ``top5`` of logits and class indices; with fewer than five classes k is their number.
+        ``macro_recall`` and ``macro_f1`` count each class that occurs alike."""
         from torchmetrics import MetricCollection  # seconds to import, which most commands need not wait for
         from torchmetrics.classification import MulticlassAccuracy
+
+        from vitrail.tasks.metrics.macro import MacroScores
 
         count = len(self.classes)
         return MetricCollection(
             {
                 name: MulticlassAccuracy(num_classes=count, top_k=min(k, count), average="micro", validate_args=False)
                 for name, k in (("top1", 1), ("top5", 5))
-            },
+            }
+            | {"macro": MacroScores(count)},
             compute_groups=False,  # grouping by equal states of the first batch would make top-5 a copy of top-1
         )
 

@@ -84,6 +84,8 @@ class TrainConfig:
             groups from the image on. Default: nothing is frozen.
         freeze_epochs: epochs after which the frozen part (the backbone, unless freeze says another) is trained too,
             with a second warm-up; 0 keeps it frozen to the end.
+        keep_score: name of the validation score that decides which epoch is the best, such as macro_recall. Default:
+            the first score of the task, top-1 for classification.
         patience: number of epochs without a better one, as keep counts the best, after which training stops; 0 trains
             all epochs.
         loss: loss of a choice among classes: cross_entropy, focal (right answers count less), or logit_adjusted (the
@@ -132,6 +134,7 @@ class TrainConfig:
     # How the training deviates from the plain one; docs/training.md says when to use which.
     freeze: int | str | None = None
     freeze_epochs: float = 0.0
+    keep_score: str | None = None
     patience: int = 0
     accumulate: int = 1
     loss: LossName = "cross_entropy"

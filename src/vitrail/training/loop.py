@@ -75,7 +75,9 @@ def fit_task(
         rows = recorded_rows(read_checkpoint(files.last))
         if trainer.is_global_zero:
             write_metrics(files.metrics, rows)  # the process may have been killed between the two files
-        if len(rows) >= config.epochs or is_patience_over(rows, task.scores[0], config.patience):
+        if len(rows) >= config.epochs or is_patience_over(
+            rows, find_task(config.task).score(config.keep_score), config.patience
+        ):
             return
     loaders = Loaders(config, splits, preprocessing)
     trainer.fit(module, loaders, ckpt_path=str(files.last) if resumable else None, weights_only=True)

@@ -83,11 +83,13 @@ class Recorder(Checkpoint):
 
     Args:
         files: what is written.
+        score: what decides which epoch is the best.
         patience: epochs without a better one after which training stops; 0 never stops it.
     """
 
-    def __init__(self, files: TrainingFiles, patience: int = 0) -> None:
+    def __init__(self, files: TrainingFiles, score: Score, patience: int = 0) -> None:
         self.files = files
+        self.score = score
         self.patience = patience
         self.rows: list[Row] = []
         self.started = 0.0
@@ -111,14 +113,14 @@ class Recorder(Checkpoint):
         head = {"epoch": trainer.current_epoch + 1, "learning_rate": self.learning_rate}
         self.rows.append(head | pl_module.scores | {"seconds": round(time.perf_counter() - self.started, 3)})
         # The best goes first: after a kill in between, the repeated epoch writes the same file again.
-        if best_row(self.rows, pl_module.task.scores[0]) is self.rows[-1]:
+        if best_row(self.rows, self.score) is self.rows[-1]:
             trainer.save_checkpoint(self.files.best, weights_only=False)
         trainer.save_checkpoint(self.files.last, weights_only=False)
         if trainer.is_global_zero:
             write_metrics(self.files.metrics, self.rows)
             for logger in trainer.loggers:
                 logger.log_metrics({k: v for k, v in self.rows[-1].items() if k != "epoch"}, step=trainer.global_step)
-        if is_patience_over(self.rows, pl_module.task.scores[0], self.patience):
+        if is_patience_over(self.rows, self.score, self.patience):
             trainer.should_stop = True
 
 
@@ -182,9 +184,10 @@ def task_state(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def write_metrics(path: Path, rows: list[Row]) -> None:
-    """Write all rows as CSV, with the columns of the first row."""
+    """Write all rows as CSV; a score that rows of an earlier version lack has empty cells there."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    columns = max(rows, key=len)  # the latest of the longest would be the same
+    writer = csv.DictWriter(text, fieldnames=list(columns), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, text.getvalue())
