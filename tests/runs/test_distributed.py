@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from vitrail.data import AugmentConfig
@@ -71,3 +72,13 @@ def test_two_processes_are_one_with_their_joint_batch(config: TrainConfig, tmp_p
     for row, expected in zip(read_metrics(two.metrics), read_metrics(one.metrics), strict=True):
         for name in ("train_loss", "val_loss", "learning_rate"):
             assert row[name] == pytest.approx(expected[name], rel=1e-4), name
+
+
+@pytest.mark.slow
+def test_two_processes_release_the_backbone_as_one_does(config: TrainConfig, tmp_path: Path) -> None:
+    same = replace(config, epochs=2, freeze_epochs=1.0, learning_rate=1e-3, drop_path_rate=0.0, augment=AugmentConfig())
+    two = train_in_two_processes(replace(same, model="edgevit_nano_stride2", image_size=16, batch_size=4), tmp_path)
+    one = train(replace(same, model="edgevit_nano_stride2", image_size=16), run=tmp_path / "one", progress=False)
+    first, second = load_file(two.weights), load_file(one.weights)
+    for name, value in second.items():
+        torch.testing.assert_close(first[name], value, rtol=1e-3, atol=1e-4, msg=name)

@@ -43,7 +43,8 @@ def test_the_description_is_read_whole(run: Run) -> None:
 def test_evaluation_gives_the_same_figures(run: Run) -> None:
     before = read_json(KEPT / "evaluation.json")
     after = evaluate_run(run)
-    assert [after[name] for name in ("split", "scores")] == [before[name] for name in ("split", "scores")]
+    assert after["split"] == before["split"]
+    assert after["scores"][:2] == before["scores"]
     assert after["reports"].keys() == before["reports"].keys() | {"openvino-float", "openvino-int8"}
     for name, report in before["reports"].items():
         for figure in ("top1", "top5", "num_images", "agreement", "confusion", "file_hash"):

@@ -98,6 +98,8 @@ def test_a_row_an_epoch(trained: Run) -> None:
         "val_loss",
         "val_top1",
         "val_top5",
+        "val_macro_recall",
+        "val_macro_f1",
         "seconds",
     ]
     assert [row["epoch"] for row in found] == [1, 2, 3]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from sklearn.metrics import f1_score, recall_score
 from torch.nn import functional as F
 
 from vitrail.core.errors import ConfigError
@@ -62,14 +63,31 @@ def test_predict_gives_classes_from_the_most_probable_on() -> None:
 def test_metrics_with_fewer_than_five_classes() -> None:
     metrics = make().metrics()
     metrics.update(torch.eye(3)[[0, 1, 2, 0]], torch.tensor([0, 1, 1, 1]))
-    assert {name: value.item() for name, value in metrics.compute().items()} == {"top1": 0.5, "top5": 1.0}
+    values = metrics.compute()
+    assert (values["top1"].item(), values["top5"].item()) == (0.5, 1.0)
 
 
 def test_metrics_top5_where_the_first_batch_is_all_right() -> None:
     metrics = ClassificationTask(create_model("vit_tiny_patch16", num_classes=8, image_size=32), "abcdefgh").metrics()
     metrics.update(torch.eye(8), torch.arange(8))
     metrics.update(torch.eye(8).roll(1, 1) + torch.eye(8) / 2, torch.arange(8))  # the answer is the second guess
-    assert {name: value.item() for name, value in metrics.compute().items()} == {"top1": 0.5, "top5": 1.0}
+    values = metrics.compute()
+    assert (values["top1"].item(), values["top5"].item()) == (0.5, 1.0)
+
+
+def test_macro_scores_count_each_class_that_occurs_alike() -> None:
+    metrics = ClassificationTask(create_model("vit_tiny_patch16", num_classes=4, image_size=32), "abcd").metrics()
+    labels = torch.tensor([0] * 8 + [1, 1, 2])  # the last class does not occur, and one image is taken for it
+    answers = torch.tensor([0] * 7 + [1] + [1, 0, 3])
+    for part in (slice(0, 5), slice(5, 11)):
+        metrics.update(F.one_hot(answers[part], 4).float(), labels[part])
+    values = metrics.compute()
+    assert values["macro_recall"].item() == pytest.approx((7 / 8 + 1 / 2 + 0) / 3)
+    assert values["macro_f1"].item() == pytest.approx((14 / 16 + 2 / 4 + 0) / 3)
+    occurring = {"labels": [0, 1, 2], "average": "macro"}
+    assert recall_score(labels, answers, **occurring) == pytest.approx(values["macro_recall"].item())
+    assert f1_score(labels, answers, **occurring) == pytest.approx(values["macro_f1"].item())
+    assert values["top1"].item() == pytest.approx(8 / 11)
 
 
 def test_metrics_top5() -> None:

@@ -11,6 +11,7 @@ from vitrail.data import IGNORE
 from vitrail.device.answer import windows
 from vitrail.models import create_model
 from vitrail.tasks import SegmentationTask, TaskSpec
+from vitrail.tasks.class_loss import class_loss
 from vitrail.tasks.drawing import class_colours
 from vitrail.tasks.heads.pyramid import choose_levels
 from vitrail.tasks.heads.semantic import average_cells
@@ -54,6 +55,24 @@ def test_ignored_pixels_count_for_nothing() -> None:
     metrics.update(F.one_hot(targets.clamp(max=2), 3).permute(0, 3, 1, 2).float(), targets)
     values = metrics.compute()
     assert values["miou"] == values["pixel_accuracy"] == 1
+
+
+def test_the_loss_of_uneven_classes_is_for_training_only() -> None:
+    task = make()
+    output, targets = torch.randn(2, 3, 4, 4), torch.randint(0, 3, (2, 4, 4))
+    targets[:, :1] = IGNORE
+    plain = task.train().loss(output, targets)
+    task.class_loss = class_loss(
+        torch.tensor([5.0, 1.0, 0.5]), loss="focal", class_weights="balanced", beta=0.9, gamma=2.0, tau=1.0
+    )
+    assert task.train().loss(output, targets) != plain
+    assert task.eval().loss(output, targets) == plain
+    weights = task.class_loss.weights
+    assert weights is not None
+    p = output.softmax(1).gather(1, targets.clamp(max=2).unsqueeze(1)).squeeze(1)
+    by_hand = -weights[targets.clamp(max=2)] * (1 - p) ** 2 * p.log()
+    torch.testing.assert_close(task.train().loss(output, targets), by_hand[targets != IGNORE].mean())
+    assert not [name for name in task.state_dict() if "class_loss" in name]
 
 
 def test_scores_by_hand() -> None:

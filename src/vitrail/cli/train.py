@@ -10,7 +10,9 @@ from vitrail.core.paths import typed_path
 from vitrail.runs.load import task_of
 from vitrail.runs.recipe import expected
 from vitrail.runs.run import Run
+from vitrail.runs.telling import TOP_K
 from vitrail.runs.train import train as train_model
+from vitrail.tasks import Score
 from vitrail.training import TrainConfig
 from vitrail.training.recorder import best_row, read_metrics
 
@@ -41,6 +43,16 @@ TRAIN_GROUPS: Groups = {
         "gradient_clip",
         "keep",
     ),
+    "More options: fine-tuning": ("freeze", "freeze_epochs"),
+    "More options: uneven classes": (
+        "class_weights",
+        "class_weight_beta",
+        "sampler",
+        "loss",
+        "focal_gamma",
+        "logit_adjustment",
+    ),
+    "More options: duration": ("patience", "keep_score", "accumulate"),
     "More options: preprocessing": ("mean", "std", "interpolation", "crop_fraction"),
     "More options: augmentation": ("augment",),
     "More options: hardware": (
@@ -91,24 +103,31 @@ def train(
         show_training(shown, finished)
         shown.say(f"Next: vitrail evaluate {typed_path(run)}")
         rows = read_metrics(finished.metrics)
-        best = best_row(rows, task_of(finished).scores[0])
+        best = best_row(rows, deciding_score(finished))
         shown.result({"run": str(run), "epochs": len(rows), **best})
+
+
+def deciding_score(run: Run) -> Score:
+    """The score that decides which epoch is the best."""
+    return task_of(run).score(run.read().training.keep_score)
 
 
 def show_training(shown: Display, run: Run) -> None:
     """The best and the last epoch."""
     rows = read_metrics(run.metrics)
-    score = task_of(run).scores[0]
+    score = deciding_score(run)
+    kind = task_of(run)
+    scores = [score, *(one for one in kind.scores if kind.task.per_image and one.name not in (score.name, *TOP_K))]
     shown.table(
         f"Training: {len(rows)} epoch{'s' * (len(rows) != 1)}",
-        ("", "epoch", "training loss", "validation loss", f"validation {score.title}"),
+        ("", "epoch", "training loss", "validation loss", *(f"validation {one.title}" for one in scores)),
         [
             (
                 name,
                 number(row.get("epoch"), 0),
                 number(row.get("train_loss"), 4),
                 number(row.get("val_loss"), 4),
-                figure(row.get(f"val_{score.name}"), percentage=score.percent),
+                *(figure(row.get(f"val_{one.name}"), percentage=one.percent) for one in scores),
             )
             for name, row in (("best", best_row(rows, score)), ("last", rows[-1]))
         ],

@@ -5,7 +5,14 @@ from vitrail.data.data_config import DataConfig, check_pixel_range
 from vitrail.data.formats.coco_shapes import require_pycocotools
 from vitrail.data.formats.layout import find_images, left_out
 from vitrail.data.loading.annotated import load_boxes, load_instances, load_keypoints, load_scores
-from vitrail.data.loading.batches import TrainLoader, calibration_images, eval_loader, train_loader
+from vitrail.data.loading.batches import (
+    Order,
+    TrainLoader,
+    balanced_order,
+    calibration_images,
+    eval_loader,
+    train_loader,
+)
 from vitrail.data.loading.images import load_data
 from vitrail.data.loading.masks import load_masks
 from vitrail.data.loading.pictures import load_pictures
@@ -46,6 +53,7 @@ __all__ = [
     "LabelledImage",
     "Letterbox",
     "MaskSet",
+    "Order",
     "PictureSet",
     "Record",
     "ResolvedAugment",
@@ -53,6 +61,7 @@ __all__ = [
     "ScoreSet",
     "TrainLoader",
     "View",
+    "balanced_order",
     "calibration_images",
     "check_pixel_range",
     "decode_image",

@@ -24,6 +24,7 @@ from torchmetrics.classification import (
 from vitrail.core.errors import DataError
 from vitrail.core.types import Preprocessing
 from vitrail.data import ImageSet, eval_loader
+from vitrail.tasks.class_means import macro_scores
 
 NUM_BINS = 15
 """Of equal width, as in Guo et al. 2017, On Calibration of Modern Neural Networks."""
@@ -76,8 +77,10 @@ class ClassificationReport:
     calibration: tuple[ConfidenceBin, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values, for ``evaluation.json``."""
-        return asdict(self)
+        """As plain values, for ``evaluation.json``; with ``macro_recall`` (the balanced accuracy) and ``macro_f1``, the
+        means of the classes' recalls and F1 over the classes that occur."""
+        values = asdict(self)
+        return values | macro_scores(values["per_class"])
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:

@@ -66,6 +66,7 @@ class TrainedEntry(BaseModel):
         best_top1: top-1 accuracy of the best epoch on the validation images, where a probe was kept beside it.
         num_epochs: number of epochs that were trained.
         seconds: duration of all of them.
+        stopped: why training ended before its last epoch; "" if it did not.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -75,6 +76,7 @@ class TrainedEntry(BaseModel):
     best_top1: float | None = None
     num_epochs: int = 0
     seconds: float = 0.0
+    stopped: str = ""
 
 
 class ConfidenceEntry(_Entry):

@@ -25,7 +25,7 @@ from vitrail.runs.run import Run
 from vitrail.tasks import Task, find_task
 from vitrail.training.config import ResolvedConfig, TrainConfig, differing_settings
 from vitrail.training.module import diverged
-from vitrail.training.recorder import TrainingFiles, best_row, read_checkpoint, recorded_rows, task_state
+from vitrail.training.recorder import TrainingFiles, best_row, read_checkpoint, recorded_rows, stop_told, task_state
 
 FREE_FIELDS = (
     *("num_workers", "data.path", "data.max_bad_fraction", "data.strict"),
@@ -181,14 +181,15 @@ def finish(run: Run, config: ResolvedConfig) -> None:
     Raises:
         TrainingError: the weights are not finite.
     """
-    files, recipe = training_files(run), run.read().recipe
+    files, recipe, score = training_files(run), run.read().recipe, find_task(config.task).score(config.keep_score)
     rows = recorded_rows(read_checkpoint(files.last)) if files.last.exists() else []
     probe = recipe.probe if recipe is not None and files.probe.exists() else None
-    best = best_row(rows, find_task(config.task).scores[0]) if rows else None
+    best = best_row(rows, score) if rows else None
     kept: dict[str, Any] = {"num_epochs": len(rows), "seconds": round(sum(row["seconds"] for row in rows), 3)}
     if best is not None:
         kept["best_top1"] = best.get("val_top1")
-    if probe is not None and (best is None or (config.keep == "best" and probe >= best["val_top1"])):
+    comparable = config.keep == "best" and score.name == "top1"
+    if probe is not None and (best is None or (comparable and probe >= best["val_top1"])):
         state, kept = read_trained(files.probe), kept | {"keep": "probe", "epoch": 0, "val_top1": probe}
     else:
         path, row = (files.best, best) if config.keep == "best" else (files.last, rows[-1])
@@ -198,4 +199,6 @@ def finish(run: Run, config: ResolvedConfig) -> None:
         raise diverged(f"{len(wrong)} weights of epoch {kept['epoch']} are not finite ({wrong[0]}, ...)", config)
     with atomic_path(run.weights) as temporary:
         temporary.write_bytes(save({name: value.contiguous() for name, value in state.items()}))
+    if told := stop_told(rows, score, config.patience, config.epochs):
+        kept["stopped"] = told
     run.update(status="trained", trained=kept)

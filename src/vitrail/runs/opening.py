@@ -9,6 +9,7 @@ from lightning.pytorch import Trainer
 from vitrail.core.types import Preprocessing
 from vitrail.data import DataSplits
 from vitrail.tasks import Task
+from vitrail.training.freezing import frozen_part
 from vitrail.training.recipes import Decided
 
 MOST_CLASSES = 8
@@ -24,14 +25,19 @@ def opening_line(
     images = ", ".join(f"{len(part)} {name}" for name, part in splits.parts.items())
     height, width = preprocessing.image_size
     size = f"images of {height}x{width} pixels"
-    epochs = f"{config.epochs} epoch{'s' * (config.epochs > 1)}, batches of {config.batch_size} {size}, "
+    joined = f" ({config.accumulate} batches a step)" if config.accumulate > 1 else ""
+    epochs = f"{config.epochs} epoch{'s' * (config.epochs > 1)}, batches of {config.batch_size} {size}{joined}, "
     epochs += f"learning rate {config.learning_rate:g}"
     devices = f"{trainer.num_devices * trainer.num_nodes} x {trainer.strategy.root_device.type}"
+    num_params = sum(one.numel() for one in task.parameters())
+    num_frozen = sum(one.numel() for one in frozen_part(task, config).parameters)
+    until = f" in the first {config.freeze_epochs:g} epochs" if config.freeze_epochs else ""
+    trained = f" ({num_params - num_frozen:,} trained{until})" if num_frozen else ""
     facts = {
         "Task": f"{task.name}, {len(splits.classes)} classes ({names})" if names else task.name,
         "images": f"{images}, {splits.num_skipped} left out",
         "device": f"{devices}, {trainer.precision}",
-        "model": f"{config.model}, {sum(one.numel() for one in task.parameters()):,} parameters",
+        "model": f"{config.model}, {num_params:,} parameters{trained}",
         "weights": config.weights or "random",
         "recipe": f"{decided.recipe} ({decided.why}), {size if decided.recipe == 'probe' else epochs}, "
         f"seed {config.seed}",

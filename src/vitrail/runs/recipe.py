@@ -134,6 +134,7 @@ def start_from_probe(
         splits.train,
         preprocessing,
         val=splits.val,
+        class_weights="balanced" if config.class_weights else "none",
         batch_size=config.batch_size,
         num_workers=config.num_workers,
         seed=config.seed,

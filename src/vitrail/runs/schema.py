@@ -15,6 +15,7 @@ from vitrail.core.checked import FileModel, checked
 from vitrail.core.errors import RunError
 from vitrail.core.files import read_json
 from vitrail.runs.run import Run
+from vitrail.tasks.class_means import macro_scores
 
 VERSION = 1
 """Version of the layouts below, which the files have as ``version``."""
@@ -277,6 +278,8 @@ def read_evaluation(run: Run) -> dict[str, Any] | None:
     values = read_file(EvaluationFile, run.evaluation, remedy).model_dump(mode="json", exclude_none=True)
     description = run.read()
     for name, report in values["reports"].items():
+        if description.kind.task.per_image:
+            values["reports"][name] = report = macro_scores(report["per_class"]) | report  # runs of 0.2 lack them
         for score in (*(score.name for score in description.kind.scores), "loss"):
             value = report.setdefault(score, None)
             if value is not None and not _is_number(value):

@@ -25,9 +25,11 @@ from vitrail.runs.recipe import decide, note_recipe, start_from_probe, starts_fr
 from vitrail.runs.run import Run
 from vitrail.tasks import Task, TaskKind, find_task
 from vitrail.training.config import ResolvedConfig, TrainConfig, completed
+from vitrail.training.freezing import freezing_remarks
 from vitrail.training.loop import contained, fit_task, is_interruption, make_trainer, settle
 from vitrail.training.module import seed_everything
 from vitrail.training.recorder import Recorder
+from vitrail.training.uneven import check_uneven, set_class_loss, uneven_remarks
 
 LOG = logging.getLogger(__name__)
 IN_WORKER = re.compile(r"Caught (\w+) in DataLoader worker process.*\n[\w.]*\1: (?P<message>.*)", re.DOTALL)
@@ -62,7 +64,7 @@ def train(
     if resume and overwrite:
         raise ConfigError("resume and overwrite contradict each other; pass only one of --resume and --overwrite")
     run = run if isinstance(run, Run) else Run(user_path(run))
-    recorder = Recorder(training_files(run))
+    recorder = Recorder(training_files(run), find_task(config.task).score(config.keep_score), config.patience)
     with contained():
         try:
             trainer = make_trainer(config, training_files(run), recorder, progress=progress)
@@ -107,6 +109,7 @@ def _train(trainer: Trainer, config: TrainConfig, run: Run, *, resume: bool, ove
         return
     kind = find_task(config.task)
     kind.read_options(config.options)
+    check_uneven(kind.task, config)
     begun = run.read() if resume and run.description.exists() else None
     asked, chosen = (completed(config, begun.training), "") if begun else with_model(config)
     shown = progress and trainer.is_global_zero
@@ -115,10 +118,16 @@ def _train(trainer: Trainer, config: TrainConfig, run: Run, *, resume: bool, ove
     settle(trainer, settled := decided.config)
     seed_everything(config.seed)
     task = _make_task(kind, settled, splits)
+    set_class_loss(task, settled, splits)
     preprocessing, sentence = _preprocessing_of(task, settled, splits)
     if begun:  # the folder of the weights may hold others by now
         preprocessing = begun.preprocessing
-    remarks = (*task.backbone.remarks, *((sentence,) if task.takes_images else ()))
+    remarks = (
+        *task.backbone.remarks,
+        *((sentence,) if task.takes_images else ()),
+        *freezing_remarks(settled),
+        *uneven_remarks(settled),
+    )
     if trainer.is_global_zero:
         opening = opening_line(decided, task, splits, preprocessing, trainer)
         _tell([opening, chosen, *splits.remarks, *remarks, *splits.warnings], progress)
@@ -133,7 +142,8 @@ def _train(trainer: Trainer, config: TrainConfig, run: Run, *, resume: bool, ove
         fit_task(trainer, task, settled, splits, preprocessing, training_files(run), resume=resume)
     if trainer.is_global_zero:
         finish(run, settled)
-        _tell([verdict(run)], progress)
+        done = run.read().trained
+        _tell([done.stopped if done else "", verdict(run)], progress)
 
 
 def _load_splits(kind: TaskKind, config: TrainConfig, *, progress: bool) -> DataSplits[Any]:

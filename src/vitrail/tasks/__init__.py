@@ -3,6 +3,7 @@
 from vitrail.tasks.aesthetics import AestheticsTask
 from vitrail.tasks.answers import Answers
 from vitrail.tasks.base import AdversarialTask, Score, Task
+from vitrail.tasks.class_loss import ClassLoss, ClassWeights, LossName, class_loss
 from vitrail.tasks.classification import ClassificationTask, ClassScore
 from vitrail.tasks.create import DEFAULT_TASK, TASKS, answers_of, create_task, find_task
 from vitrail.tasks.detection import DetectionTask
@@ -20,11 +21,14 @@ __all__ = [
     "AdversarialTask",
     "AestheticsTask",
     "Answers",
+    "ClassLoss",
     "ClassScore",
+    "ClassWeights",
     "ClassificationTask",
     "DetectionTask",
     "GenerationTask",
     "InstanceTask",
+    "LossName",
     "NoOptions",
     "PoseTask",
     "PretrainingTask",
@@ -34,6 +38,7 @@ __all__ = [
     "TaskKind",
     "TaskSpec",
     "answers_of",
+    "class_loss",
     "create_task",
     "find_task",
 ]

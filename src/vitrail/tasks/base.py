@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor, nn
 
 from vitrail.models import Backbone
+from vitrail.tasks.class_loss import ClassLoss
 
 if TYPE_CHECKING:
     from torchmetrics import Metric, MetricCollection  # takes seconds to import, and most commands need no metrics
@@ -48,6 +49,8 @@ class Task(nn.Module, ABC):
         takes_images: whether :meth:`forward` takes images; without, :attr:`input_shape` is that of one input.
         comparable: whether its scores compare models on annotated images.
         adversarial: whether it is an :class:`AdversarialTask`.
+        chooses: whether its loss is that of a choice among classes, which :attr:`class_loss` may replace.
+        class_loss: the loss of a training step in place of the plain cross-entropy; None for that.
         crop_fraction: share of the image that evaluation keeps; None leaves it to the backbone.
         output_name: the output's name in exported files.
         row_parts: number of channels of each part of a row, where the output (b, rows, channels) is a set of rows
@@ -64,6 +67,8 @@ class Task(nn.Module, ABC):
     takes_images: ClassVar[bool] = True
     comparable: ClassVar[bool] = True
     adversarial: ClassVar[bool] = False
+    chooses: ClassVar[bool] = False
+    class_loss: ClassLoss | None = None
     crop_fraction: ClassVar[float | None] = None
     output_name: str = "logits"
     row_parts: tuple[int, ...] = ()

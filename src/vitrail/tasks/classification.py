@@ -51,8 +51,14 @@ class ClassificationTask(Task):
     """
 
     name = "classification"
-    scores = (Score(name="top1", title="top-1"), Score(name="top5", title="top-5"))
+    scores = (
+        Score(name="top1", title="top-1"),
+        Score(name="top5", title="top-5"),
+        Score(name="macro_recall", title="macro recall"),
+        Score(name="macro_f1", title="macro F1"),
+    )
     per_image = True
+    chooses = True
 
     def __init__(self, backbone: Backbone, classes: Sequence[str], *, label_smoothing: float = 0.0) -> None:
         super().__init__(backbone, classes)
@@ -72,20 +78,27 @@ class ClassificationTask(Task):
         return self.backbone(images)
 
     def loss(self, output: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy of logits (b, num_classes) with class indices (b,) or soft labels (b, num_classes)."""
+        """Cross-entropy of logits (b, num_classes) with class indices (b,) or soft labels (b, num_classes); in training
+        mode :attr:`class_loss`, if there is one."""
+        if self.training and self.class_loss is not None:
+            return self.class_loss(output, targets, label_smoothing=self.label_smoothing).mean()
         return F.cross_entropy(output.float(), targets, label_smoothing=self.label_smoothing if self.training else 0.0)
 
     def metrics(self) -> MetricCollection:
-        """``top1`` and ``top5`` of logits and class indices; with fewer than five classes k is their number."""
-        from torchmetrics import MetricCollection  # seconds to import, which most commands need not wait for
+        """``top1`` and ``top5`` of logits and class indices; with fewer than five classes k is their number.
+        ``macro_recall`` and ``macro_f1`` count each class that occurs alike."""
+        from torchmetrics import Metric, MetricCollection  # seconds to import, which most commands need not wait for
         from torchmetrics.classification import MulticlassAccuracy
 
+        from vitrail.tasks.metrics.macro import MacroScores
+
         count = len(self.classes)
+        metrics: dict[str, Metric | MetricCollection] = {
+            name: MulticlassAccuracy(num_classes=count, top_k=min(k, count), average="micro", validate_args=False)
+            for name, k in (("top1", 1), ("top5", 5))
+        }
         return MetricCollection(
-            {
-                name: MulticlassAccuracy(num_classes=count, top_k=min(k, count), average="micro", validate_args=False)
-                for name, k in (("top1", 1), ("top5", 5))
-            },
+            metrics | {"macro": MacroScores(count)},
             compute_groups=False,  # grouping by equal states of the first batch would make top-5 a copy of top-1
         )
 

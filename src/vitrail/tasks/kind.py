@@ -54,6 +54,17 @@ class TaskKind:
     def scores(self) -> tuple[Score, ...]:
         return self.task.scores
 
+    def score(self, name: str | None = None) -> Score:
+        """The score of a name, or the one that decides where none is named.
+
+        Raises:
+            ConfigError: the task has no such score.
+        """
+        known = {score.name: score for score in self.scores}
+        if name is not None and name not in known:
+            raise ConfigError(f"task {self.name} has the scores {', '.join(known)}", keep_score=name)
+        return self.scores[0] if name is None else known[name]
+
     @property
     def facts(self) -> tuple[str, ...]:
         """Names of the entries of :meth:`describe_data` beside ``classes``."""

@@ -77,6 +77,7 @@ class SegmentationTask(Task):
         Score(name="miou", title="mIoU"),
         Score(name="pixel_accuracy", title="pixel accuracy"),
     )
+    chooses = True
     crop_fraction = 1.0
 
     def __init__(
@@ -102,13 +103,16 @@ class SegmentationTask(Task):
         return resize_to(self.head(self.pyramid(self.backbone, images)), images)
 
     def loss(self, output: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy of logits (b, num_classes, h, w) with class indices (b, h, w), without the ignored."""
+        """Cross-entropy of logits (b, num_classes, h, w) with class indices (b, h, w), without the ignored; in training
+        mode :attr:`class_loss`, if there is one."""
         smoothing = self.label_smoothing if self.training else 0.0
         # one row a pixel: GPUs have no reproducible kernel for maps
         logits = output.float().permute(0, 2, 3, 1).reshape(-1, output.shape[1])
-        total = F.cross_entropy(
-            logits, targets.reshape(-1), ignore_index=IGNORE, label_smoothing=smoothing, reduction="sum"
-        )
+        rows = targets.reshape(-1)
+        if self.training and self.class_loss is not None:
+            total = self.class_loss(logits, rows, label_smoothing=smoothing, ignore=IGNORE).sum()
+        else:
+            total = F.cross_entropy(logits, rows, ignore_index=IGNORE, label_smoothing=smoothing, reduction="sum")
         return total / (targets != IGNORE).sum().clamp(min=1)
 
     def training_loss(self, images: Tensor, targets: Tensor) -> Tensor:

@@ -11,13 +11,17 @@ from vitrail.core.errors import ConfigError
 from vitrail.core.types import Interpolation, as_channels, as_image_size
 from vitrail.data import AugmentConfig, DataConfig, ResolvedAugment
 from vitrail.models.registry import find_family, list_models
-from vitrail.tasks import DEFAULT_TASK
+from vitrail.tasks import DEFAULT_TASK, ClassWeights, LossName
 
 RGB = 3
 """Channels of every image that is read."""
 
+FREEZABLE = ("backbone", "stem")
+"""Parts that can be frozen by name."""
+
 Keep = Literal["best", "last"]
 Recipe = Literal["auto", "scratch", "finetune", "probe"]
+Sampler = Literal["shuffled", "balanced"]
 Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"]
 Precision = Literal[
     "auto",
@@ -87,6 +91,23 @@ class TrainConfig:
         num_workers: number of processes that decode images; 0 decodes in the training process.
         seed: random seed of the weights, the order of images, augmentation and dropout.
         deterministic: refuse GPU kernels whose results vary from run to run.
+        freeze: part that is not trained: "backbone" (all but the head), "stem", or a number N for the first N layer
+            groups from the image on. Default: nothing is frozen.
+        freeze_epochs: epochs after which the frozen part (the backbone, unless freeze says another) is trained too,
+            with a second warm-up; 0 keeps it frozen to the end.
+        keep_score: name of the validation score that decides which epoch is the best, such as macro_recall. Default:
+            the first score of the task, top-1 for classification.
+        patience: number of epochs without a better one, as keep counts the best, after which training stops; 0 trains
+            all epochs.
+        loss: loss of a choice among classes: cross_entropy, focal (right answers count less), or logit_adjusted (the
+            classes' shares are allowed for).
+        focal_gamma: power of the focal loss; 0 makes it the cross-entropy.
+        logit_adjustment: scale of the logarithms that logit_adjusted adds to the logits in training.
+        class_weights: weight of a class in the loss: balanced is one over its number of images, effective is milder for
+            frequent classes. Default: all classes weigh the same.
+        class_weight_beta: number below 1 for effective weights; the nearer to 1, the more balanced.
+        sampler: order of the training images: shuffled takes each image once an epoch, balanced each class as often.
+        accumulate: number of batches whose gradients make one step, as one batch so many times larger would.
     """
 
     recipe: Recipe = "auto"
@@ -122,6 +143,19 @@ class TrainConfig:
     seed: int = 0
     deterministic: bool = True
 
+    # How the training deviates from the plain one; docs/training.md says when to use which.
+    freeze: int | str | None = None
+    freeze_epochs: float = 0.0
+    keep_score: str | None = None
+    patience: int = 0
+    accumulate: int = 1
+    loss: LossName = "cross_entropy"
+    focal_gamma: float = 2.0
+    logit_adjustment: float = 1.0
+    class_weights: ClassWeights | None = None
+    class_weight_beta: float = 0.999
+    sampler: Sampler = "shuffled"
+
     def __post_init__(self) -> None:
         convert_fields(self)
         for name in ("epochs", "batch_size", "num_nodes"):
@@ -133,6 +167,7 @@ class TrainConfig:
         self._need("learning_rate", lambda value: value > 0, "more than 0")
         for name in ("layer_decay", "crop_fraction"):
             self._need(name, lambda value: 0 < value <= 1, "more than 0 and at most 1")
+        self._check_deviations()
         if self.image_size is not None:
             as_image_size(self.image_size)
         taken = sorted({"num_classes", "image_size", "drop_path_rate"} & self.model_fields.keys())
@@ -146,6 +181,16 @@ class TrainConfig:
         for name in ("mean", "std"):
             if getattr(self, name) is not None:
                 as_channels(name, getattr(self, name))
+
+    def _check_deviations(self) -> None:
+        if isinstance(self.freeze, str) and self.freeze.isdecimal():
+            object.__setattr__(self, "freeze", int(self.freeze))
+        limit = f"{' or '.join(FREEZABLE)}, or a number of layer groups, at least 1"
+        self._need("freeze", lambda value: value >= 1 if isinstance(value, int) else value in FREEZABLE, limit)
+        self._need("accumulate", lambda value: value >= 1, "at least 1")
+        self._need("class_weight_beta", lambda value: 0 <= value < 1, "at least 0 and below 1")
+        for name in ("freeze_epochs", "patience", "focal_gamma", "logit_adjustment"):
+            self._need(name, lambda value: value >= 0, "0 or more")
 
     def _need(self, name: str, fits: Callable[[Any], bool], limit: str) -> None:
         value = getattr(self, name)

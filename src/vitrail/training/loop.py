@@ -31,10 +31,12 @@ from vitrail.training.recorder import (
     AtomicCheckpointIO,
     Recorder,
     TrainingFiles,
+    is_patience_over,
     read_checkpoint,
     recorded_rows,
     write_metrics,
 )
+from vitrail.training.uneven import drawn_order
 
 QUIET = (
     # Advice for authors of training loops.
@@ -73,7 +75,9 @@ def fit_task(
         rows = recorded_rows(read_checkpoint(files.last))
         if trainer.is_global_zero:
             write_metrics(files.metrics, rows)  # the process may have been killed between the two files
-        if len(rows) >= config.epochs:
+        if len(rows) >= config.epochs or is_patience_over(
+            rows, find_task(config.task).score(config.keep_score), config.patience
+        ):
             return
     loaders = Loaders(config, splits, preprocessing)
     trainer.fit(module, loaders, ckpt_path=str(files.last) if resumable else None, weights_only=True)
@@ -97,6 +101,8 @@ class Loaders(LightningDataModule):
             num_workers=self.config.num_workers,
             seed=self.config.seed,
             num_classes=len(self.splits.classes),
+            accumulate=self.config.accumulate,
+            order=drawn_order(self.config, self.splits),
         )
 
     def val_dataloader(self) -> DataLoader[Any]:
@@ -128,6 +134,11 @@ def make_trainer(config: TrainConfig, files: TrainingFiles, recorder: Recorder, 
     Raises:
         ConfigError: this machine has no such devices, or Lightning has no such strategy or precision.
     """
+    adversarial = find_task(config.task).task.adversarial
+    if adversarial and config.accumulate > 1:
+        raise ConfigError(
+            f"task {config.task} takes a step with every batch; leave it out", accumulate=config.accumulate
+        )
     callbacks: list[Callback] = [recorder]
     if progress:
         callbacks.append(RichProgressBar())
@@ -139,7 +150,8 @@ def make_trainer(config: TrainConfig, files: TrainingFiles, recorder: Recorder, 
             strategy=config.strategy,
             precision=resolve_precision(config),  # type: ignore[arg-type]  # Lightning checks the name
             max_epochs=config.epochs or 1,  # see settle()
-            gradient_clip_val=None if find_task(config.task).task.adversarial else config.gradient_clip or None,
+            accumulate_grad_batches=config.accumulate,
+            gradient_clip_val=None if adversarial else config.gradient_clip or None,
             deterministic=config.deterministic,
             callbacks=callbacks,
             logger=TensorBoardLogger(files.logs.parent, name=files.logs.name, version="", default_hp_metric=False),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from typing import Any
@@ -15,8 +16,10 @@ from torchmetrics import MeanMetric
 
 from vitrail.core.errors import TrainingError
 from vitrail.core.types import Batch, Preprocessing
+from vitrail.data import TrainLoader
 from vitrail.tasks import Task
 from vitrail.training.config import ResolvedConfig
+from vitrail.training.freezing import frozen_part
 from vitrail.training.optimizer import learning_rate_factor, parameter_groups
 
 
@@ -32,6 +35,10 @@ class TrainingModule(LightningModule):
         self.task = task.to(memory_format=torch.channels_last)
         self.config = config
         self.preprocessing = preprocessing
+        self.frozen = frozen_part(task, config)
+        self.num_frozen_steps = math.inf  # until the number of all steps is known
+        if not config.freeze_epochs:
+            self.frozen.hold()  # before the optimiser takes the parameters; what is released later stays in it
         self.train_loss = MeanMetric()
         self.val_loss = MeanMetric(nan_strategy="disable")  # else it passes over what is no number
         self.val_metrics = task.metrics()
@@ -50,8 +57,13 @@ class TrainingModule(LightningModule):
         num_steps = int(self.trainer.estimated_stepping_batches)
         num_warmup_steps = round(num_steps * min(config.warmup_epochs / config.epochs, 1 / 4))
 
+        released = round(num_steps * config.freeze_epochs / config.epochs)
+        self.num_frozen_steps = released or math.inf
+
         def factor(step: int) -> float:
-            return learning_rate_factor(step, num_steps=num_steps, num_warmup_steps=num_warmup_steps)
+            whole = learning_rate_factor(step, num_steps=num_steps, num_warmup_steps=num_warmup_steps)
+            again = released and step >= released  # what is released meets small steps first
+            return whole * min(1.0, (step + 1 - released) / (num_warmup_steps + 1)) if again else whole
 
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
@@ -60,12 +72,31 @@ class TrainingModule(LightningModule):
         seed_everything(self.config.seed, self.current_epoch, self.global_rank)
         self.train_loss.reset()
 
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        self.frozen.hold(self.global_step < self.num_frozen_steps, gradients=self._drops_gradients)
+
+    def on_after_backward(self) -> None:
+        if self._drops_gradients and self.global_step < self.num_frozen_steps:
+            self.frozen.drop_gradients()
+
+    @property
+    def _drops_gradients(self) -> bool:
+        """Several processes decide once which gradients they share, so that what is released later has them always."""
+        return self.config.freeze_epochs > 0 and self.trainer.world_size > 1
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss = self.task.training_loss(self._prepare(batch), batch.targets)
         self.check(loss, self.global_step + 1)
         self.train_loss.update(loss.detach(), len(batch.images))
         self.log("loss", loss, prog_bar=True, batch_size=len(batch.images))
-        return loss
+        return loss if self.config.accumulate == 1 else loss * self._share(len(batch.images))
+
+    def _share(self, num_images: int) -> float:
+        """The batch's share of the images of a step, times the batches of one: Lightning divides by that number, also
+        where fewer or smaller batches make a step."""
+        loader = self.trainer.train_dataloader
+        assert isinstance(loader, TrainLoader)
+        return self.config.accumulate * num_images / loader.images_per_step
 
     def check(self, loss: Tensor, step: int) -> None:
         """

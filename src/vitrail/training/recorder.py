@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,11 +83,19 @@ class Recorder(Checkpoint):
 
     Lightning's ModelCheckpoint and CSVLogger are not used: the former loses the best score when the folder is moved,
     the latter appends the epochs that a killed run repeats. The rows are part of the checkpoint, so that the file
-    always matches the state that training resumes from.
+    always matches the state that training resumes from. The same rows decide whether it is time to stop, so that all
+    processes and a resumed run decide alike.
+
+    Args:
+        files: what is written.
+        score: what decides which epoch is the best.
+        patience: epochs without a better one after which training stops; 0 never stops it.
     """
 
-    def __init__(self, files: TrainingFiles) -> None:
+    def __init__(self, files: TrainingFiles, score: Score, patience: int = 0) -> None:
         self.files = files
+        self.score = score
+        self.patience = patience
         self.rows: list[Row] = []
         self.started = 0.0
         self.learning_rate = 0.0
@@ -109,13 +118,15 @@ class Recorder(Checkpoint):
         head = {"epoch": trainer.current_epoch + 1, "learning_rate": self.learning_rate}
         self.rows.append(head | pl_module.scores | {"seconds": round(time.perf_counter() - self.started, 3)})
         # The best goes first: after a kill in between, the repeated epoch writes the same file again.
-        if best_row(self.rows, pl_module.task.scores[0]) is self.rows[-1]:
+        if best_row(self.rows, self.score) is self.rows[-1]:
             trainer.save_checkpoint(self.files.best, weights_only=False)
         trainer.save_checkpoint(self.files.last, weights_only=False)
         if trainer.is_global_zero:
             write_metrics(self.files.metrics, self.rows)
             for logger in trainer.loggers:
                 logger.log_metrics({k: v for k, v in self.rows[-1].items() if k != "epoch"}, step=trainer.global_step)
+        if is_patience_over(self.rows, self.score, self.patience):
+            trainer.should_stop = True
 
 
 def best_row(rows: list[Row], score: Score) -> Row:
@@ -123,12 +134,31 @@ def best_row(rows: list[Row], score: Score) -> Row:
 
     A score or a loss that is no number is the worst.
     """
+    return max(reversed(rows), key=partial(_rank, score=score))
 
-    def rank(row: Row) -> list[tuple[bool, float]]:
-        worths = (score.rank(row.get(f"val_{score.name}", math.nan)), -row.get("val_loss", math.nan))
-        return [(False, 0.0) if math.isnan(worth) else (True, worth) for worth in worths]
 
-    return max(reversed(rows), key=rank)
+def is_patience_over(rows: list[Row], score: Score, patience: int) -> bool:
+    """Whether none of the last ``patience`` epochs is better than all before; a patience of 0 has no end."""
+    if not patience or len(rows) <= patience:
+        return False
+    ranks = [_rank(row, score) for row in rows]
+    return max(ranks[-patience:]) <= max(ranks[:-patience])
+
+
+def stop_told(rows: list[Row], score: Score, patience: int, num_epochs: int) -> str:
+    """Why training stopped before its last epoch; empty if it did not."""
+    if len(rows) >= num_epochs or not is_patience_over(rows, score, patience):
+        return ""
+    best = best_row(rows[:-patience], score)
+    return (
+        f"Stopped after epoch {len(rows)} of {num_epochs}: none of the last {patience} epochs has a better "
+        f"{score.title} than epoch {best['epoch']} (patience {patience})"
+    )
+
+
+def _rank(row: Row, score: Score) -> list[tuple[bool, float]]:
+    worths = (score.rank(row.get(f"val_{score.name}", math.nan)), -row.get("val_loss", math.nan))
+    return [(False, 0.0) if math.isnan(worth) else (True, worth) for worth in worths]
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -159,9 +189,10 @@ def task_state(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def write_metrics(path: Path, rows: list[Row]) -> None:
-    """Write all rows as CSV, with the columns of the first row."""
+    """Write all rows as CSV; a score that rows of an earlier version lack has empty cells there."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    columns = max(rows, key=len)  # the latest of the longest would be the same
+    writer = csv.DictWriter(text, fieldnames=list(columns), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, text.getvalue())

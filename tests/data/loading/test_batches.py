@@ -203,3 +203,67 @@ def test_lightning_sets_the_epoch_through_the_sampler() -> None:
     for number, sums in enumerate(seen):
         assert sums == torch.cat([batch.images.sum(dim=(1, 2, 3)) for batch in epoch(make(), number)]).tolist()
     assert len(seen) == 2
+
+
+UNEVEN = torch.tensor([0] * 20 + [1] * 3 + [3] * 2)
+
+
+def balanced(batch_size: int = 5) -> batches_module.EpochSampler:
+    return batches_module.EpochSampler(len(UNEVEN), 0, batch_size, order=batches_module.balanced_order(UNEVEN))
+
+
+def test_each_class_comes_as_often() -> None:
+    sampler = balanced()
+    seen: set[int] = set()
+    for number in range(4):
+        sampler.set_epoch(number)
+        keys = list(sampler)
+        assert len(keys) == 25
+        labels = UNEVEN[[index for _, index, _ in keys]]
+        assert sorted(labels.bincount().tolist()) == [0, 8, 8, 9]
+        assert len(set(keys)) == 25  # an image that comes again is told apart, and changed in another way
+        times = [time for _, index, time in keys if index == 24]
+        assert sorted(times) == list(range(len(times)))
+        assert len(times) in (4, 5)  # of 8 or 9 draws of two images
+        seen |= {index for _, index, _ in keys}
+    assert len(seen) > 15  # other images of the large class each epoch
+
+
+def test_a_balanced_epoch_is_a_function_of_seed_and_epoch_and_divided_among_processes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sampler = balanced()
+    first = list(sampler)
+    sampler.set_epoch(1)
+    assert list(sampler) != [(1, *key[1:]) for key in first]
+    sampler.set_epoch(0)
+    assert list(sampler) == first == list(balanced())
+    parts = []
+    for rank in range(2):
+        monkeypatch.setattr(batches_module, "_world", lambda rank=rank: (2, rank))
+        parts.append(list(sampler))
+    assert [key for keys in zip(*parts, strict=True) for key in keys] == first[:24]
+
+
+def test_an_image_that_comes_again_is_changed_in_another_way() -> None:
+    loader = train_loader(
+        FEW,
+        PREPROCESSING,
+        AugmentConfig(),
+        batch_size=22,
+        num_workers=0,
+        seed=0,
+        num_classes=10,
+        order=lambda _: (torch.zeros(22, dtype=torch.int64), torch.arange(22)),
+    )
+    images = next(iter(loader)).images
+    assert not torch.equal(images[0], images[1])
+
+
+def test_joined_batches_drop_what_a_larger_batch_would() -> None:
+    for count, batch_size, accumulate in itertools.product(range(1, 40), (1, 3, 5), (1, 2, 4)):
+        sampler = batches_module.EpochSampler(count, 0, batch_size, accumulate)
+        step = batch_size * accumulate
+        steps = len(sampler) // step if len(sampler) >= step else 1
+        assert steps == max(count // step, 1)
+        assert sampler.images_per_step == min(step, count)

@@ -19,8 +19,11 @@ from vitrail.core.types import Batch, Preprocessing
 from vitrail.data.pixels.augment import AugmentConfig, ResolvedAugment
 from vitrail.data.sets.samples import Mix, Samples, Transform
 
-Key = tuple[int, int]
-"""(epoch, index): what a sampler gives to workers, so that they know the epoch."""
+Key = tuple[int, int, int]
+"""(epoch, index, how many times before in this epoch): what a sampler gives to workers, so that they know the epoch."""
+
+Order = Callable[[torch.Generator], tuple[Tensor, Tensor]]
+"""Draws the images of an epoch: their indices, and how many times each of them came before."""
 
 
 class EpochSampler(DistributedSampler[Key]):
@@ -29,26 +32,42 @@ class EpochSampler(DistributedSampler[Key]):
     The n-th batches of all processes together are the n-th batch of a single process with their joint batch size, and
     there are as many. Where images do not suffice for one batch, some occur twice, so that each process has as many.
 
+    Where ``accumulate`` batches make one step, their images are those of a batch that is as many times larger: what is
+    left at the end of an epoch is dropped, unless it is all there is. ``order`` draws the images of an epoch; without
+    it each image comes once.
+
     It is a DistributedSampler so that Lightning and others recognise it, call ``set_epoch``, and leave it in place;
     unlike its parent it looks for the process group when it is iterated, not when it is made.
     """
 
-    def __init__(self, count: int, seed: int, batch_size: int) -> None:
+    def __init__(self, count: int, seed: int, batch_size: int, accumulate: int = 1, order: Order | None = None) -> None:
         super().__init__(range(count), num_replicas=1, rank=0, shuffle=True, seed=seed)  # type: ignore[arg-type]  # sized is enough
         self.count = count
         self.batch_size = batch_size
+        self.accumulate = accumulate
+        self.order = order
 
     def __iter__(self) -> Iterator[Any]:
         replicas, rank = _world()
         generator = torch.Generator().manual_seed(_mixed_seed(self.seed, self.epoch, "order"))
-        order = torch.randperm(self.count, generator=generator)
-        order = order[torch.arange(len(self) * replicas) % self.count]
-        return iter([(self.epoch, index) for index in order[rank::replicas].tolist()])
+        if self.order is None:
+            order, times = torch.randperm(self.count, generator=generator), torch.zeros(self.count, dtype=torch.int64)
+        else:
+            order, times = self.order(generator)
+        own = (torch.arange(len(self) * replicas) % self.count)[rank::replicas]
+        return iter([(self.epoch, *pair) for pair in zip(order[own].tolist(), times[own].tolist(), strict=True)])
 
     def __len__(self) -> int:
         replicas, _ = _world()
-        whole = self.count // replicas
-        return whole if whole >= self.batch_size else math.ceil(self.count / replicas)
+        whole, step = self.count // replicas, self.batch_size * self.accumulate
+        if whole < step:
+            return math.ceil(self.count / replicas)
+        return whole if self.accumulate == 1 else whole // step * step
+
+    @property
+    def images_per_step(self) -> int:
+        """Images of one process that an optimiser step sees."""
+        return min(self.batch_size * self.accumulate, len(self))
 
 
 class TrainLoader(DataLoader[Any]):
@@ -58,6 +77,12 @@ class TrainLoader(DataLoader[Any]):
         """Choose the epoch that the next iteration yields; Lightning does it by itself, through the sampler."""
         assert isinstance(self.sampler, EpochSampler)
         self.sampler.set_epoch(epoch)
+
+    @property
+    def images_per_step(self) -> int:
+        """Images of one process that an optimiser step sees."""
+        assert isinstance(self.sampler, EpochSampler)
+        return self.sampler.images_per_step
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,9 +95,9 @@ class _Augmented(Dataset[tuple[Tensor, Any, Key]]):
         return len(self.images)
 
     def __getitem__(self, key: Key) -> tuple[Tensor, Any, Key]:
-        epoch, index = key
+        epoch, index, times = key
         image, target = self.images[index]
-        with seeded(_mixed_seed(self.seed, epoch, index)):
+        with seeded(_mixed_seed(self.seed, epoch, _which(index, times))):
             return *self.transform(image, target), key
 
 
@@ -98,8 +123,8 @@ class _TrainCollate:
         batch = _collate(self.collate, [(image, target) for image, target, _ in samples])
         if self.mix is None:
             return batch
-        epoch, first = samples[0][2]
-        with seeded(_mixed_seed(self.seed, epoch, f"mix {first}")):
+        epoch, first, times = samples[0][2]
+        with seeded(_mixed_seed(self.seed, epoch, f"mix {_which(first, times)}")):
             mixed, targets = self.mix(batch.images, batch.targets)
         return Batch(images=mixed, targets=targets)
 
@@ -118,13 +143,16 @@ def train_loader(
     num_workers: int,
     seed: int,
     num_classes: int,
+    accumulate: int = 1,
+    order: Order | None = None,
 ) -> TrainLoader:
     """Shuffled, augmented batches: uint8 images (b, 3, h, w) and the targets as the samples collate them; class indices
     become soft labels (b, num_classes) where ``augment`` mixes images.
 
     The order and every random change are a pure function of (seed, epoch); set the epoch with ``set_epoch``. The global
     random state is left as it was. What ``augment`` leaves out is as from random weights. A last batch that is not full
-    is dropped, unless it is the only one.
+    is dropped, unless it is the only one; so are the last batches where they are fewer than the ``accumulate`` ones of
+    a step. ``order`` draws the images of an epoch.
 
     Raises:
         DataError: there are no images.
@@ -134,7 +162,7 @@ def train_loader(
         raise DataError(
             "there are no training images; give class folders, train/ and val/ folders, or labels.csv with a 'split'"
         )
-    sampler = EpochSampler(len(images), seed, batch_size)
+    sampler = EpochSampler(len(images), seed, batch_size, accumulate, order)
     changes = augment.resolved(ResolvedAugment())
     return TrainLoader(
         _Augmented(images, images.train_transform(preprocessing, changes), seed),
@@ -142,7 +170,7 @@ def train_loader(
         sampler=sampler,
         num_workers=num_workers,
         collate_fn=_TrainCollate(images.collate, images.mix(changes, num_classes), seed),
-        drop_last=len(sampler) >= batch_size,
+        drop_last=len(sampler) >= batch_size * accumulate,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=num_workers > 0,
         generator=torch.Generator().manual_seed(seed),  # or each epoch would draw from the global one
@@ -188,6 +216,37 @@ def _world() -> tuple[int, int]:
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_world_size(), distributed.get_rank()
     return 1, 0
+
+
+def balanced_order(labels: Tensor) -> Order:
+    """As many images as there are, each class that occurs as often as any other, or once more.
+
+    Of a class with fewer images all come before one comes again; of a class with more each epoch draws others.
+
+    Args:
+        labels: class of each image (n,).
+    """
+    counts = labels.bincount()
+    members = labels.argsort(stable=True).split(counts.tolist())
+    classes = counts.nonzero().flatten()
+
+    def draw(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        each, more = divmod(len(labels), len(classes))
+        chosen, times = [], []
+        for place, label in enumerate(classes[torch.randperm(len(classes), generator=generator)].tolist()):
+            wanted, own = each + (place < more), members[label]
+            rounds = [own[torch.randperm(len(own), generator=generator)] for _ in range(math.ceil(wanted / len(own)))]
+            chosen += [round[: wanted - i * len(own)] for i, round in enumerate(rounds)]
+            times.append(torch.arange(wanted) // len(own))
+        order = torch.randperm(len(labels), generator=generator)
+        return torch.cat(chosen)[order], torch.cat(times)[order]
+
+    return draw
+
+
+def _which(index: int, times: int) -> str:
+    """An image's name in random draws; one that comes again in an epoch is changed in another way."""
+    return f"{index} again {times}" if times else f"{index}"
 
 
 def _mixed_seed(seed: int, epoch: int, what: int | str) -> int:

@@ -37,6 +37,10 @@ class LabelledSamples(Samples):
         """Whether an image has class ``label``."""
         return any(record.label == label for record in self.records)
 
+    def class_shares(self, num_classes: int) -> Tensor:
+        """The number of images of each class (num_classes,)."""
+        return self.labels.bincount(minlength=num_classes)
+
     def renumber(self, table: Tensor) -> Self:
         """The same images; class i becomes ``table[i]``."""
         new: list[int] = table.tolist()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Self
@@ -33,6 +34,16 @@ class MaskSet(Samples):
     def target(self, index: int) -> Tensor:
         """Class indices (h, w), uint8."""
         return self.table[torch.from_numpy(self.records[index].read_mask()).long()]
+
+    def class_shares(self, num_classes: int) -> Tensor:
+        """The sum over the images of each class's share of the pixels that have a class (num_classes,)."""
+        with ThreadPoolExecutor() as pool:
+            counts = list(pool.map(partial(self._count, num_classes), range(len(self))))
+        return torch.stack([count / count.sum().clamp(min=1) for count in counts]).sum(0)
+
+    def _count(self, num_classes: int, index: int) -> Tensor:
+        target = self.target(index)
+        return target[target != IGNORE].long().bincount(minlength=num_classes).double()
 
     def fit(self, image: Tensor, target: Tensor, preprocessing: Preprocessing) -> tuple[Tensor, Tensor]:
         """The whole picture in a frame; the frame's rest is ignored."""

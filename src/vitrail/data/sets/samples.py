@@ -69,6 +69,11 @@ class Samples(Dataset[tuple[Tensor, Any]], ABC):
         """Whether a target names class ``label``, as far as that is known without reading the targets."""
         return True
 
+    def class_shares(self, num_classes: int) -> Tensor | None:
+        """How many images each class has (num_classes,), in fractions where the pixels of an image have several; None
+        where targets are no choice among classes."""
+        return None
+
     def mix(self, augment: ResolvedAugment, num_classes: int) -> Mix | None:
         """What mixes the images of a batch, or None.
 
