@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
-from rich.console import Console
 
 from vitrail.core.errors import ConfigError, DataError, TrainingError, VitrailError
 from vitrail.core.faults import Fault, find_fault
 from vitrail.core.paths import typed_path, user_path
+from vitrail.core.progress import Seconds, tell
 from vitrail.data import DataSplits
 from vitrail.runs.folder import FREE_FIELDS, check_folder, clear, describe, finish, is_finished, training_files
 from vitrail.runs.load import make_spec
@@ -22,6 +23,7 @@ from vitrail.runs.preprocessing import decide_preprocessing, source_of
 from vitrail.runs.run import Run
 from vitrail.tasks import Task, TaskKind, find_task
 from vitrail.training.config import TrainConfig
+from vitrail.training.epoch_lines import EpochLines
 from vitrail.training.loop import contained, fit_task, is_interruption, make_trainer
 from vitrail.training.module import seed_everything
 from vitrail.training.recorder import Recorder
@@ -32,7 +34,13 @@ IN_WORKER = re.compile(r"Caught (\w+) in DataLoader worker process.*\n[\w.]*\1: 
 
 
 def train(
-    config: TrainConfig, *, run: str | Path | Run, resume: bool = False, overwrite: bool = False, progress: bool = True
+    config: TrainConfig,
+    *,
+    run: str | Path | Run,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = True,
+    clock: Seconds = time.perf_counter,
 ) -> Run:
     """Train a model and write it, with its description, to a run folder.
 
@@ -44,7 +52,9 @@ def train(
         run: run folder.
         resume: continue an interrupted run, or start one if there is none; a finished run is not changed.
         overwrite: delete the run in the folder.
-        progress: show a progress bar, and print what is logged: a line on the training, and lines on its data.
+        progress: print what is logged (a line on the training, lines on its data, one line an epoch with the time that
+            is left), and show a bar of the running epoch in a terminal.
+        clock: seconds, from which the time that is left follows.
 
     Returns:
         the run, with ``model.safetensors``, ``metrics.csv``, ``run.json``, checkpoints and TensorBoard logs.
@@ -60,9 +70,10 @@ def train(
         raise ConfigError("resume and overwrite contradict each other; pass only one of --resume and --overwrite")
     run = run if isinstance(run, Run) else Run(user_path(run))
     recorder = Recorder(training_files(run))
+    lines = EpochLines(recorder, lambda line: tell(LOG, line, progress=progress), bar=progress, clock=clock)
     with contained():
         try:
-            trainer = make_trainer(config, training_files(run), recorder, progress=progress)
+            trainer = make_trainer(config, training_files(run), lines)
             with run.writing():
                 _train(trainer, config, run, resume=resume, overwrite=overwrite, progress=progress)
         except (KeyboardInterrupt, SystemExit) as error:
@@ -99,8 +110,8 @@ def _train(trainer: Trainer, config: TrainConfig, run: Run, *, resume: bool, ove
     if trainer.is_global_zero:
         check_folder(run, config, resume=resume, overwrite=overwrite)
     if resume and is_finished(run):
-        if progress and trainer.is_global_zero:
-            Console(stderr=True).print(f"run {run.folder} is already trained; nothing to do", highlight=False)
+        if trainer.is_global_zero:
+            tell(LOG, f"run {run.folder} is already trained; nothing to do", progress=progress)
         return
     kind = find_task(config.task)
     kind.read_options(config.options)
@@ -125,20 +136,13 @@ def _train(trainer: Trainer, config: TrainConfig, run: Run, *, resume: bool, ove
     if trainer.is_global_zero:
         opening = opening_line(config, task, splits, preprocessing, trainer)
         for line in (opening, *splits.remarks, *remarks, *splits.warnings):
-            _tell(line, progress)
+            tell(LOG, line, progress=progress)
         if overwrite:
             clear(run)
         describe(run, config, task, splits, preprocessing, trainer.precision, remarks)
     fit_task(trainer, task, config, splits, preprocessing, training_files(run), resume=resume)
     if trainer.is_global_zero:
         finish(run, config)
-
-
-def _tell(line: str, progress: bool) -> None:
-    """Log a line, and print it where nobody listens but a person watches."""
-    if progress and not LOG.isEnabledFor(logging.INFO):
-        Console(stderr=True).print(line, highlight=False, markup=False, soft_wrap=True)
-    LOG.info("%s", line)
 
 
 def _make_task(kind: TaskKind, config: TrainConfig, splits: DataSplits[Any]) -> Task:

@@ -14,7 +14,7 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch import LightningDataModule, Trainer
-from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.utils.data import DataLoader
@@ -26,10 +26,10 @@ from vitrail.tasks import Task, find_task
 from vitrail.training.adversarial import AdversarialModule
 from vitrail.training.batch_norm import BatchNormSync
 from vitrail.training.config import TrainConfig
+from vitrail.training.epoch_lines import EpochLines
 from vitrail.training.module import TrainingModule, weight_average
 from vitrail.training.recorder import (
     AtomicCheckpointIO,
-    Recorder,
     TrainingFiles,
     read_checkpoint,
     recorded_rows,
@@ -122,17 +122,15 @@ def resolve_precision(config: TrainConfig) -> str:
     return "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
 
 
-def make_trainer(config: TrainConfig, files: TrainingFiles, recorder: Recorder, *, progress: bool) -> Trainer:
+def make_trainer(config: TrainConfig, files: TrainingFiles, lines: EpochLines) -> Trainer:
     """Lightning's Trainer from a configuration.
 
     Raises:
         ConfigError: this machine has no such devices, or Lightning has no such strategy or precision.
     """
-    callbacks: list[Callback] = [recorder]
+    callbacks: list[Callback] = [lines, lines.recorder]
     if config.ema_decay:
         callbacks.append(weight_average(config.ema_decay))
-    if progress:
-        callbacks.append(RichProgressBar())
     try:
         return Trainer(
             accelerator=config.accelerator,
@@ -149,7 +147,7 @@ def make_trainer(config: TrainConfig, files: TrainingFiles, recorder: Recorder, 
             default_root_dir=files.logs.parent,
             use_distributed_sampler=False,  # our loaders divide the images
             num_sanity_val_steps=0,  # it draws random numbers that a resumed run does not draw
-            enable_progress_bar=progress,
+            enable_progress_bar=False,  # ours tells the whole
             enable_model_summary=False,
             log_every_n_steps=10,
         )
