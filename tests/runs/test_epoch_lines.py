@@ -13,33 +13,15 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from stepping_clock import SteppingClock
 
 from vitrail.runs.train import train
 from vitrail.tasks import Score
 from vitrail.training import TrainConfig
-from vitrail.training.epoch_lines import epoch_line
+from vitrail.training.epoch_lines import ADVICE, epoch_line
 from vitrail.training.module import TrainingModule
 
 Lines = list[str]
-
-
-class Steps:
-    """A clock that a training step and a validation step move."""
-
-    def __init__(self, patch: pytest.MonkeyPatch, train_seconds: float, val_seconds: float) -> None:
-        self.now = 0.0
-        for name, seconds in (("training_step", train_seconds), ("validation_step", val_seconds)):
-            patch.setattr(TrainingModule, name, self._moved(getattr(TrainingModule, name), seconds))
-
-    def _moved(self, step: Callable[..., Any], seconds: float) -> Callable[..., Any]:
-        def moved(module: TrainingModule, batch: Any, batch_idx: int) -> Any:
-            self.now += seconds
-            return step(module, batch, batch_idx)
-
-        return moved
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
@@ -58,7 +40,7 @@ def told(caplog: pytest.LogCaptureFixture) -> Callable[[], Lines]:
 def test_one_line_an_epoch_and_the_time_of_the_whole(
     config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: Callable[[], Lines]
 ) -> None:
-    clock = Steps(monkeypatch, 8, 6)  # three steps and a validation: 30 s
+    clock = SteppingClock(monkeypatch, training_step=8, validation_step=6)  # three steps and a validation: 30 s
     run = train(config, run=tmp_path / "run", progress=True, clock=clock)
     assert told() == [
         "epoch 1/3  loss L  val top-1 P %  best P % (E)  left 60 s",
@@ -74,10 +56,11 @@ def test_one_line_an_epoch_and_the_time_of_the_whole(
 def test_a_long_first_epoch_says_how_long_the_whole_takes(
     config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: Callable[[], Lines]
 ) -> None:
-    train(replace(config, epochs=2), run=tmp_path / "run", progress=False, clock=Steps(monkeypatch, 300, 150))
+    clock = SteppingClock(monkeypatch, training_step=300, validation_step=150)
+    train(replace(config, epochs=2), run=tmp_path / "run", progress=False, clock=clock)
     # Half of a step is the guess for validation, and right here: an epoch takes 1,050 s.
     assert told() == [
-        "epoch 1/2  batch 1 of 4  left 30 min  (shorter: fewer --epochs, a smaller --image-size or a smaller --model)",
+        f"epoch 1/2  batch 1 of 4  left 30 min  ({ADVICE})",
         "epoch 1/2  batch 3 of 4  left 20 min",
         "epoch 1/2  loss L  val top-1 P %  best P % (E)  left 18 min",
         "epoch 2/2  batch 2 of 4  left 8 min",
@@ -88,7 +71,7 @@ def test_a_long_first_epoch_says_how_long_the_whole_takes(
 def test_a_resumed_training_goes_on_counting(
     config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: Callable[[], Lines]
 ) -> None:
-    clock = Steps(monkeypatch, 8, 6)
+    clock = SteppingClock(monkeypatch, training_step=8, validation_step=6)
     step = TrainingModule.training_step
 
     def interrupted(module: TrainingModule, batch: Any, batch_idx: int) -> Any:

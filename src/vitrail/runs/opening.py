@@ -23,6 +23,8 @@ def opening_line(
     images = ", ".join(f"{len(part)} {name}" for name, part in splits.parts.items())
     height, width = preprocessing.image_size
     epochs = f"{config.epochs} epoch{'s' * (config.epochs > 1)}"
+    if config.minutes is not None:
+        epochs = f"{config.minutes:g} min, at most {epochs}"
     devices = f"{trainer.num_devices * trainer.num_nodes} x {trainer.strategy.root_device.type}"
     facts = {
         "Task": f"{task.name}, {len(splits.classes)} classes ({names})" if names else task.name,

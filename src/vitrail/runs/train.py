@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from lightning.pytorch import Trainer
 from vitrail.core.errors import ConfigError, DataError, TrainingError, VitrailError
 from vitrail.core.faults import Fault, find_fault
 from vitrail.core.paths import typed_path, user_path
-from vitrail.core.progress import Seconds, tell
+from vitrail.core.progress import Bar, Seconds, tell, time_text
 from vitrail.data import DataSplits
 from vitrail.runs.folder import FREE_FIELDS, check_folder, clear, describe, finish, is_finished, training_files
 from vitrail.runs.load import make_spec
@@ -27,6 +28,7 @@ from vitrail.training.epoch_lines import EpochLines
 from vitrail.training.loop import contained, fit_task, is_interruption, make_trainer
 from vitrail.training.module import seed_everything
 from vitrail.training.recorder import Recorder
+from vitrail.training.time_limit import TimeLimit
 
 LOG = logging.getLogger(__name__)
 IN_WORKER = re.compile(r"Caught (\w+) in DataLoader worker process.*\n[\w.]*\1: (?P<message>.*)", re.DOTALL)
@@ -41,6 +43,7 @@ def train(
     overwrite: bool = False,
     progress: bool = True,
     clock: Seconds = time.perf_counter,
+    reserve: Callable[[float], float] = lambda _step_seconds: 0.0,
 ) -> Run:
     """Train a model and write it, with its description, to a run folder.
 
@@ -55,6 +58,8 @@ def train(
         progress: print what is logged (a line on the training, lines on its data, one line an epoch with the time that
             is left), and show a bar of the running epoch in a terminal.
         clock: seconds, from which the time that is left follows.
+        reserve: function from the seconds of a training step to the seconds of ``config.minutes`` that are kept for
+            what follows the training.
 
     Returns:
         the run, with ``model.safetensors``, ``metrics.csv``, ``run.json``, checkpoints and TensorBoard logs.
@@ -70,7 +75,7 @@ def train(
         raise ConfigError("resume and overwrite contradict each other; pass only one of --resume and --overwrite")
     run = run if isinstance(run, Run) else Run(user_path(run))
     recorder = Recorder(training_files(run))
-    lines = EpochLines(recorder, lambda line: tell(LOG, line, progress=progress), bar=progress, clock=clock)
+    lines = _lines(config, recorder, reserve, clock, progress=progress)
     with contained():
         try:
             trainer = make_trainer(config, training_files(run), lines)
@@ -80,7 +85,7 @@ def train(
             if not is_interruption(error):
                 raise
             raise TrainingError(
-                f"training was stopped after {len(recorder.rows)} of {config.epochs} epochs; "
+                f"training was stopped after {_so_far(lines, config)}; "
                 f"continue it with: vitrail train --run {typed_path(run.folder)} --resume (and the same options)"
             ) from None
         except VitrailError as error:
@@ -90,18 +95,42 @@ def train(
         except Exception as error:
             if (fault := find_fault(error)) is None:
                 raise
-            raise TrainingError(_told(fault, config, run, len(recorder.rows))) from error
+            raise TrainingError(_told(fault, config, run, _so_far(lines, config))) from error
     return run
 
 
-def _told(fault: Fault, config: TrainConfig, run: Run, num_epochs: int) -> str:
+def _lines(
+    config: TrainConfig, recorder: Recorder, reserve: Callable[[float], float], clock: Seconds, *, progress: bool
+) -> EpochLines:
+    """What shows the training, and limits its time."""
+    bar = Bar(wanted=progress, clock=clock)
+
+    def told(line: str) -> None:
+        bar.hide()  # a line beside it would tear it
+        tell(LOG, line, progress=progress)
+
+    limit = None
+    if config.minutes is not None:
+        limit = TimeLimit(config.minutes, warmup_epochs=config.warmup_epochs, tell=told, clock=clock, reserve=reserve)
+    return EpochLines(recorder, told, bar=bar, limit=limit, clock=clock)
+
+
+def _so_far(lines: EpochLines, config: TrainConfig) -> str:
+    """How much of a training is done."""
+    done = len(lines.recorder.rows)
+    if lines.limit is None:
+        return f"{done} of {config.epochs} epochs"
+    return f"{done} epoch{'s' * (done != 1)} and {time_text(lines.limit.elapsed)} of {config.minutes:g} min"
+
+
+def _told(fault: Fault, config: TrainConfig, run: Run, so_far: str) -> str:
     """A fault of the machine during training, how to continue, and how to start again with less."""
     given = {name: f"{name}={value}" for name in fault.settings if (value := getattr(config, name))}
     free = [text for name, text in given.items() if name in FREE_FIELDS]
     fixed = [text for name, text in given.items() if name not in FREE_FIELDS]
     end = f"; or start again with --overwrite and a lower {' or '.join(fixed)}" if fixed else ""
     return (
-        f"{fault.what}; training was stopped after {num_epochs} of {config.epochs} epochs; {fault.advice(free)}, and "
+        f"{fault.what}; training was stopped after {so_far}; {fault.advice(free)}, and "
         f"continue with: vitrail train --run {typed_path(run.folder)} --resume (and the same options){end}"
     )
 

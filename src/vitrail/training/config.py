@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self
 
@@ -57,6 +58,9 @@ class TrainConfig:
         data: the images and their split.
         augment: random changes of the training images.
         epochs: number of passes over the training images.
+        minutes: minutes that the training may take, with the check of its data and with validation. The first steps are
+            measured, and the schedule is fitted to the time; the last epoch may be incomplete. If the epochs end
+            before, they end the training. Default: no limit.
         batch_size: number of images in one step on one device.
         learning_rate: learning rate of AdamW after warm-up; the number of devices does not scale it.
         weight_decay: weight decay of AdamW, on matrices and kernels alone.
@@ -91,6 +95,7 @@ class TrainConfig:
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     epochs: int = 100
+    minutes: float | None = None
     batch_size: int = 64
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
@@ -121,6 +126,7 @@ class TrainConfig:
         self._need("learning_rate", self.learning_rate > 0, "more than 0")
         self._need("layer_decay", 0 < self.layer_decay <= 1, "more than 0 and at most 1")
         self._need("crop_fraction", self.crop_fraction is None or 0 < self.crop_fraction <= 1, "more than 0, at most 1")
+        self._need("minutes", self.minutes is None or 0 < self.minutes < math.inf, "more than 0")
         if self.image_size is not None:
             as_image_size(self.image_size)
         taken = sorted({"num_classes", "image_size", "drop_path_rate"} & self.model_fields.keys())

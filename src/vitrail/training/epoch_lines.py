@@ -15,6 +15,7 @@ from vitrail.core.progress import Bar, Seconds, time_text
 from vitrail.tasks import Score
 from vitrail.training.module import TrainingModule
 from vitrail.training.recorder import Recorder, Row, best_row
+from vitrail.training.time_limit import VALIDATION_SHARE, TimeLimit, current_step, steps_per_epoch
 
 FIRST_WORD_SECONDS = 60
 """Silence after which a running epoch tells how long the whole takes."""
@@ -25,10 +26,7 @@ NEXT_WORD_SECONDS = 600
 LONG_SECONDS = 600
 """Trainings that take longer get advice."""
 
-ADVICE = "shorter: fewer --epochs, a smaller --image-size or a smaller --model"
-
-VALIDATION_SHARE = 0.5
-"""Time of a batch in validation over that of one in training, until it is measured: it has no backward pass."""
+ADVICE = "shorter: --minutes N, fewer --epochs, a smaller --image-size or a smaller --model"
 
 RECENT = 5
 """Latest epochs whose median is an epoch's time."""
@@ -42,21 +40,34 @@ class EpochLines(Callback):
     Args:
         recorder: recorder of the training, whose rows are told.
         tell: function that shows a line.
-        bar: whether a bar is wanted.
+        bar: the bar of the running epoch.
+        limit: limit of time, which decides the number of epochs; None leaves it to the trainer.
         clock: seconds.
     """
 
     def __init__(
-        self, recorder: Recorder, tell: Callable[[str], None], *, bar: bool, clock: Seconds = time.perf_counter
+        self,
+        recorder: Recorder,
+        tell: Callable[[str], None],
+        *,
+        bar: Bar,
+        limit: TimeLimit | None = None,
+        clock: Seconds = time.perf_counter,
     ) -> None:
         self.recorder = recorder
+        self.limit = limit
         self._tell = tell
-        self._bar = Bar(wanted=bar, clock=clock)
+        self._bar = bar
         self._clock = clock
         self._durations: list[float] = []
         self._num_told = 0
         self._started = self._epoch_started = self._spoke = 0.0
         self._loss = ""
+
+    @property
+    def callbacks(self) -> list[Callback]:
+        """This, the limit of time and the recorder, in the order in which they have to be called."""
+        return [self, *([self.limit] if self.limit else []), self.recorder]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._started = self._spoke = self._clock()
@@ -65,8 +76,8 @@ class EpochLines(Callback):
         if rows:
             self._durations = [row["seconds"] for row in rows[-RECENT:]]
             if trainer.is_global_zero:
-                left = self._left_after(trainer, len(rows))
-                self._tell(f"continued after epoch {len(rows)} of {trainer.max_epochs}  left {time_text(left)}")
+                done = f"continued after epoch {len(rows)} of {self._num_epochs(trainer)}"
+                self._tell(f"{done}  left {time_text(self._left(trainer))}")
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._end_epoch(trainer, pl_module)
@@ -89,10 +100,10 @@ class EpochLines(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         if trainer.is_global_zero:
-            self._show(trainer, int(trainer.num_training_batches), batch_idx + 1)
+            self._show(trainer, self._num_batches(trainer), batch_idx + 1)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._end_epoch(trainer, pl_module)
+        self._end_epoch(trainer, pl_module, last=True)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self._bar.hide()
@@ -100,7 +111,7 @@ class EpochLines(Callback):
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._bar.hide()
 
-    def _end_epoch(self, trainer: Trainer, module: LightningModule) -> None:
+    def _end_epoch(self, trainer: Trainer, module: LightningModule, *, last: bool = False) -> None:
         """Tell the epochs that are complete and not told; in callbacks that follow the recorder's."""
         rows, now = self.recorder.rows, self._clock()
         if len(rows) == self._num_told:
@@ -109,9 +120,8 @@ class EpochLines(Callback):
         self._durations = [*self._durations, now - self._epoch_started][-RECENT:]
         if trainer.is_global_zero:
             assert isinstance(module, TrainingModule)
-            done = len(rows) == trainer.max_epochs
-            end = f"took {time_text(now - self._started)}" if done else f"left {self._left_text(trainer, len(rows))}"
-            self._say(epoch_line(rows, module.task.scores[0], int(trainer.max_epochs or 0)) + f"  {end}")
+            left = f"took {time_text(now - self._started)}" if last else f"left {time_text(self._left(trainer))}"
+            self._say(f"{epoch_line(rows, module.task.scores[0], self._num_epochs(trainer))}  {left}")
 
     def _show(self, trainer: Trainer, num_trained: int, num_validated: int) -> None:
         """The bar, or a line after a long silence.
@@ -120,43 +130,47 @@ class EpochLines(Callback):
             trainer: the trainer.
             num_trained, num_validated: batches of this epoch that are done.
         """
-        epoch, now = trainer.current_epoch, self._clock()
-        total = int(trainer.num_training_batches) + int(sum(trainer.num_val_batches))
+        now = self._clock()
         silent = self._spoke == self._started  # since the start; later words are for those who see no bar
         speaks = now - self._spoke >= (FIRST_WORD_SECONDS if silent else NEXT_WORD_SECONDS)
         speaks &= silent or not self._bar.visible
         if not (speaks or self._bar.visible):
             return
-        share = self._share(trainer, num_trained, num_validated)
-        whole = self._epoch_seconds() or (now - self._epoch_started) / share
-        left = whole * max(int(trainer.max_epochs or 0) - epoch - share, 0)
-        title, note = f"epoch {epoch + 1}/{trainer.max_epochs}", f"left {time_text(left)}"
+        left = self._left_within(trainer, num_trained, num_validated)
+        title, note = f"epoch {trainer.current_epoch + 1}/{self._num_epochs(trainer)}", f"left {time_text(left)}"
+        done, total = num_trained + num_validated, self._num_batches(trainer) + int(sum(trainer.num_val_batches))
         if speaks:
-            advice = f"  ({ADVICE})" if left > LONG_SECONDS and silent else ""
-            self._say(f"{title}  batch {num_trained + num_validated} of {total}  {note}{advice}")
-        self._bar.show(title, num_trained + num_validated, total, note)
+            advice = f"  ({ADVICE})" if left > LONG_SECONDS and silent and self.limit is None else ""
+            self._say(f"{title}  batch {done} of {total}  {note}{advice}")
+        self._bar.show(title, done, total, note)
 
     def _say(self, line: str) -> None:
-        """Tell a line where the bar was; a line beside it would tear it."""
-        self._bar.hide()
         self._tell(line)
         self._spoke = self._clock()
 
-    def _left_text(self, trainer: Trainer, num_done: int) -> str:
-        return time_text(self._left_after(trainer, num_done))
+    def _num_epochs(self, trainer: Trainer) -> int:
+        return self.limit.num_epochs(trainer) if self.limit else int(trainer.max_epochs or 0)
 
-    def _left_after(self, trainer: Trainer, num_done: int) -> float:
-        """Seconds of the epochs that follow, with their validation and checkpoints."""
-        return self._epoch_seconds() * (int(trainer.max_epochs or 0) - num_done)
+    def _num_batches(self, trainer: Trainer) -> int:
+        """Training batches of the running epoch."""
+        return self.limit.num_batches(trainer) if self.limit else int(trainer.num_training_batches)
 
-    def _epoch_seconds(self) -> float:
-        """Seconds of an epoch as measured; 0 before the first one is complete."""
-        return statistics.median(self._durations) if self._durations else 0.0
+    def _left(self, trainer: Trainer) -> float:
+        """Seconds of the epochs that follow the complete ones, with their validation and checkpoints."""
+        num_done = len(self.recorder.rows)
+        if self.limit:
+            return self.limit.left(trainer, num_done * steps_per_epoch(trainer), complete=True)
+        return statistics.median(self._durations) * (int(trainer.max_epochs or 0) - num_done)
 
-    def _share(self, trainer: Trainer, num_trained: int, num_validated: int) -> float:
-        """Share of the epoch's work that is done; above 0."""
+    def _left_within(self, trainer: Trainer, num_trained: int, num_validated: int) -> float:
+        """Seconds until the end of the training from within an epoch."""
+        if self.limit:
+            return self.limit.left(trainer, current_step(trainer, num_trained - 1), complete=False)
         done = num_trained + VALIDATION_SHARE * num_validated
-        return done / (trainer.num_training_batches + VALIDATION_SHARE * sum(trainer.num_val_batches))
+        share = done / (self._num_batches(trainer) + VALIDATION_SHARE * sum(trainer.num_val_batches))
+        measured = statistics.median(self._durations) if self._durations else None
+        whole = (self._clock() - self._epoch_started) / share if measured is None else measured
+        return whole * max(int(trainer.max_epochs or 0) - trainer.current_epoch - share, 0)
 
 
 def epoch_line(rows: list[Row], score: Score, num_epochs: int) -> str:

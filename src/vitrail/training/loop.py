@@ -35,6 +35,7 @@ from vitrail.training.recorder import (
     recorded_rows,
     write_metrics,
 )
+from vitrail.training.time_limit import TimeLimit, time_is_over
 
 QUIET = (
     # Advice for authors of training loops.
@@ -68,12 +69,14 @@ def fit_task(
         resume: continue from the latest checkpoint if there is one.
     """
     module = (AdversarialModule if task.adversarial else TrainingModule)(task, config, preprocessing)
+    module.limit = next((one for one in trainer.callbacks if isinstance(one, TimeLimit)), None)  # type: ignore[attr-defined]
     resumable = resume and files.last.exists()
     if resumable:
-        rows = recorded_rows(read_checkpoint(files.last))
+        checkpoint = read_checkpoint(files.last)
+        rows = recorded_rows(checkpoint)
         if trainer.is_global_zero:
             write_metrics(files.metrics, rows)  # the process may have been killed between the two files
-        if len(rows) >= config.epochs:
+        if len(rows) >= config.epochs or time_is_over(checkpoint):
             return
     loaders = Loaders(config, splits, preprocessing)
     trainer.fit(module, loaders, ckpt_path=str(files.last) if resumable else None, weights_only=True)
@@ -128,7 +131,7 @@ def make_trainer(config: TrainConfig, files: TrainingFiles, lines: EpochLines) -
     Raises:
         ConfigError: this machine has no such devices, or Lightning has no such strategy or precision.
     """
-    callbacks: list[Callback] = [lines, lines.recorder]
+    callbacks: list[Callback] = [*lines.callbacks]
     if config.ema_decay:
         callbacks.append(weight_average(config.ema_decay))
     try:

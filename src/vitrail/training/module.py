@@ -18,13 +18,19 @@ from vitrail.core.types import Batch, Preprocessing
 from vitrail.tasks import Task
 from vitrail.training.config import TrainConfig
 from vitrail.training.optimizer import learning_rate_factor, parameter_groups
+from vitrail.training.time_limit import TimeLimit
 
 
 class TrainingModule(LightningModule):
     """Loss, metrics, optimiser and schedule of one task.
 
     All random numbers of an epoch follow from (seed, epoch, rank), so that a resumed run repeats an uninterrupted one.
+
+    Attributes:
+        limit: limit of time that decides the number of steps; None leaves it to the epochs.
     """
+
+    limit: TimeLimit | None = None
 
     def __init__(self, task: Task, config: TrainConfig, preprocessing: Preprocessing) -> None:
         super().__init__()
@@ -51,6 +57,8 @@ class TrainingModule(LightningModule):
         num_warmup_steps = round(num_steps * min(config.warmup_epochs / config.epochs, 1 / 4))
 
         def factor(step: int) -> float:
+            if self.limit is not None and self.limit.decision is not None:
+                return self.limit.decision.factor(step)
             return learning_rate_factor(step, num_steps=num_steps, num_warmup_steps=num_warmup_steps)
 
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
