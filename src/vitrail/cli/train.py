@@ -28,6 +28,7 @@ TRAIN_GROUPS: Groups = {
         "options",
         "image_size",
         "epochs",
+        "minutes",
         "batch_size",
         "learning_rate",
         "seed",

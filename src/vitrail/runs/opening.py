@@ -26,8 +26,10 @@ def opening_line(
     height, width = preprocessing.image_size
     size = f"images of {height}x{width} pixels"
     joined = f" ({config.accumulate} batches a step)" if config.accumulate > 1 else ""
-    epochs = f"{config.epochs} epoch{'s' * (config.epochs > 1)}, batches of {config.batch_size} {size}{joined}, "
-    epochs += f"learning rate {config.learning_rate:g}"
+    epochs = f"{config.epochs} epoch{'s' * (config.epochs > 1)}"
+    if config.minutes is not None:
+        epochs = f"{config.minutes:g} min, at most {epochs}"
+    epochs += f", batches of {config.batch_size} {size}{joined}, learning rate {config.learning_rate:g}"
     devices = f"{trainer.num_devices * trainer.num_nodes} x {trainer.strategy.root_device.type}"
     num_params = sum(one.numel() for one in task.parameters())
     num_frozen = sum(one.numel() for one in frozen_part(task, config).parameters)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
-from rich.console import Console
 
 from vitrail.core.errors import ConfigError, DataError, TrainingError, VitrailError
 from vitrail.core.faults import Fault, find_fault
 from vitrail.core.paths import typed_path, user_path
+from vitrail.core.progress import Bar, Seconds, tell, time_text
 from vitrail.core.types import Preprocessing
 from vitrail.data import DataSplits
 from vitrail.runs.folder import FREE_FIELDS, check_folder, clear, describe, finish, is_finished, training_files
@@ -25,10 +26,12 @@ from vitrail.runs.recipe import decide, note_recipe, start_from_probe, starts_fr
 from vitrail.runs.run import Run
 from vitrail.tasks import Task, TaskKind, find_task
 from vitrail.training.config import ResolvedConfig, TrainConfig, completed
+from vitrail.training.epoch_lines import EpochLines
 from vitrail.training.freezing import freezing_remarks
 from vitrail.training.loop import contained, fit_task, is_interruption, make_trainer, settle
 from vitrail.training.module import seed_everything
 from vitrail.training.recorder import Recorder
+from vitrail.training.time_limit import TimeLimit
 from vitrail.training.uneven import check_uneven, set_class_loss, uneven_remarks
 
 LOG = logging.getLogger(__name__)
@@ -37,7 +40,14 @@ IN_WORKER = re.compile(r"Caught (\w+) in DataLoader worker process.*\n[\w.]*\1: 
 
 
 def train(
-    config: TrainConfig, *, run: str | Path | Run, resume: bool = False, overwrite: bool = False, progress: bool = True
+    config: TrainConfig,
+    *,
+    run: str | Path | Run,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = True,
+    clock: Seconds = time.perf_counter,
+    reserve: Callable[[float], float] = lambda _step_seconds: 0.0,
 ) -> Run:
     """Train a model and write it, with its description, to a run folder.
 
@@ -49,7 +59,11 @@ def train(
         run: run folder.
         resume: continue an interrupted run, or start one if there is none; a finished run is not changed.
         overwrite: delete the run in the folder.
-        progress: show a progress bar, and print what is logged: a line on the training, and lines on its data.
+        progress: print what is logged (a line on the training, lines on its data, one line an epoch with the time that
+            is left), and show a bar of the running epoch in a terminal.
+        clock: seconds, from which the time that is left follows.
+        reserve: function from the seconds of a training step to the seconds of ``config.minutes`` that are kept for
+            what follows the training.
 
     Returns:
         the run, with ``model.safetensors``, ``metrics.csv``, ``run.json``, checkpoints and TensorBoard logs.
@@ -65,16 +79,17 @@ def train(
         raise ConfigError("resume and overwrite contradict each other; pass only one of --resume and --overwrite")
     run = run if isinstance(run, Run) else Run(user_path(run))
     recorder = Recorder(training_files(run), find_task(config.task).score(config.keep_score), config.patience)
+    lines = _lines(config, recorder, reserve, clock, progress=progress)
     with contained():
+        trainer = make_trainer(config, training_files(run), lines)
         try:
-            trainer = make_trainer(config, training_files(run), recorder, progress=progress)
             with run.writing():
                 _train(trainer, config, run, resume=resume, overwrite=overwrite, progress=progress)
         except (KeyboardInterrupt, SystemExit) as error:
             if not is_interruption(error):
                 raise
             raise TrainingError(
-                f"training was stopped after {len(recorder.rows)} of {config.epochs} epochs; "
+                f"training was stopped after {_so_far(lines, trainer)}; "
                 f"continue it with: vitrail train --run {typed_path(run.folder)} --resume (and the same options)"
             ) from None
         except VitrailError as error:
@@ -84,18 +99,42 @@ def train(
         except Exception as error:
             if (fault := find_fault(error)) is None:
                 raise
-            raise TrainingError(_told(fault, config, run, len(recorder.rows))) from error
+            raise TrainingError(_told(fault, config, run, _so_far(lines, trainer))) from error
     return run
 
 
-def _told(fault: Fault, config: TrainConfig, run: Run, num_epochs: int) -> str:
+def _lines(
+    config: TrainConfig, recorder: Recorder, reserve: Callable[[float], float], clock: Seconds, *, progress: bool
+) -> EpochLines:
+    """What shows the training, and limits its time."""
+    bar = Bar(wanted=progress, clock=clock)
+
+    def told(line: str) -> None:
+        bar.hide()  # a line beside it would tear it
+        tell(LOG, line, progress=progress)
+
+    limit = None
+    if config.minutes is not None:
+        limit = TimeLimit(config.minutes, tell=told, clock=clock, reserve=reserve)
+    return EpochLines(recorder, told, bar=bar, limit=limit, clock=clock)
+
+
+def _so_far(lines: EpochLines, trainer: Trainer) -> str:
+    """How much of a training is done."""
+    done = len(lines.recorder.rows)
+    if lines.limit is None:
+        return f"{done} of {trainer.max_epochs} epochs"
+    return f"{done} epoch{'s' * (done != 1)} and {time_text(lines.limit.elapsed)} of {lines.limit.minutes:g} min"
+
+
+def _told(fault: Fault, config: TrainConfig, run: Run, so_far: str) -> str:
     """A fault of the machine during training, how to continue, and how to start again with less."""
     given = {name: f"{name}={value}" for name in fault.settings if (value := getattr(config, name))}
     free = [text for name, text in given.items() if name in FREE_FIELDS]
     fixed = [text for name, text in given.items() if name not in FREE_FIELDS]
     end = f"; or start again with --overwrite and a lower {' or '.join(fixed)}" if fixed else ""
     return (
-        f"{fault.what}; training was stopped after {num_epochs} of {config.epochs} epochs; {fault.advice(free)}, and "
+        f"{fault.what}; training was stopped after {so_far}; {fault.advice(free)}, and "
         f"continue with: vitrail train --run {typed_path(run.folder)} --resume (and the same options){end}"
     )
 
@@ -104,8 +143,8 @@ def _train(trainer: Trainer, config: TrainConfig, run: Run, *, resume: bool, ove
     if trainer.is_global_zero:
         check_folder(run, config, resume=resume, overwrite=overwrite)
     if resume and is_finished(run):
-        if progress and trainer.is_global_zero:
-            Console(stderr=True).print(f"run {run.folder} is already trained; nothing to do", highlight=False)
+        if trainer.is_global_zero:
+            tell(LOG, f"run {run.folder} is already trained; nothing to do", progress=progress)
         return
     kind = find_task(config.task)
     kind.read_options(config.options)
@@ -167,11 +206,9 @@ def _preprocessing_of(task: Task, config: ResolvedConfig, splits: DataSplits[Any
 
 
 def _tell(lines: Sequence[str], progress: bool) -> None:
-    """Log lines, and print them where nobody listens but a person watches; empty ones are left out."""
+    """Show lines; empty ones are left out."""
     for line in filter(None, lines):
-        if progress and not LOG.isEnabledFor(logging.INFO):
-            Console(stderr=True).print(line, highlight=False, markup=False, soft_wrap=True)
-        LOG.info("%s", line)
+        tell(LOG, line, progress=progress)
 
 
 def _make_task(kind: TaskKind, config: ResolvedConfig, splits: DataSplits[Any]) -> Task:

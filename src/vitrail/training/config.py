@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, Self
@@ -68,6 +69,9 @@ class TrainConfig:
         data: the images and their split.
         augment: random changes of the training images.
         epochs: number of passes over the training images. Default: the recipe's; from random weights 100.
+        minutes: minutes that the training may take, with the check of its data and with validation. The first steps are
+            measured, and the schedule is fitted to the time; the last epoch may be incomplete. If the epochs end
+            before, they end the training. Default: no limit.
         batch_size: number of images in one step on one device. Default: the recipe's; from random weights 64.
         learning_rate: learning rate of AdamW after warm-up; the number of devices does not scale it. Default: the
             recipe's; from random weights 0.001.
@@ -124,6 +128,7 @@ class TrainConfig:
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     epochs: int | None = None
+    minutes: float | None = None
     batch_size: int | None = None
     learning_rate: float | None = None
     weight_decay: float = 0.05
@@ -168,6 +173,7 @@ class TrainConfig:
         for name in ("layer_decay", "crop_fraction"):
             self._need(name, lambda value: 0 < value <= 1, "more than 0 and at most 1")
         self._check_deviations()
+        self._need("minutes", lambda value: 0 < value < math.inf, "more than 0")
         if self.image_size is not None:
             as_image_size(self.image_size)
         taken = sorted({"num_classes", "image_size", "drop_path_rate"} & self.model_fields.keys())

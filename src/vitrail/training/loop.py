@@ -14,7 +14,7 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch import LightningDataModule, Trainer
-from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.utils.data import DataLoader
@@ -26,16 +26,17 @@ from vitrail.tasks import Task, find_task
 from vitrail.training.adversarial import AdversarialModule
 from vitrail.training.batch_norm import BatchNormSync
 from vitrail.training.config import ResolvedConfig, TrainConfig
+from vitrail.training.epoch_lines import EpochLines
 from vitrail.training.module import TrainingModule, weight_average
 from vitrail.training.recorder import (
     AtomicCheckpointIO,
-    Recorder,
     TrainingFiles,
     is_patience_over,
     read_checkpoint,
     recorded_rows,
     write_metrics,
 )
+from vitrail.training.time_limit import TimeLimit, time_is_over
 from vitrail.training.uneven import drawn_order
 
 QUIET = (
@@ -70,14 +71,15 @@ def fit_task(
         resume: continue from the latest checkpoint if there is one.
     """
     module = (AdversarialModule if task.adversarial else TrainingModule)(task, config, preprocessing)
+    module.limit = limit_of(trainer)
     resumable = resume and files.last.exists()
     if resumable:
-        rows = recorded_rows(read_checkpoint(files.last))
+        checkpoint = read_checkpoint(files.last)
+        rows = recorded_rows(checkpoint)
         if trainer.is_global_zero:
             write_metrics(files.metrics, rows)  # the process may have been killed between the two files
-        if len(rows) >= config.epochs or is_patience_over(
-            rows, find_task(config.task).score(config.keep_score), config.patience
-        ):
+        patience_over = is_patience_over(rows, find_task(config.task).score(config.keep_score), config.patience)
+        if len(rows) >= config.epochs or patience_over or time_is_over(checkpoint):
             return
     loaders = Loaders(config, splits, preprocessing)
     trainer.fit(module, loaders, ckpt_path=str(files.last) if resumable else None, weights_only=True)
@@ -128,7 +130,7 @@ def resolve_precision(config: TrainConfig) -> str:
     return "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
 
 
-def make_trainer(config: TrainConfig, files: TrainingFiles, recorder: Recorder, *, progress: bool) -> Trainer:
+def make_trainer(config: TrainConfig, files: TrainingFiles, lines: EpochLines) -> Trainer:
     """Lightning's Trainer from a configuration; :func:`settle` completes it.
 
     Raises:
@@ -139,9 +141,7 @@ def make_trainer(config: TrainConfig, files: TrainingFiles, recorder: Recorder, 
         raise ConfigError(
             f"task {config.task} takes a step with every batch; leave it out", accumulate=config.accumulate
         )
-    callbacks: list[Callback] = [recorder]
-    if progress:
-        callbacks.append(RichProgressBar())
+    callbacks: list[Callback] = [*lines.callbacks]
     try:
         return Trainer(
             accelerator=config.accelerator,
@@ -159,7 +159,7 @@ def make_trainer(config: TrainConfig, files: TrainingFiles, recorder: Recorder, 
             default_root_dir=files.logs.parent,
             use_distributed_sampler=False,  # our loaders divide the images
             num_sanity_val_steps=0,  # it draws random numbers that a resumed run does not draw
-            enable_progress_bar=progress,
+            enable_progress_bar=False,  # ours tells the whole
             enable_model_summary=False,
             log_every_n_steps=10,
         )
@@ -171,10 +171,17 @@ def make_trainer(config: TrainConfig, files: TrainingFiles, recorder: Recorder, 
 
 
 def settle(trainer: Trainer, config: ResolvedConfig) -> None:
-    """Give a trainer what is known when the data are read: the number of epochs, and the average of the weights."""
+    """Give a trainer what is known when the data are read: epochs, warm-up, and the average of the weights."""
     trainer.fit_loop.max_epochs = config.epochs
+    if (limit := limit_of(trainer)) is not None:
+        limit.warmup_epochs = config.warmup_epochs
     if config.ema_decay:  # first: the average must be in place when others look at the weights
         trainer.callbacks.insert(0, weight_average(config.ema_decay))  # type: ignore[attr-defined]  # it is set later
+
+
+def limit_of(trainer: Trainer) -> TimeLimit | None:
+    """The limit of time of a training, if it has one."""
+    return next((one for one in trainer.callbacks if isinstance(one, TimeLimit)), None)  # type: ignore[attr-defined]
 
 
 def is_interruption(error: BaseException) -> bool:

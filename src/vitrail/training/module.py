@@ -21,13 +21,19 @@ from vitrail.tasks import Task
 from vitrail.training.config import ResolvedConfig
 from vitrail.training.freezing import frozen_part
 from vitrail.training.optimizer import learning_rate_factor, parameter_groups
+from vitrail.training.time_limit import TimeLimit
 
 
 class TrainingModule(LightningModule):
     """Loss, metrics, optimiser and schedule of one task.
 
     All random numbers of an epoch follow from (seed, epoch, rank), so that a resumed run repeats an uninterrupted one.
+
+    Attributes:
+        limit: limit of time that decides the number of steps; None leaves it to the epochs.
     """
+
+    limit: TimeLimit | None = None
 
     def __init__(self, task: Task, config: ResolvedConfig, preprocessing: Preprocessing) -> None:
         super().__init__()
@@ -62,6 +68,8 @@ class TrainingModule(LightningModule):
 
         def factor(step: int) -> float:
             whole = learning_rate_factor(step, num_steps=num_steps, num_warmup_steps=num_warmup_steps)
+            if self.limit is not None and self.limit.decision is not None:
+                whole = self.limit.decision.factor(step)
             again = released and step >= released  # what is released meets small steps first
             return whole * min(1.0, (step + 1 - released) / (num_warmup_steps + 1)) if again else whole
 

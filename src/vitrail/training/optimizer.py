@@ -48,7 +48,7 @@ def _layer_of(name: str, layers: Sequence[tuple[str, ...]]) -> int:
     return next((i for i, prefixes in enumerate(layers) if name.startswith(prefixes)), len(layers))
 
 
-def learning_rate_factor(step: int, *, num_steps: int, num_warmup_steps: int) -> float:
+def learning_rate_factor(step: float, *, num_steps: int, num_warmup_steps: int) -> float:
     """Factor of the learning rate at a step: linear warm-up, then half a cosine down to 0.
 
     The factor is ``1 / (num_warmup_steps + 1)`` at the first step and just above 0 at the last, never 0.

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import io
+import logging
+import sys
+
+import pytest
+
+from vitrail.core.progress import Bar, tell, time_text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-3, "0 s"),
+        (0.4, "0 s"),
+        (89, "89 s"),
+        (90, "2 min"),
+        (12 * 60, "12 min"),
+        (90 * 60, "1 h 30 min"),
+        (9 * 3600 + 59 * 60 + 50, "10 h"),
+        (30 * 3600, "30 h"),
+        (49 * 3600, "2 days 1 h"),
+        (1e9, "11574 days 2 h"),
+    ],
+)
+def test_a_duration_has_two_digits_or_so(seconds: float, text: str) -> None:
+    assert time_text(seconds) == text
+
+
+def test_a_line_is_printed_where_nobody_listens(capsys: pytest.CaptureFixture[str]) -> None:
+    log = logging.getLogger("vitrail.test_progress")
+    tell(log, "[bold] is no markup", progress=True)
+    tell(log, "unseen", progress=False)
+    assert capsys.readouterr().err == "[bold] is no markup\n"
+
+
+def test_a_line_is_logged_and_not_printed_twice(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "vitrail")
+    tell(logging.getLogger("vitrail.test_progress"), "once", progress=True)
+    assert (caplog.messages, capsys.readouterr().err) == (["once"], "")
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_gets_a_bar_that_is_drawn_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal, now = Terminal(), [0.0]
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    bar = Bar(wanted=True, clock=lambda: now[0])
+    for done in range(101):
+        bar.show("epoch 1/2", done, 100, f"left {100 - done} s")
+        now[0] += 0.1
+    bar.hide()
+    bar.hide()
+    seen = terminal.getvalue()
+    assert "epoch 1/2" in seen
+    assert "left 97 s" in seen
+    assert "left 98 s" not in seen  # too soon after the first
+    assert seen.endswith("\x1b[2K")  # the line is cleared
+
+
+def test_a_pipe_gets_no_bar(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    bar = Bar(wanted=True)
+    bar.show("epoch 1/2", 1, 2)
+    bar.hide()
+    assert capsys.readouterr() == ("", "")
