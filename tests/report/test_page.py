@@ -15,7 +15,8 @@ from vitrail.cli.signatures import stand_in
 from vitrail.core.errors import VitrailError
 from vitrail.core.files import read_json, write_json
 from vitrail.report import write_report
-from vitrail.report.page import commands, megabytes, number, percent, points
+from vitrail.report.page import commands
+from vitrail.report.written import megabytes, number, percent, points
 from vitrail.runs.run import Run
 
 SECTIONS = ("data", "training", "accuracy", "examples", "explanation", "robustness", "quantisation", "speed")

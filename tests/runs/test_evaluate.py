@@ -66,6 +66,8 @@ class MeanColour(nn.Module):
 
     agreement = ClassificationTask.agreement
     confidence_search = ClassificationTask.confidence_search
+    findings = ClassificationTask.findings
+    classes = tuple("0123456789")
     scores, per_image = ClassificationTask.scores, True
 
 

@@ -12,6 +12,7 @@ from vitrail.cli.evaluate import show_evaluation
 from vitrail.cli.export import show_export
 from vitrail.cli.options import Groups
 from vitrail.cli.quantize import QUANTIZE_NAMES, show_plan
+from vitrail.cli.report import show_first_screen
 from vitrail.cli.train import TRAIN_GROUPS, TRAIN_NAMES, show_training
 from vitrail.report import write_report
 from vitrail.runs.load import task_of
@@ -74,4 +75,4 @@ def _show_summary(shown: Display, run: Run, facts: dict[str, Any]) -> None:
         ],
     )
     shown.say(f"Report: {facts['report']}")
-    shown.result(facts)
+    shown.result(facts | {"summary": show_first_screen(shown, run)})

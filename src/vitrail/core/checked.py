@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vitrail.core.errors import RunError, VitrailError
 from vitrail.core.files import finite_only
@@ -13,6 +13,14 @@ Model = TypeVar("Model", bound=BaseModel)
 
 SHOWN = 60
 """Characters of a wrong value that a message shows."""
+
+
+Count = Annotated[int, Field(ge=0, le=2**53)]
+Number = Annotated[float, Field(ge=-1e300, le=1e300)]
+"""A number with which can be computed."""
+
+Share = Annotated[float, Field(ge=-1e-6, le=1 + 1e-6)]
+"""A share from 0 to 1, with the error of a sum of floats."""
 
 
 class FileModel(BaseModel):

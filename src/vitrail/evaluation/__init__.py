@@ -1,6 +1,7 @@
 """How good and how sure a model is."""
 
 from vitrail.evaluation.classification import ClassificationReport, ClassResult, ConfidenceBin, evaluate
+from vitrail.evaluation.described import describe_findings
 from vitrail.evaluation.made_pictures import write_samples
 from vitrail.evaluation.measure import evaluate_task, measure
 from vitrail.evaluation.predict import Prediction, Predictions, SkippedImage, predict_images
@@ -10,7 +11,7 @@ from vitrail.evaluation.robustness import (
     measure_robustness,
     robustness_table,
 )
-from vitrail.evaluation.statistics import Interval, bootstrap, mcnemar_exact
+from vitrail.evaluation.statistics import Interval, bootstrap, mcnemar_exact, wilson
 
 __all__ = [
     "GROUPS",
@@ -23,6 +24,7 @@ __all__ = [
     "RobustnessConfig",
     "SkippedImage",
     "bootstrap",
+    "describe_findings",
     "evaluate",
     "evaluate_task",
     "mcnemar_exact",
@@ -30,5 +32,6 @@ __all__ = [
     "measure_robustness",
     "predict_images",
     "robustness_table",
+    "wilson",
     "write_samples",
 ]

@@ -13,6 +13,7 @@ from vitrail.core.types import Preprocessing
 from vitrail.data import ImageSet, Samples, eval_loader
 from vitrail.evaluation.classification import evaluate
 from vitrail.tasks import Task
+from vitrail.tasks.findings.findings import Findings
 
 PER_CLASS = "_per_class"
 """Ending of metrics that have one value for each class."""
@@ -27,6 +28,7 @@ def measure(
     batch_size: int = 16,
     num_workers: int = 0,
     progress: bool = False,
+    findings: Findings | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Measure functions from normalised float32 images (b, 3, h, w) to a task's raw output.
 
@@ -40,6 +42,7 @@ def measure(
         batch_size: images at once.
         num_workers: processes that decode; 0 decodes here.
         progress: show a bar.
+        findings: takes the outputs of the first predictor.
 
     Returns:
         for each predictor: the task's scores, ``loss``, ``num_images``, ``agreement`` with the first predictor, and
@@ -58,7 +61,10 @@ def measure(
         for name, predictor in predictors.items():
             with torch.inference_mode():
                 output = predictor(images).float().cpu()
-                first = output if first is None else first
+                if first is None:
+                    first = output
+                    if findings is not None:
+                        findings.update(output, batch.targets)
                 sums[name]["loss"] += count * float(task.loss(output, batch.targets))
                 sums[name]["agreement"] += count * task.agreement(output, first)
             metrics[name].update(output, batch.targets)

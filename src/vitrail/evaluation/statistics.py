@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import comb
+from math import comb, sqrt
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,3 +71,47 @@ def bootstrap(values: Values, *, seed: int = 0, resamples: int = NUM_RESAMPLES) 
     means = np.take_along_axis(by_seed, chosen_seeds, axis=1).mean(1)
     low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Interval(mean=float(values.mean()), low=float(low), high=float(high))
+
+
+def wilson(right: float, count: int) -> Interval:
+    """The interval of a share, from how many of ``count`` independent answers are right.
+
+    Source: Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927. It is never
+    empty, not even where all or none are right.
+
+    Args:
+        right: number of right answers, from 0 to ``count``.
+        count: number of answers, 1 or more.
+
+    Raises:
+        ConfigError: there are no answers.
+    """
+    if count < 1:
+        raise ConfigError(f"an interval needs answers; got {count}")
+    share, z = right / count, NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    reach = z / (1 + z**2 / count) * sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    return Interval(mean=share, low=max(middle - reach, 0.0), high=min(middle + reach, 1.0))
+
+
+def ratio_interval(counts: Values, totals: Values, *, seed: int = 0, resamples: int = NUM_RESAMPLES) -> Interval:
+    """A share of what many images hold, and a percentile interval over draws of whole images.
+
+    Args:
+        counts, totals: (images,) how many are right in each image, and of how many.
+        seed: of the draws.
+        resamples: how many.
+
+    Raises:
+        ConfigError: the numbers of images differ, or there is nothing in any image.
+    """
+    if counts.shape != totals.shape or counts.ndim != 1 or not totals.sum():
+        raise ConfigError(f"a share needs counts and totals of images; got {counts.shape} and {totals.shape}")
+    draw = np.random.default_rng(seed)
+    images, ratios = len(counts), []
+    for _ in range(resamples):
+        chosen = np.bincount(draw.integers(0, images, images), minlength=images)
+        if total := float(chosen @ totals):
+            ratios.append(float(chosen @ counts) / total)
+    low, high = np.quantile(ratios, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Interval(mean=float(counts.sum() / totals.sum()), low=float(low), high=float(high))

@@ -93,6 +93,31 @@ def curves(
     return page_svg(name, alt, (4.6, 3.1), plot)
 
 
+def share_lines(
+    name: str, alt: str, x: str, y: str, lines: Mapping[str, Sequence[Sequence[float]]], *, size: tuple[float, float]
+) -> Markup:
+    """Lines of (x, y) shares, in percent, with a legend if there are several."""
+
+    def plot(axes: Axes) -> None:
+        for number, (label, points) in enumerate(lines.items()):
+            places = [100 * x for x, _ in points], [100 * y for _, y in points]
+            marker = MARKERS[number % len(MARKERS)] if len(points) < 3 else None
+            style = "-" if number < len(GLASS) else "--"
+            axes.plot(*places, color=GLASS[number % len(GLASS)], label=_plain(label), marker=marker, linestyle=style)
+        axes.set(ylim=(-2, 103), xlabel=f"{x} (%)", ylabel=f"{y} (%)")
+        axes.margins(x=0.02)
+        if len(lines) > 1:
+            axes.legend()
+
+    return page_svg(name, alt, size, plot)
+
+
+def _plain(label: str, limit: int = 28) -> str:
+    """A name of the user's as it is: no formula, not left out of a legend, and not too long."""
+    short = label if len(label) <= limit else label[: limit - 1] + "…"
+    return "\u200b" + short.replace("$", r"\$")  # matplotlib leaves out what begins with an underscore
+
+
 def reliability_diagram(name: str, alt: str, series: Mapping[str, Sequence[Mapping[str, float]]]) -> Markup:
     """Accuracy over confidence; on the diagonal the two are equal."""
 

@@ -13,6 +13,7 @@ from vitrail.bench import BenchResult, latest_results, pareto_front
 from vitrail.core.checked import checked
 from vitrail.quantization import PRESETS
 from vitrail.report.charts import curves, reliability_diagram
+from vitrail.report.findings_section import FindingsSection, read_findings
 from vitrail.report.fronts import ParetoPoint, pareto_plot
 from vitrail.runs.evaluate import WEIGHTS
 from vitrail.runs.export import stale_reason
@@ -41,6 +42,8 @@ class Accuracy:
         confusions: (label, predicted, count) of the most frequent wrong answers, in falling order of count.
         matrix: confusion matrix as rows of (count, share of the row); None if there are too many classes.
         reliability: reliability diagram; None without calibration bins.
+        findings: what is shown beside the scores.
+        difference: caption of pictures of mistakes; "" without such pictures.
     """
 
     split: str
@@ -50,6 +53,8 @@ class Accuracy:
     confusions: Sequence[tuple[str, str, int]]
     matrix: Sequence[Sequence[tuple[int, float]]] | None
     reliability: Markup | None
+    findings: FindingsSection
+    difference: str
 
 
 def read_accuracy(run: Run, evaluation: Mapping[str, Any] | None) -> Accuracy | None:
@@ -88,6 +93,8 @@ def read_accuracy(run: Run, evaluation: Mapping[str, Any] | None) -> Accuracy | 
         )
         if bins
         else None,
+        findings=read_findings(evaluation.get("findings", {}), scores, first),
+        difference=evaluation.get("difference", ""),
     )
 
 

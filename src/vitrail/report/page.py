@@ -23,13 +23,13 @@ from vitrail.report.contents import (
     read_speed,
 )
 from vitrail.report.embedded import read_explanation, read_robustness_section
+from vitrail.report.first_screen import first_screen
 from vitrail.report.stained_glass import window
+from vitrail.report.written import difference, megabytes, number, percent, points, score
 from vitrail.runs.description import Description
 from vitrail.runs.run import Run
 from vitrail.runs.schema import read_evaluation
 from vitrail.runs.telling import majority
-
-MISSING = "–"
 
 
 def write_report(run: Run) -> Path:
@@ -76,6 +76,7 @@ def _write(run: Run) -> Path:
         speed=speed,
         explanation=read_explanation(run),
         robustness=read_robustness_section(run),
+        first=first_screen(run),
         figures=key_figures(accuracy, speed, exports, run),
         place=speed.place if speed else None,
         commands=commands(run, description),
@@ -173,40 +174,3 @@ def _data(description: Description, evaluation: Mapping[str, Any] | None) -> dic
     if known["counts"]:
         known["totals"] = {part: sum(counts) for part, counts in known["counts"].items()}
     return known
-
-
-def percent(value: float | None, digits: int = 1) -> str:
-    """A share as a percentage."""
-    return MISSING if value is None else f"{100 * value:.{digits}f} %"
-
-
-def score(value: float | None, about: Mapping[str, Any]) -> str:
-    """A score as a percentage or a number; ``about`` is its description in ``evaluation.json``."""
-    return percent(value) if about["percent"] else number(value)
-
-
-def difference(value: float | None, about: Mapping[str, Any]) -> str:
-    """A difference of two scores, with its sign."""
-    if value is None:
-        return MISSING
-    return points(value) if about["percent"] else f"{value:+.4g}".replace("-", "\u2212")
-
-
-def points(value: float) -> str:
-    """A difference of shares in percentage points, with its sign."""
-    text = f"{100 * value:+.1f}".replace("-", "\u2212")
-    return "±0.0 points" if text in ("+0.0", "\u22120.0") else f"{text} points"
-
-
-def number(value: float | None) -> str:
-    """Three significant digits, a whole number from 100, an exponent below 0.001."""
-    if value is None:
-        return MISSING
-    if value == 0 or abs(value) >= 100:
-        return f"{value:,.0f}".replace(",", "\u202f")
-    return f"{value:#.3g}" if abs(value) >= 1e-3 else f"{value:.1e}"
-
-
-def megabytes(size_bytes: int | None) -> str:
-    """A size in MB (10^6 bytes)."""
-    return MISSING if size_bytes is None else f"{number(size_bytes / 1e6)} MB"

@@ -18,9 +18,9 @@ from vitrail.core.errors import RunError
 from vitrail.core.files import write_text
 from vitrail.core.paths import typed_path
 from vitrail.report.fronts import ParetoPoint, pareto_plot, save_pareto_plot, with_fronts
-from vitrail.report.page import megabytes, number, percent
 from vitrail.report.references import Reference
 from vitrail.report.stained_glass import window
+from vitrail.report.written import megabytes, number, percent
 from vitrail.runs.file_results import FileResult, read_file_results
 from vitrail.runs.run import Run
 from vitrail.tasks import Score

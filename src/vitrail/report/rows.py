@@ -14,7 +14,8 @@ from vitrail.core.files import read_bytes
 from vitrail.data import decode_image
 from vitrail.evaluation import Prediction, Predictions
 from vitrail.export import ExportRecord
-from vitrail.report.page import megabytes, number, percent
+from vitrail.report.first_screen import first_screen
+from vitrail.report.written import megabytes, number, percent
 from vitrail.runs.examples import DRAWN_SIDE, picture
 from vitrail.runs.run import Run
 from vitrail.runs.schema import read_evaluation
@@ -155,7 +156,7 @@ def answer_text(answers: Answers[Any, Any], answer: Any) -> str:
 
 
 def run_html(run: Run) -> Markup:
-    """Key facts, scores and confusion matrix of a run; missing parts are left out."""
+    """Sentences, key facts, scores and confusion matrix of a run; missing parts are left out."""
     description = run.read()
     facts = {
         "folder": str(run.folder),
@@ -166,6 +167,7 @@ def run_html(run: Run) -> Markup:
         "status": description.status,
     }
     html = html_table(("run", ""), [(name, value) for name, value in facts.items() if value])
+    html = Markup("").join(Markup("<p>{}</p>").format(line) for line in first_screen(run).lines) + html
     if (evaluation := read_evaluation(run)) is not None:
         html += Markup(evaluation_rows(run, evaluation)._repr_html_())
     if (picture := run.figures / "confusion.png").is_file():

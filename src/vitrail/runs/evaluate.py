@@ -8,15 +8,17 @@ The file holds all images of the report, so that the report needs no data set. I
                  "onnx-float": {...}, "onnx-int8": {...}, "openvino-float": {...}, "litert-float": {...}, ...},
      "stale": {"litert-float": reason of the omission, ...},
      "confidence": {"min_confidence", "f1", "num_images", "weights_hash"}, of detectors,
+     "findings": what the answers of the weights say beside scores, see :func:`vitrail.evaluation.describe_findings`,
      "examples": [{"name", "label", "predicted", "probability", "jpeg_base64"}, ...],
      "data": {"source", "fingerprint", "classes", "counts": {"train": [one per class], ...}, "skipped",
               "samples": [{"name", "label", "jpeg_base64"}, ...]}}
 
 For tasks with scores of all images together, ``reports`` has the results of :func:`vitrail.evaluation.measure`,
 ``examples`` has held-out images with their answers drawn over them (and ``truth_base64`` if the task can draw the
-truth), and there are no ``counts``. ``agreement`` is the share of images for which the file and the PyTorch model give
-the same class. ``file_hash`` identifies the file, so that an accuracy is never used for a later file. "onnx" is a
-file in ONNX Runtime; every other runtime that takes the same file has a report of its own.
+truth, ``difference_base64`` if it can draw mistakes, ``note``, and ``group``: "worst" or "best"), ``difference`` is the
+caption of mistakes, and there are no ``counts``. ``agreement`` is the share of images for which the file and the
+PyTorch model give the same class. ``file_hash`` identifies the file, so that an accuracy is never used for a later
+file. "onnx" is a file in ONNX Runtime; every other runtime that takes the same file has a report of its own.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from vitrail.core.errors import BenchError
 from vitrail.core.files import file_hash, write_json
 from vitrail.core.types import Preprocessing
 from vitrail.data import DataSplits
-from vitrail.evaluation import evaluate, measure
+from vitrail.evaluation import describe_findings, evaluate, measure
 from vitrail.figures.evaluation import evaluation_figures
 from vitrail.figures.save import save_figures
 from vitrail.runs.data import load_run_data
@@ -44,7 +46,7 @@ from vitrail.runs.min_confidence import keep_confidence
 from vitrail.runs.run import Run, writes
 from vitrail.runs.schema import VERSION
 from vitrail.runtimes import MEASURED, RUNTIMES, import_runtime, open_session, predictor
-from vitrail.tasks import Task
+from vitrail.tasks import Task, answers_of
 
 WEIGHTS = "torch-float"
 """Name of the weights' report in ``evaluation.json``."""
@@ -139,8 +141,12 @@ def evaluate_classes(job: EvaluationJob) -> dict[str, Any]:
         )
         logits[name] = torch.cat(kept.logits)
         reports[name] = report.to_dict() | {"agreement": job.task.agreement(logits[name], logits[WEIGHTS])}
+    findings = job.task.findings()
+    if findings is not None:
+        findings.update(logits[WEIGHTS], data.held_out.labels)
     return {
         "reports": reports,
+        "findings": describe_findings(findings) if findings else {},
         "examples": class_examples(data.held_out, logits[WEIGHTS], classes, job.num_examples),
         "data": describe_classes(data, job.num_samples),
     }
@@ -148,6 +154,7 @@ def evaluate_classes(job: EvaluationJob) -> dict[str, Any]:
 
 def evaluate_all(job: EvaluationJob) -> dict[str, Any]:
     """Reports, examples and data of a task whose scores belong to all images together."""
+    findings = job.task.findings()
     reports = measure(
         job.task,
         job.answers,
@@ -155,9 +162,15 @@ def evaluate_all(job: EvaluationJob) -> dict[str, Any]:
         job.preprocessing,
         batch_size=job.batch_size,
         progress=job.progress,
+        findings=findings,
     )
-    examples = drawn_examples(job.task, job.data.held_out, job.preprocessing, job.num_examples)
-    return {"reports": reports, "examples": examples, "data": describe_data(job.data)}
+    return {
+        "reports": reports,
+        "findings": describe_findings(findings) if findings else {},
+        "examples": drawn_examples(job.task, job.data.held_out, job.preprocessing, job.num_examples, findings),
+        "difference": answers_of(job.task).difference,
+        "data": describe_data(job.data),
+    }
 
 
 class _Kept:

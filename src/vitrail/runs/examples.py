@@ -14,6 +14,7 @@ from torch import Tensor
 from vitrail.core.types import Preprocessing
 from vitrail.data import DataSplits, ImageSet, Samples
 from vitrail.tasks import Task, answers_of
+from vitrail.tasks.findings.findings import Findings
 
 PICTURE_SIDE = 112
 """Longer side in pixels of pictures in the page; a few kilobytes each."""
@@ -22,20 +23,52 @@ DRAWN_SIDE = 320
 """Longer side in pixels of pictures with boxes, borders or skeletons."""
 
 
-def drawn_examples(task: Task, held_out: Samples, preprocessing: Preprocessing, count: int) -> list[dict[str, Any]]:
-    """``count`` of the held-out images with answers, and with the truth if the task can draw it."""
-    chosen, answers = held_out.sample(count, 0), answers_of(task)
-    examples = []
+BEST_SHARE = 0.25
+"""Share of the examples with the fewest mistakes; the others have the most."""
+
+
+def drawn_examples(
+    task: Task, held_out: Samples, preprocessing: Preprocessing, count: int, findings: Findings | None = None
+) -> list[dict[str, Any]]:
+    """``count`` of the held-out images with answers, and with truth and mistakes if the task can draw them.
+
+    Args:
+        task: the trained task.
+        held_out: annotated images.
+        preprocessing: what the task expects.
+        count: number of examples, fewer if there are fewer images.
+        findings: what was found in all of them: the worst and the best images are taken, in this order; without it a
+            sample by name.
+    """
+    facts: list[dict[str, Any]]
+    if findings is None:
+        chosen, facts = held_out.sample(count, 0), [{}] * count
+    else:
+        places, facts = _worst_and_best(findings, count)
+        chosen = held_out.subset(places)
+    answers, examples = answers_of(task), []
     for index, name in enumerate(chosen.names):
         image, target = chosen[index]
         name = name if task.takes_images else f"made picture {index + 1}"  # a made picture has no file
-        drawn = answers.draw(image, answers.predict_sample(image, target, preprocessing))
+        answer = answers.predict_sample(image, target, preprocessing)
+        drawn = answers.draw(image, answer)
         if drawn is None:
             continue
-        examples.append({"name": name, "jpeg_base64": picture(drawn, DRAWN_SIDE)})
+        examples.append({"name": name, "jpeg_base64": picture(drawn, DRAWN_SIDE)} | facts[index])
         if (truth := answers.truth(target)) is not None and (shown := answers.draw(image, truth)) is not None:
             examples[-1]["truth_base64"] = picture(shown, DRAWN_SIDE)
+        if (mistakes := answers.draw_difference(image, answer, target)) is not None:
+            examples[-1]["difference_base64"] = picture(mistakes, DRAWN_SIDE)
     return examples
+
+
+def _worst_and_best(findings: Findings, count: int) -> tuple[list[int], list[dict[str, Any]]]:
+    """Indices of images, the worst first, and what is said of each."""
+    order, notes = findings.errors().argsort(descending=True, stable=True).tolist(), findings.notes()
+    best = min(round(count * BEST_SHARE), max(len(order) - count, 0))
+    places = order[: count - best] + order[len(order) - best :]
+    groups = ["worst"] * (len(places) - best) + ["best"] * best
+    return places, [{"note": notes[place], "group": group} for place, group in zip(places, groups, strict=True)]
 
 
 def class_examples(images: ImageSet, logits: Tensor, classes: tuple[str, ...], count: int) -> list[dict[str, Any]]:

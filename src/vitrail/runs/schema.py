@@ -7,25 +7,19 @@ Fields of later versions are kept; files of version 0.1.0 have no ``version`` an
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from vitrail.core.checked import FileModel, checked
+from vitrail.core.checked import Count, FileModel, Number, Share, checked
 from vitrail.core.errors import RunError
 from vitrail.core.files import read_json
+from vitrail.runs.findings_schema import FindingsEntry
 from vitrail.runs.run import Run
 from vitrail.tasks.class_means import macro_scores
 
 VERSION = 1
 """Version of the layouts below, which the files have as ``version``."""
-
-Count = Annotated[int, Field(ge=0, le=2**53)]
-Number = Annotated[float, Field(ge=-1e300, le=1e300)]
-"""A number with which can be computed."""
-
-Share = Annotated[float, Field(ge=-1e-6, le=1 + 1e-6)]
-"""A share from 0 to 1, with the error of a sum of floats."""
 
 Part = Literal["train", "val", "test"]
 
@@ -93,6 +87,9 @@ class PictureEntry(FileModel):
     predicted: str | None = None
     probability: Share | None = None
     truth_base64: str | None = None
+    difference_base64: str | None = None
+    note: str | None = None
+    group: Literal["worst", "best"] | None = None
 
 
 class SampleEntry(FileModel):
@@ -124,7 +121,9 @@ class EvaluationFile(FileModel):
     scores: tuple[ScoreEntry, ...] = ()
     reports: dict[str, ReportEntry]
     stale: dict[str, str] = {}
+    findings: FindingsEntry = FindingsEntry()
     examples: tuple[PictureEntry, ...] = ()
+    difference: str = ""
     data: DataFacts = DataFacts()
 
     @model_validator(mode="after")

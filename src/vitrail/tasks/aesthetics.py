@@ -21,6 +21,8 @@ from vitrail.device.outputs import rate
 from vitrail.models import Backbone
 from vitrail.tasks.answers import Answers
 from vitrail.tasks.base import Score, Task
+from vitrail.tasks.findings.plain_words import out_of
+from vitrail.tasks.findings.rating_findings import RatingFindings
 from vitrail.tasks.kind import TaskKind
 
 if TYPE_CHECKING:
@@ -103,6 +105,7 @@ class AestheticsTask(Task):
         Score(name="mean_error", title="mean error of the score", higher_is_better=False, percent=False),
     )
     crop_fraction = 1.0
+    usual_epochs = 40
     output_name = "distribution"
     scale: Tensor
 
@@ -142,6 +145,21 @@ class AestheticsTask(Task):
         from vitrail.tasks.metrics.correlation import ScoreMetric
 
         return ScoreMetric(self.scale.tolist(), self.threshold)
+
+    def findings(self) -> RatingFindings:
+        """Who is put before whom, and how far scores are off."""
+        return RatingFindings(self.scale, self.threshold)
+
+    @classmethod
+    def in_words(cls, report: Mapping[str, Any], findings: Mapping[str, Any], images: str) -> str:
+        right, error = findings.get("right"), report.get("mean_error")
+        if not right or not right["of"] or error is None:
+            return super().in_words(report, findings, images)
+        share = out_of(right["count"] / 2, right["of"] / 2)
+        return (
+            f"On {images}, it puts the better of two images first in {share} pairs, and its scores are off by "
+            f"{error:.2f} on average."
+        )
 
 
 class AestheticsAnswers(Answers[AestheticsTask, Rating]):

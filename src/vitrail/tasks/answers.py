@@ -26,9 +26,11 @@ class Answers(ABC, Generic[TaskT, AnswerT]):
         columns: heading -> kind ("text", "count", "percent", "number") of the table that answers are shown in.
         task: the trained task, in evaluation mode.
         device: where its weights are.
+        difference: what :meth:`draw_difference` draws, for a caption; "" where it draws nothing.
     """
 
     columns: ClassVar[Mapping[str, str]]
+    difference: ClassVar[str] = ""
 
     def __init__(self, task: TaskT) -> None:
         self.task = task
@@ -100,4 +102,9 @@ class Answers(ABC, Generic[TaskT, AnswerT]):
 
     def draw(self, image: Tensor, answer: AnswerT) -> Tensor | None:
         """A uint8 picture (3, h, w) of an answer over its image; None for tasks whose answers are words."""
+        return None
+
+    def draw_difference(self, image: Tensor, answer: AnswerT, target: Any) -> Tensor | None:
+        """A uint8 picture (3, h, w) of where an answer and the target differ, over the image; None for tasks whose
+        answers are words."""
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,6 +15,7 @@ from vitrail.tasks.class_loss import ClassLoss
 if TYPE_CHECKING:
     from torchmetrics import Metric, MetricCollection  # takes seconds to import, and most commands need no metrics
 
+    from vitrail.tasks.findings.findings import Findings
     from vitrail.tasks.metrics.confidence import ConfidenceSearch
 
 
@@ -51,6 +52,7 @@ class Task(nn.Module, ABC):
         adversarial: whether it is an :class:`AdversarialTask`.
         chooses: whether its loss is that of a choice among classes, which :attr:`class_loss` may replace.
         class_loss: the loss of a training step in place of the plain cross-entropy; None for that.
+        usual_epochs: number of epochs that trainings from random weights usually take.
         crop_fraction: share of the image that evaluation keeps; None leaves it to the backbone.
         output_name: the output's name in exported files.
         row_parts: number of channels of each part of a row, where the output (b, rows, channels) is a set of rows
@@ -69,6 +71,7 @@ class Task(nn.Module, ABC):
     adversarial: ClassVar[bool] = False
     chooses: ClassVar[bool] = False
     class_loss: ClassLoss | None = None
+    usual_epochs: ClassVar[int] = 100
     crop_fraction: ClassVar[float | None] = None
     output_name: str = "logits"
     row_parts: tuple[int, ...] = ()
@@ -106,6 +109,27 @@ class Task(nn.Module, ABC):
     def confidence_search(self) -> ConfidenceSearch | None:
         """A new search for the best :attr:`min_confidence`; None for tasks without one."""
         return None
+
+    def findings(self) -> Findings | None:
+        """A new collector of what the answers to evaluated images say beside the scores: mistakes, curves, what an
+        answer without a look would reach. None for tasks without."""
+        return None
+
+    @classmethod
+    def in_words(cls, report: Mapping[str, Any], findings: Mapping[str, Any], images: str) -> str:
+        """A report of ``evaluation.json`` as a sentence for somebody who knows no metric.
+
+        Args:
+            report: with a number, or None, for each of :attr:`scores`.
+            findings: what :meth:`findings` collected; empty where there are none.
+            images: "300 images it has not seen", to start with.
+        """
+        score = cls.scores[0]
+        value = report.get(score.name)
+        if value is None:
+            return f"On {images}, nothing could be measured."
+        better = "" if score.higher_is_better else " (lower is better)"
+        return f"On {images}, {score.title} is {f'{100 * value:.1f} %' if score.percent else f'{value:.3g}'}{better}."
 
     def decoding(self) -> dict[str, Any]:
         """What a program without Vitrail must know of the output, beside preprocessing and classes: plain values, which

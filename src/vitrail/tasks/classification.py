@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,8 @@ from vitrail.device.outputs import best_classes
 from vitrail.models import Backbone
 from vitrail.tasks.answers import Answers
 from vitrail.tasks.base import Score, Task
+from vitrail.tasks.findings.class_findings import ClassFindings
+from vitrail.tasks.findings.plain_words import out_of
 from vitrail.tasks.kind import TaskKind
 
 if TYPE_CHECKING:
@@ -101,6 +103,18 @@ class ClassificationTask(Task):
             metrics | {"macro": MacroScores(count)},
             compute_groups=False,  # grouping by equal states of the first batch would make top-5 a copy of top-1
         )
+
+    def findings(self) -> ClassFindings:
+        """Which confidence is enough, and what always one class reaches."""
+        return ClassFindings(self.classes)
+
+    @classmethod
+    def in_words(cls, report: Mapping[str, Any], findings: Mapping[str, Any], images: str) -> str:
+        count, top1 = report.get("num_images"), report.get("top1")
+        if not count or top1 is None:
+            return super().in_words(report, findings, images)
+        right = out_of(top1 * count, count)
+        return f"On {images}, {right} {'is' if right.startswith('1 of') else 'are'} right."
 
 
 class ClassificationAnswers(Answers[ClassificationTask, tuple[ClassScore, ...]]):

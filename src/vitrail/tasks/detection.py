@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
@@ -20,7 +20,9 @@ from vitrail.layers.query_detector import QueryKind
 from vitrail.models import Backbone
 from vitrail.tasks.answers import Answers
 from vitrail.tasks.base import Score, Task
-from vitrail.tasks.drawing import draw_boxes
+from vitrail.tasks.drawing import draw_boxes, draw_judged
+from vitrail.tasks.findings.object_findings import CONFUSED, FOUND, ObjectFindings, judge_objects
+from vitrail.tasks.findings.plain_words import out_of
 from vitrail.tasks.heads.pyramid import FeaturePyramidNetwork, Pyramid
 from vitrail.tasks.heads.queries import NUM_LEVELS, QueryDetector
 from vitrail.tasks.heads.retinanet import ANCHOR_SCALE, RetinaNet
@@ -102,6 +104,7 @@ class DetectionTask(Task):
     name = "detection"
     scores: ClassVar[tuple[Score, ...]] = (Score(name="map", title="mAP"), Score(name="map_50", title="mAP at IoU 0.5"))
     crop_fraction = 1.0
+    usual_epochs = 50
     output_name = "boxes_and_logits"
     masks: ClassVar[bool] = False
     min_confidence = MIN_CONFIDENCE
@@ -230,6 +233,24 @@ class DetectionTask(Task):
 
         return ConfidenceSearch(self.find_objects, self.options.score_threshold)
 
+    def findings(self) -> ObjectFindings:
+        """What is found, missed, invented and confused, from :attr:`min_confidence` on."""
+        least, size = self.min_confidence or MIN_CONFIDENCE, self.backbone.config.image_size
+        return ObjectFindings(self.find_objects, self.classes, least=least, size=size)
+
+    @classmethod
+    def in_words(cls, report: Mapping[str, Any], findings: Mapping[str, Any], images: str) -> str:
+        right, facts = findings.get("right"), findings.get("numbers", {})
+        if not right or not right["of"]:
+            return super().in_words(report, findings, images)
+        found = f"On {images}, it finds {out_of(right['count'], right['of'])} objects"
+        if not (named := facts.get("named")):
+            return f"{found}: it names none."
+        wrong = facts.get("invented", 0) + facts.get("confused", 0)
+        if not wrong:
+            return f"{found}, and all that it names are right."
+        return f"{found}. Of those that it names, {out_of(wrong, named)} are wrong (false alarms, or another class)."
+
     def agreement(self, output: Tensor, reference: Tensor) -> float:
         """Share of images whose most probable object has the same class and overlaps by half in both."""
         count = len(self.classes)
@@ -295,6 +316,29 @@ class DetectionAnswers(Answers[DetectionTask, tuple[DetectedObject, ...]]):
         """The annotated boxes."""
         rows = zip(target["labels"].tolist(), target["boxes"].tolist(), strict=True)
         return tuple(DetectedObject(self.task.classes[index], index, 1.0, tuple(box)) for index, box in rows)
+
+    difference = "green: found; red, dashed: missed; orange: false alarm; violet: another class"
+
+    def draw_difference(
+        self, image: Tensor, answer: tuple[DetectedObject, ...], target: Mapping[str, Tensor]
+    ) -> Tensor:
+        """Boxes of found objects, false alarms and confused ones with their class, and of what was missed."""
+        found = {
+            "boxes": torch.tensor([one.box for one in answer], dtype=torch.float32).reshape(-1, 4),
+            "labels": torch.tensor([one.index for one in answer], dtype=torch.int64),
+            "scores": torch.tensor([one.probability for one in answer]),
+        }
+        judged = judge_objects(found, target)
+        verdicts = {FOUND: "found", CONFUSED: "confused"}
+        boxes = [
+            (box, self.task.classes[label], verdicts.get(kind, "invented"))
+            for box, label, kind in zip(
+                judged.boxes.tolist(), judged.labels.tolist(), judged.kinds.tolist(), strict=True
+            )
+        ]
+        single = target["boxes"][~target["iscrowd"]].tolist()
+        names = [self.task.classes[label] for label in judged.given.tolist()]
+        return draw_judged(image, boxes + [(single[place], names[place], "missed") for place in judged.missed])
 
     def draw(self, image: Tensor, answer: tuple[DetectedObject, ...]) -> Tensor:
         """Boxes and labels."""

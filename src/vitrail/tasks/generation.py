@@ -115,6 +115,7 @@ class GenerationTask(AdversarialTask):
     crop_fraction = 1.0
     takes_images = False
     comparable = False
+    usual_epochs = 40
     output_name = "pictures"
     backbone: MaxViTGenerator  # type: ignore[assignment]  # it takes no images, and files are made from it
 
@@ -134,6 +135,15 @@ class GenerationTask(AdversarialTask):
             )
         self.num_labels = generator.num_classes
         self.input_shape = (generator.config.num_inputs, 1, 1)
+
+    @classmethod
+    def in_words(cls, report: Mapping[str, Any], findings: Mapping[str, Any], images: str) -> str:
+        if (distance := report.get("frechet")) is None:
+            return super().in_words(report, findings, images)
+        return (
+            f"Its pictures are at a Fréchet distance of {distance:.3g} from {images} (0 is perfect; it compares only "
+            f"with what was measured with the same features on as many pictures)."
+        )
 
     def decoding(self) -> dict[str, Any]:
         """Numbers of random numbers and of classes of an input."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,7 +21,9 @@ from vitrail.device.pixels import normalise, view
 from vitrail.models import Backbone
 from vitrail.tasks.answers import Answers
 from vitrail.tasks.base import Score, Task
-from vitrail.tasks.drawing import draw_skeleton
+from vitrail.tasks.drawing import draw_offsets, draw_skeleton
+from vitrail.tasks.findings.keypoint_findings import KeypointFindings
+from vitrail.tasks.findings.plain_words import out_of
 from vitrail.tasks.heads.pyramid import choose_levels
 from vitrail.tasks.kind import TaskKind
 from vitrail.tasks.spec import TaskSpec
@@ -94,6 +96,7 @@ class PoseTask(Task):
         Score(name="oks_ap", title="OKS AP"),
     )
     crop_fraction = 1.0
+    usual_epochs = 40
     output_name = "heatmaps"
 
     def __init__(
@@ -169,6 +172,18 @@ class PoseTask(Task):
 
         return PoseMetric(self.locate, len(self.classes))
 
+    def findings(self) -> KeypointFindings:
+        """How far the keypoints are off, beside the mean pose."""
+        return KeypointFindings(self.locate, self.classes)
+
+    @classmethod
+    def in_words(cls, report: Mapping[str, Any], findings: Mapping[str, Any], images: str) -> str:
+        right = findings.get("right")
+        if not right or not right["of"]:
+            return super().in_words(report, findings, images)
+        share = out_of(right["count"], right["of"])
+        return f"On {images}, {share} keypoints are in the right place (off by less than a tenth of the object's size)."
+
     def agreement(self, output: Tensor, reference: Tensor) -> float:
         """Share of keypoints whose largest value is at the same place of the heat map in both."""
         return float((output.flatten(2).argmax(2) == reference.flatten(2).argmax(2)).double().mean())
@@ -231,6 +246,14 @@ class PoseAnswers(Answers[PoseTask, tuple[Keypoint, ...]]):
     def truth(self, target: dict[str, Tensor]) -> tuple[Keypoint, ...]:
         """The labelled keypoints."""
         return self._name(target["keypoints"][:, :2].tolist(), target["keypoints"][:, 2].tolist())
+
+    difference = "lines lead from each answer (dot) to the true place"
+
+    def draw_difference(self, image: Tensor, answer: tuple[Keypoint, ...], target: Mapping[str, Tensor]) -> Tensor:
+        """Dots, each with a line to where the keypoint is labelled."""
+        truth = target["keypoints"].tolist()
+        lines = [(one.index, (one.x, one.y), truth[one.index][:2]) for one in answer if truth[one.index][2]]
+        return draw_offsets(image, lines, len(self.task.classes))
 
     def draw(self, image: Tensor, answer: tuple[Keypoint, ...]) -> Tensor:
         """Dots and lines; unsure keypoints are left out."""

@@ -170,6 +170,13 @@ class PretrainingTask(Task):
 
         return MetricCollection({"masked_loss": MaskedLoss()})
 
+    @classmethod
+    def in_words(cls, report: Mapping[str, Any], findings: Mapping[str, Any], images: str) -> str:
+        return (
+            f"{super().in_words(report, findings, images)} How good the backbone is, only a task tells that is trained "
+            f"from it (--weights RUN)."
+        )
+
     def agreement(self, output: Tensor, reference: Tensor) -> float:
         """Share of patches whose largest prediction is in the same place."""
         return super().agreement(output[..., :-1].transpose(1, 2), reference[..., :-1].transpose(1, 2))

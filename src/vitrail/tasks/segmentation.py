@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,13 +17,18 @@ from vitrail.device.answer import class_shares, label_pixels
 from vitrail.models import Backbone
 from vitrail.tasks.answers import Answers
 from vitrail.tasks.base import Score, Task
-from vitrail.tasks.drawing import draw_masks
+from vitrail.tasks.drawing import draw_masks, draw_verdicts
+from vitrail.tasks.findings.pixel_findings import PixelFindings
+from vitrail.tasks.findings.plain_words import out_of
 from vitrail.tasks.heads.pyramid import Pyramid
 from vitrail.tasks.heads.semantic import HEADS, AuxiliaryHead, resize_to
 from vitrail.tasks.kind import TaskKind
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
+
+MILLION = 1_000_000
+"""Pixels, of which a share is told."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +84,7 @@ class SegmentationTask(Task):
     )
     chooses = True
     crop_fraction = 1.0
+    usual_epochs = 60
 
     def __init__(
         self,
@@ -142,6 +148,20 @@ class SegmentationTask(Task):
             compute_groups=False,
         )
 
+    def findings(self) -> PixelFindings:
+        """Confusions, and the worst images."""
+        return PixelFindings(self.classes, IGNORE)
+
+    @classmethod
+    def in_words(cls, report: Mapping[str, Any], findings: Mapping[str, Any], images: str) -> str:
+        right, overlap = report.get("pixel_accuracy"), report.get("miou")
+        if right is None or overlap is None:
+            return super().in_words(report, findings, images)
+        return (
+            f"On {images}, {out_of(MILLION * right, MILLION)} pixels get the right class, and the area of a class "
+            f"overlaps the true one by {100 * overlap:.0f} % on average (mIoU; 100 % is perfect)."
+        )
+
 
 class SegmentationAnswers(Answers[SegmentationTask, Segmentation]):
     """The class of every pixel."""
@@ -174,6 +194,14 @@ class SegmentationAnswers(Answers[SegmentationTask, Segmentation]):
     def truth(self, target: Tensor) -> Segmentation:
         """A mask (h, w); what is ignored stays uncoloured."""
         return Segmentation(target, ())
+
+    difference = "green: right; red: wrong"
+
+    def draw_difference(self, image: Tensor, answer: Segmentation, target: Tensor) -> Tensor:
+        """The image under green where the class is right, under red where it is wrong; what is ignored is plain."""
+        known = target != IGNORE
+        same = answer.labels == target
+        return draw_verdicts(image, same & known, ~same & known)
 
     def draw(self, image: Tensor, answer: Segmentation) -> Tensor:
         """The image under transparent colours, one a class."""

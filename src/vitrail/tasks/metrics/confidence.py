@@ -53,18 +53,32 @@ class ConfidenceSearch:
 
 def _judge(found: dict[str, Any], target: dict[str, Any]) -> tuple[Tensor, Tensor]:
     """Whether each found object (n,) is right, and whether it counts: each annotated one is found once."""
+    which, in_crowd = match_objects(found, target)
+    return which >= 0, (which >= 0) | ~in_crowd
+
+
+def match_objects(found: dict[str, Any], target: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """Which annotated object each found one is: of the same class, and alike by :data:`SAME`.
+
+    Args:
+        found: ``boxes`` (n, 4), ``labels`` (n,), the most probable first: it may choose first.
+        target: ``boxes`` (m, 4) in the same unit, ``labels`` (m,), ``iscrowd`` (m,).
+
+    Returns:
+        (n,) indices of annotated objects, each at most once, -1 for none; and (n,) whether it lies in a crowd of its
+        class.
+    """
     boxes, crowd = target["boxes"].to(found["boxes"]), target["iscrowd"].to(found["boxes"].device)
     alike = found["labels"].unsqueeze(1) == target["labels"].to(found["labels"])
     overlap = box_iou(found["boxes"], boxes) * (alike & ~crowd)
-    right = torch.zeros(len(found["scores"]), dtype=torch.bool)
-    for index in range(len(right)):
+    which = torch.full((len(found["labels"]),), -1)
+    for index in range(len(which)):
         if overlap.shape[1] and overlap[index].max() >= SAME:
-            right[index] = True
-            overlap[:, overlap[index].argmax()] = 0
+            which[index] = overlap[index].argmax()
+            overlap[:, which[index]] = 0
     corners = (
         torch.maximum(found["boxes"][:, None, :2], boxes[:, :2]),
         torch.minimum(found["boxes"][:, None, 2:], boxes[:, 2:]),
     )
     inside = (corners[1] - corners[0]).clamp(min=0).prod(2) / box_area(found["boxes"]).unsqueeze(1).clamp(min=1e-12)
-    in_crowd = ((inside >= SAME) & alike & crowd).any(1).cpu()
-    return right, right | ~in_crowd
+    return which, ((inside >= SAME) & alike & crowd).any(1).cpu()
