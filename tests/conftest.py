@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,6 +61,34 @@ def no_shape_checks() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def own_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder for users' own code; what it registers and imports is forgotten afterwards."""
+    from vitrail.core import import_code, registered
+    from vitrail.layers import TOKEN_MIXERS
+    from vitrail.models import FAMILIES
+    from vitrail.runs import remembered_code
+    from vitrail.tasks import TASKS
+    from vitrail.tasks.heads.semantic import HEADS
+
+    monkeypatch.setenv(import_code.VARIABLE, "[]")
+    tables: tuple[Any, ...] = (
+        *(registered._REGISTERED, import_code._IMPORTED, import_code._INSTALLED, remembered_code._TOLD),
+        *(TOKEN_MIXERS, FAMILIES, TASKS, HEADS),
+    )
+    copies, path, modules = [table.copy() for table in tables], [*sys.path], {*sys.modules}
+    folder = tmp_path / "own"
+    folder.mkdir()
+    yield folder
+    for table, copy in zip(tables, copies, strict=True):
+        table.clear()
+        table.update(copy)
+    sys.path[:] = path
+    for name in {*sys.modules} - modules:
+        if str(getattr(sys.modules[name], "__file__", None)).startswith(str(tmp_path)):
+            del sys.modules[name]
 
 
 @pytest.fixture

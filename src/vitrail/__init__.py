@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vitrail.bench import BenchConfig
     from vitrail.compare import ComparePlan
+    from vitrail.core.import_code import import_code
     from vitrail.data import AugmentConfig, DataConfig, load_data
     from vitrail.evaluation import RobustnessConfig, evaluate
     from vitrail.export import export_model
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from vitrail.runs.quantize import CalibrationConfig
     from vitrail.runs.whole_way import WholeWayConfig
     from vitrail.serve.browser import BrowserConfig
+    from vitrail.tasks.register import register
     from vitrail.training import TrainConfig
 
 __version__ = "0.2.0"
@@ -44,11 +46,13 @@ _HOMES = {
     "create_model": "models",
     "evaluate": "evaluation",
     "export_model": "export",
+    "import_code": "core.import_code",
     "list_models": "models",
     "load_checkpoint": "models",
     "load_data": "data",
     "open_run": "face",
     "quantize": "quantization",
+    "register": "tasks.register",
     "train": "face",
 }
 """Public name -> module that has it."""
@@ -71,11 +75,13 @@ __all__ = [
     "create_model",
     "evaluate",
     "export_model",
+    "import_code",
     "list_models",
     "load_checkpoint",
     "load_data",
     "open_run",
     "quantize",
+    "register",
     "train",
 ]
 

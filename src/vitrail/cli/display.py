@@ -38,14 +38,17 @@ class Output:
         json: Print one JSON document on standard output; all other output goes to standard error.
         quiet: Print nothing but errors.
         debug: Show the traceback of an error.
+        imports: Python file, or name of a module, with models, token mixers, heads or tasks of your own. It may be
+            given several times; a run only names its files, and never imports them itself.
     """
 
     json: Annotated[bool, Parameter(negative=())] = False
     quiet: Annotated[bool, Parameter(alias="-q", negative=())] = False
     debug: Annotated[bool, Parameter(negative=())] = False
+    imports: Annotated[tuple[str, ...], Parameter(name="--import", negative=(), negative_iterable=())] = ()
 
 
-OutputOptions = Annotated[Output, Parameter(name="*", group=Group("Output", sort_key=90))]
+OutputOptions = Annotated[Output, Parameter(name="*", group=Group("Output and own code", sort_key=90))]
 
 
 class Display:

@@ -29,6 +29,7 @@ from vitrail.cli.suggestions import suggest_verb
 from vitrail.cli.words import MAIN, default_words, option_name, renamed, typed_words
 from vitrail.core.errors import VitrailError
 from vitrail.core.faults import Fault, find_fault
+from vitrail.core.import_code import import_code
 from vitrail.core.paths import user_path
 
 VERBS = {
@@ -48,6 +49,9 @@ VERBS = {
     "recommend": "Name the best file that keeps to your limits, and say why",
     "report": "Write a run's HTML report",
 }
+
+IMPORT = "--import"
+"""Option of every verb that names own code."""
 
 RESUMABLE = ("pretrain", "train", "run", "demo")
 
@@ -85,7 +89,7 @@ def build_app(verb: str | None = None, command: Callable[..., Any] | None = None
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (that of the process by default) and return the exit status."""
     _use_utf8()
-    words = [_at_home(word) for word in (sys.argv[1:] if argv is None else argv)]
+    words = _after_verb([_at_home(word) for word in (sys.argv[1:] if argv is None else argv)])
     verb = words[0] if words and words[0] in VERBS else None
     debug = "--debug" in words
     if verb is None and words and not words[0].startswith("-"):
@@ -93,6 +97,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = _with_present_names(verb, words)
     try:
         if verb is None or build_app(verb, stand_in(verb))(words, print_error=False, exit_on_error=False):
+            for code in _imports(words) if verb is not None else ():
+                import_code(code)
             build_app(verb)(words, print_error=False, exit_on_error=False)
         sys.stdout.flush()
         return 0
@@ -129,6 +135,27 @@ def _at_home(word: str) -> str:
     """``~/x`` and ``--run=~/x`` with the home folder; shells leave the second as it is."""
     option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
     return option + equals + str(user_path(value)) if value.startswith("~") else word
+
+
+def _after_verb(words: list[str]) -> list[str]:
+    """The words with what is imported behind the verb; ``vitrail --import FILE train`` is as good."""
+    count = 0
+    while count < len(words) and _is_import(words[count]):
+        count += 1 if "=" in words[count] else 2
+    if count < len(words) and words[count] in VERBS:
+        return [words[count], *words[:count], *words[count + 1 :]]
+    return words
+
+
+def _imports(words: list[str]) -> list[str]:
+    """The files and modules of own code: they are imported before the verb, whose configuration may name them."""
+    options = words[: words.index("--")] if "--" in words else words
+    following = zip(options, [*options[1:], ""], strict=True)
+    return [value if "=" not in word else word.partition("=")[2] for word, value in following if _is_import(word)]
+
+
+def _is_import(word: str) -> bool:
+    return word.partition("=")[0] == IMPORT
 
 
 def _with_present_names(verb: str | None, words: list[str]) -> list[str]:

@@ -64,7 +64,7 @@ def _card(shown: Display, name: str) -> None:
     lines = {
         "Parameters": f"{facts['params']:,}",
         "MACs": f"{facts['macs']:,} for one image of {facts['size']} pixels",
-        "Paper": f"{facts['authors']}, {facts['title']}, {facts['paper']}",
+        "Paper": ", ".join(filter(None, (facts["authors"], facts["title"], facts["paper"]))),
         "Code": facts["code"],
         "Checkpoints": f"layouts {', '.join(facts['checkpoint_layouts'])}; load with --weights FILE",
         "Tasks": ", ".join(facts["tasks"]),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import math
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set as AbstractSet
 from dataclasses import asdict, dataclass, fields, is_dataclass
@@ -24,6 +25,7 @@ from vitrail.cli.words import MAIN, option_name, split_numbers, split_words, typ
 from vitrail.core.config import choices, typed
 from vitrail.core.errors import ConfigError, VitrailError
 from vitrail.core.files import read_yaml
+from vitrail.core.import_code import import_listed, imported_code
 from vitrail.core.synonyms import nearest_names
 
 Groups = Mapping[str, tuple[str, ...]]
@@ -83,7 +85,7 @@ def configured(
             with _errors_name_options([o for o in options if config is None or o.path in chosen]):
                 effective = effective_config(defaults, config, chosen)
                 if print_config:
-                    print(to_yaml(effective, expected(effective)), end="")
+                    print(f"{_imported_yaml()}{to_yaml(effective, expected(effective))}", end="")
                 else:
                     verb(effective, *args, **given)
 
@@ -134,6 +136,12 @@ def to_yaml(config: Any, told: Mapping[str, str] | None = None) -> str:
             line = yaml.safe_dump({field.name: _plain(value)}, sort_keys=False, allow_unicode=True)
             lines.append(f"{line.rstrip()}  # {notes[field.name]}\n" if field.name in notes else line)
     return "".join(lines)
+
+
+def _imported_yaml() -> str:
+    """The own code of this process as the line that ``--config`` reads; "" if there is none."""
+    listed = imported_code()
+    return yaml.safe_dump({"import": listed}, allow_unicode=True, width=math.inf) if listed else ""
 
 
 @contextlib.contextmanager
@@ -263,7 +271,9 @@ def _read(file: Path) -> dict[str, Any]:
     values = read_yaml(file, title="configuration", remedy="compare with --print-config", error=ConfigError)
     if not isinstance(values or {}, dict):
         raise ConfigError(f"configuration {file} holds no 'key: value' lines; compare with --print-config")
-    return values or {}
+    values = values or {}
+    import_listed(values.pop("import", []), file)
+    return values
 
 
 def _merge(into: dict[str, Any], values: Mapping[str, Any], config: Any, file: Path, prefix: str = "") -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import keyword
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -83,8 +84,9 @@ def _parameter(one: dict[str, Any]) -> inspect.Parameter:
     if one["kind"] == "KEYWORD_ONLY":
         chosen |= {"name": one["names"], "group": Group(one["group"][0], sort_key=one["group"][1])}
     default = one.get("default", inspect.Parameter.empty)
+    name = one["names"][0].strip("-").replace("-", "_").lower()
     return inspect.Parameter(
-        one["names"][0].strip("-").replace("-", "_").lower(),
+        f"{name}_" if keyword.iskeyword(name) else name,
         getattr(inspect.Parameter, one["kind"]),
         default=tuple(default) if isinstance(default, list) else default,
         annotation=Annotated[type_of(one["type"]), Parameter(**chosen)],

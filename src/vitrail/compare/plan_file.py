@@ -13,6 +13,7 @@ from typing import Any
 from vitrail.core.config import typed
 from vitrail.core.errors import ConfigError
 from vitrail.core.files import read_yaml
+from vitrail.core.import_code import import_listed
 from vitrail.core.paths import user_path
 from vitrail.runs.quantize import CalibrationConfig, with_field_names
 from vitrail.runtimes import RuntimeName, find_runtime
@@ -190,10 +191,15 @@ class ComparePlan:
 def read_plan(file: str | Path) -> ComparePlan:
     """Read a comparison from a YAML file, and check every model and recipe in it.
 
+    Own code that the file names under ``import`` is imported, relative to the file's folder.
+
     Raises:
+        CodeError: own code cannot be imported.
         ConfigError: the file is unreadable, or has an unknown key or a value that is not allowed.
     """
     values = read_yaml(user_path(file), title="comparison", error=ConfigError)
+    if isinstance(values, dict):
+        import_listed(values.pop("import", []), user_path(file))
     if not isinstance(values, dict) or not isinstance(values.get("cells"), list):
         raise ConfigError(f"comparison {file} has no list 'cells'; see examples/compare")
     cells = [expanded for cell in values["cells"] for expanded in typed(Cell, cell).expand()]

@@ -36,6 +36,10 @@ class UnknownNameError(VitrailError):
     """There is no model, runtime, preset, ... of that name."""
 
 
+class CodeError(VitrailError):
+    """A user's own code cannot be imported, registers what is not allowed, or is missing."""
+
+
 class ImageSizeError(VitrailError):
     """The model cannot take images of that size."""
 

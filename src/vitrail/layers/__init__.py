@@ -17,6 +17,7 @@ from vitrail.layers.max_sa import BlockAttention, GridAttention, MaxSA, resize_b
 from vitrail.layers.mlp import ConvMlp, Mlp
 from vitrail.layers.mobilevit import ExShortcut, MobileViTBlock
 from vitrail.layers.norm import LayerNorm2d
+from vitrail.layers.own_mixer import OwnMixer, as_entry, build_mixer, check_mixer
 from vitrail.layers.performer import PerformerAttention
 from vitrail.layers.places import HasPlaces, Places, cell_centres
 from vitrail.layers.pooling import PoolingMixer
@@ -58,6 +59,7 @@ __all__ = [
     "Mlp",
     "MobileViTBlock",
     "NormalCell",
+    "OwnMixer",
     "PatchEmbed",
     "PerformerAttention",
     "Places",
@@ -75,7 +77,10 @@ __all__ = [
     "TanhGELU",
     "ValueSkipAttention",
     "WindowAttention",
+    "as_entry",
+    "build_mixer",
     "cell_centres",
+    "check_mixer",
     "make_token_mixer",
     "resize_bias_table",
     "resize_pos_embed",

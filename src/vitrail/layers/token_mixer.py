@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitrail.core.errors import UnknownNameError
+from vitrail.core.import_code import load_installed
 from vitrail.layers.attention import Attention
 from vitrail.layers.axial_attention import AxialAttention
 from vitrail.layers.local_global_local import GlobalSparseAttention, LocalAggregation
@@ -92,6 +93,8 @@ def make_token_mixer(name: str, dim: int, options: MixerOptions | None = None) -
     Raises:
         UnknownNameError: no such mixer; the message has all names.
     """
+    if name not in TOKEN_MIXERS:
+        load_installed()
     if name not in TOKEN_MIXERS:
         raise UnknownNameError(f"unknown token mixer '{name}'; known: {', '.join(TOKEN_MIXERS)}")
     return TOKEN_MIXERS[name](dim, options or MixerOptions())

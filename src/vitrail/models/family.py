@@ -25,8 +25,8 @@ class Family:
         checkpoint_keys: layout name -> table from the authors' key names to ours.
         layout_fields: layout name -> fields of the configuration that its code has, where another's has others.
         layout_notes: layout name -> sentence on a difference that no field makes up for.
-        title, authors, venue, arxiv: the paper.
-        code: repository @ commit (licence) that the family is compatible with.
+        title, authors, venue, arxiv: the paper, if there is one.
+        code: repository @ commit (licence) that the family is compatible with, if there is one.
         ours: variants that no paper published -> their purpose.
     """
 
@@ -35,15 +35,20 @@ class Family:
     variants: Mapping[str, BackboneConfig]
     weights: Mapping[str, Sequence[PretrainedWeights]] = field(default_factory=dict)
     weights_elsewhere: str = ""
-    checkpoint_keys: Mapping[str, KeyTable]
+    checkpoint_keys: Mapping[str, KeyTable] = field(default_factory=dict)
     layout_fields: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     layout_notes: Mapping[str, str] = field(default_factory=dict)
-    title: str
-    authors: str
-    venue: str
-    arxiv: str
-    code: str
-    ours: Mapping[str, str]
+    title: str = ""
+    authors: str = ""
+    venue: str = ""
+    arxiv: str = ""
+    code: str = ""
+    ours: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def paper(self) -> str:
+        """Venue and address of the paper; "" without one."""
+        return ", ".join(filter(None, (self.venue, self.arxiv and f"arXiv:{self.arxiv}")))
 
     def find_weights(self, name: str, tag: str, image_size: ImageSize) -> PretrainedWeights:
         """The weights of a variant that were trained nearest to ``image_size``.

@@ -23,8 +23,9 @@ from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from vitrail.core.errors import ConfigError
+from vitrail.core.registered import find_registration
 from vitrail.core.types import FeatureInfo, Preprocessing
-from vitrail.layers import ConvMlp, MixerOptions, PoolingMixer, make_token_mixer
+from vitrail.layers import ConvMlp, MixerOptions, PoolingMixer, build_mixer, check_mixer, make_token_mixer
 from vitrail.models.base import Backbone, BackboneConfig, drop_path_rates, make_classifier
 from vitrail.models.checkpoint import Key
 from vitrail.models.family import Family
@@ -83,7 +84,28 @@ class MetaFormerConfig(BackboneConfig):
         options = MixerOptions(
             head_dim=self.head_dim, window_size=self.window_size, sr_ratio=self.sr_ratio, pool_size=self.pool_size
         )
-        return make_token_mixer(mixer, dim, options) if isinstance(mixer, str) else mixer(dim)
+        if not isinstance(mixer, str):
+            return build_mixer(mixer, mixer_name(mixer), dim)
+        return make_token_mixer(mixer, dim, options)
+
+    def make_mixers(self, stage: int, count: int) -> list[nn.Module]:
+        """New token mixers for the blocks of a stage.
+
+        Raises:
+            ConfigError: a mixer of a user's own cannot be built, or changes the shape of a map.
+        """
+        mixers = [self.make_mixer(stage) for _ in range(count)]
+        name = mixer_name(self.token_mixers[stage])
+        if mixers and (callable(self.token_mixers[stage]) or find_registration("token mixer", name)):
+            stride, divisor = prod(self.strides[: stage + 1]), getattr(mixers[0], "divisor", 1)
+            height, width = (max(side // (stride * divisor), 1) * divisor for side in self.image_size)
+            check_mixer(mixers[0], name, self.embed_dims[stage], (height, width))
+        return mixers
+
+
+def mixer_name(mixer: Mixer) -> str:
+    """The name of a token mixer, that of the class or function if it has none of its own."""
+    return mixer if isinstance(mixer, str) else getattr(mixer, "__name__", type(mixer).__name__)
 
 
 class Block(nn.Module):
@@ -130,7 +152,7 @@ class Stage(nn.Module):
         self.downsample: nn.Module = nn.Identity()
         if index:
             self.downsample = nn.Conv2d(config.embed_dims[index - 1], dim, 3, config.strides[index], 1)
-        mixers = [config.make_mixer(index) for _ in rates]
+        mixers = config.make_mixers(index, len(rates))
         self.blocks = nn.ModuleList(Block(mixer, dim, config, rate) for mixer, rate in zip(mixers, rates, strict=True))
         self.divisor = lcm(*(getattr(mixer, "divisor", 1) for mixer in mixers))
 

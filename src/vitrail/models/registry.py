@@ -1,4 +1,4 @@
-"""Every family by name: one explicit dictionary, no registration by import."""
+"""Every family by name: one explicit dictionary, no registration by import but of users' own families."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from vitrail.core.errors import CheckpointError, ConfigError, UnknownNameError
+from vitrail.core.import_code import load_installed
+from vitrail.core.registered import resolved
 from vitrail.core.types import as_image_size
 from vitrail.models import (
     edgevit,
@@ -53,7 +55,8 @@ LOGGER = logging.getLogger("vitrail")
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Names of all variants that fit a shell-style pattern, e.g. ``"edgevit*"``."""
+    """Names of all variants that fit a shell-style pattern, e.g. ``"edgevit*"``; those of users' own families too."""
+    load_installed()
     return sorted(name for family in FAMILIES.values() for name in fnmatch.filter(family.variants, pattern))
 
 
@@ -63,12 +66,18 @@ def find_family(name: str) -> Family:
     Raises:
         UnknownNameError: with the nearest names.
     """
-    for family in FAMILIES.values():
-        if name in family.variants:
-            return family
+    if (family := _family_with(name)) is not None:
+        return family
+    load_installed()
+    if (family := _family_with(name)) is not None:
+        return family
     close = difflib.get_close_matches(name, list_models(), n=3, cutoff=0.4)
-    hint = f"did you mean {', '.join(close)}?" if close else "'vitrail models' lists them"
+    hint = f"did you mean {', '.join(close)}?" if close else "'vitrail models' lists them; yours needs --import FILE"
     raise UnknownNameError(f"unknown model '{name}'; {hint}")
+
+
+def _family_with(variant: str) -> Family | None:
+    return next((family for family in FAMILIES.values() if variant in family.variants), None)
 
 
 def family_of(model: Backbone) -> Family:
@@ -113,6 +122,7 @@ def create_model(
     family = find_family(name)
     config = family.variants[name]
     _check_fields(name, config, fields)
+    fields = {field: resolved(value, field) for field, value in fields.items()}
     size = None if image_size is None else as_image_size(image_size)
     tag = parse_pretrained(str(weights))
     public = None
@@ -229,7 +239,7 @@ def _check_run(model: Backbone, given: WeightsSource, chosen: Container[str]) ->
         return
     free = {field.name for field in dataclass_fields(BackboneConfig)}
     known = [field.name for field in dataclass_fields(model.config) if field.name not in free]
-    theirs = {name: given.fields.get(name, getattr(variants[given.model], name)) for name in known}
+    theirs = {name: resolved(given.fields.get(name, getattr(variants[given.model], name)), name) for name in known}
     other = {
         name: value for name, value in theirs.items() if name not in chosen and value != getattr(model.config, name)
     }

@@ -35,7 +35,7 @@ def model_summary(name: str) -> dict[str, Any]:
         "size": f"{height}x{width}",
         "tasks": list(TASKS),
         "weights": _public_weights(name),
-        "paper": f"{family.venue}, arXiv:{family.arxiv}",
+        "paper": family.paper,
     }
 
 

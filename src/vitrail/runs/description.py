@@ -8,9 +8,10 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from vitrail.core.checked import checked
-from vitrail.core.errors import RunError
+from vitrail.core.errors import RunError, UnknownNameError
 from vitrail.core.types import ImageSize, Preprocessing
-from vitrail.tasks import TASKS, TaskKind
+from vitrail.runs.remembered_code import CodeEntry, require_code
+from vitrail.tasks import TaskKind, find_task
 from vitrail.training import ResolvedConfig
 
 VERSION = 1
@@ -153,6 +154,7 @@ class Description(BaseModel):
         confidence: least probability of an object in answers; None until it is found.
         stages: stage of the whole way -> seconds that it took.
         quantized: configuration of the quantisation, for runs that a comparison quantised.
+        own_code: what of its user's own code the run needs; it is never imported because it is named here.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
@@ -176,6 +178,7 @@ class Description(BaseModel):
     confidence: ConfidenceEntry | None = None
     stages: dict[str, float] = {}
     quantized: dict[str, Any] = {}
+    own_code: tuple[CodeEntry, ...] = ()
 
     @classmethod
     def read(cls, values: Any, source: str = "run.json") -> Self:
@@ -197,14 +200,13 @@ class Description(BaseModel):
         """The task.
 
         Raises:
-            RunError: this version has no such task.
+            RunError: this version has no such task, or it is one of own code that is not imported.
         """
-        if self.task not in TASKS:
-            raise RunError(
-                f"the run has the unknown task '{self.task}'; known: {', '.join(TASKS)}; "
-                f"was it made by a later Vitrail?"
-            )
-        return TASKS[self.task]
+        require_code([entry for entry in self.own_code if entry.kind == "task"])
+        try:
+            return find_task(self.task)
+        except UnknownNameError as error:
+            raise RunError(f"the run has the {error}; was it made by a later Vitrail?") from error
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from vitrail.data import DataSplits
 from vitrail.models.checkpoint import read_trained
 from vitrail.models.registry import decided_fields
 from vitrail.runs.parts import KnownImage, known_images, read_parts, write_parts
+from vitrail.runs.remembered_code import keep_copies, require_code, used_code
 from vitrail.runs.run import Run
 from vitrail.tasks import Task, find_task
 from vitrail.training.config import ResolvedConfig, TrainConfig, differing_settings
@@ -128,6 +129,9 @@ def describe(
     } | config.model_fields
     if config.weights is not None:
         fields |= decided_fields(task.backbone, config.model)
+    if known:
+        require_code(known.own_code, run.folder)
+    own_code = used_code(config.model, fields, task.name, config.options)
     run.update(
         model={"name": config.model, "fields": fields, "num_params": sum(p.numel() for p in task.parameters())},
         task=task.name,
@@ -137,6 +141,7 @@ def describe(
         weights_remarks=list(weights_remarks),
         data=_describe_data(splits, config),
         training=config.to_dict(),
+        **({"own_code": [entry.model_dump() for entry in own_code]} if own_code else {}),
         precision=precision,
         seed=config.seed,
         versions={"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
@@ -144,6 +149,7 @@ def describe(
         status="training",
     )
     write_parts(run.images, images)
+    keep_copies(own_code, run.code)
 
 
 def _check_same_images(run: Run, alike: bool, images: set[KnownImage], config: TrainConfig) -> None:

@@ -12,6 +12,7 @@ from vitrail.core.types import Preprocessing
 from vitrail.models import Backbone, create_model, load_checkpoint
 from vitrail.models.checkpoint import load_strictly, read_trained
 from vitrail.runs.description import ConfidenceEntry, Description
+from vitrail.runs.remembered_code import require_code
 from vitrail.runs.run import Run
 from vitrail.tasks import Task, TaskKind, TaskSpec, create_task
 from vitrail.training import TrainConfig
@@ -59,11 +60,13 @@ def load_task(run: Run | str | Path) -> Task:
     these weights.
 
     Raises:
-        RunError: the run lacks its description or its weights, or describes no task.
+        RunError: the run lacks its description or its weights, describes no task, or needs own code that is missing.
         CheckpointError: the weights are damaged or do not fit the described model.
     """
     run = Run.open(as_run(run).folder, needs=("description", "weights"))
-    task = build_task(run.read())
+    description = run.read()
+    require_code(description.own_code, run.folder)
+    task = build_task(description)
     load_strictly(task, read_trained(run.weights), str(run.weights), remedy="was it or run.json replaced?")
     if (found := found_confidence(as_run(run))) is not None:
         task.min_confidence = found.min_confidence
@@ -85,12 +88,13 @@ def open_backbone(folder: str) -> tuple[Backbone, Preprocessing]:
     """The trained backbone of a run without its classifier, and its preprocessing.
 
     Raises:
-        RunError: the folder is not a run.
+        RunError: the folder is not a run, or needs own code that is missing.
         ConfigError: the run has no backbone that takes images.
         CheckpointError: the weights do not fit.
     """
     run = Run.open(folder)
     description = run.read()
+    require_code(description.own_code, run.folder)
     if description.input_shape:
         raise ConfigError(f"run {folder} takes no images; name the run of a classifier")
     given = description.model.fields | {"num_classes": 0}

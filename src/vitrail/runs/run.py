@@ -158,6 +158,11 @@ class Run:
         return self.folder / "checkpoints"
 
     @property
+    def code(self) -> Path:
+        """Folder of copies of the user's own code, for people to read; nothing imports them."""
+        return self.folder / "code"
+
+    @property
     def logs(self) -> Path:
         """Folder of TensorBoard's files."""
         return self.folder / "tensorboard"
@@ -196,8 +201,16 @@ class Run:
         found = [path for pattern in [*TRAINING[1:], *DERIVED] for path in sorted(self.folder.glob(pattern))]
         exported = [path for format in FORMATS for path in self._exported_files(format)]
         inner = [path for run in self.quantized_runs() for path in run.artefacts()]
-        every = dict.fromkeys([*found, *exported, *inner, self.description])
+        every = dict.fromkeys([*found, *self._code_copies(), *exported, *inner, self.description])
         return [path for path in every if path.exists() and not path.parent.is_symlink()]
+
+    def _code_copies(self) -> list[Path]:
+        """Paths of the copies of own code that ``run.json`` names."""
+        try:
+            entries = self.read().own_code
+        except VitrailError:
+            return []
+        return [self.code / name for name in dict.fromkeys(entry.copy_name for entry in entries) if name]
 
     def _exported_files(self, format: str) -> Iterator[Path]:
         """Paths of a format's files and of what lies beside them; a file of another variant has its record there."""
@@ -219,7 +232,7 @@ class Run:
     def leftovers(self) -> list[Path]:
         """Temporary files and folders of processes that were killed, or that write at this moment."""
         names = [self.folder / name for name in (*TRAINING, *DERIVED)]
-        names += [path for format in FORMATS for path in self._exported_files(format)]
+        names += [*self._code_copies(), *(path for format in FORMATS for path in self._exported_files(format))]
         return list(dict.fromkeys(path for name in names for path in temporary_paths(name)))
 
     @contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vitrail.core.errors import UnknownNameError
+from vitrail.core.import_code import load_installed
 from vitrail.tasks.aesthetics import AESTHETICS
 from vitrail.tasks.answers import Answers
 from vitrail.tasks.base import Task
@@ -35,7 +36,9 @@ def find_task(name: str) -> TaskKind:
         UnknownNameError: with the names that there are.
     """
     if name not in TASKS:
-        raise UnknownNameError(f"unknown task '{name}'; known: {', '.join(TASKS)}")
+        load_installed()
+    if name not in TASKS:
+        raise UnknownNameError(f"unknown task '{name}'; known: {', '.join(TASKS)} (one of your own: --import FILE)")
     return TASKS[name]
 
 

@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vitrail.core.errors import ConfigError
+from vitrail.core.import_code import load_installed
+from vitrail.core.registered import find_registration
 from vitrail.core.types import Preprocessing
 from vitrail.data import IGNORE, load_masks
 from vitrail.device.answer import class_shares, label_pixels
@@ -35,19 +37,23 @@ MILLION = 1_000_000
 class SegmentationOptions:
     """
     Attributes:
-        head: decoder of the masks: "semantic_fpn" or "upernet".
+        head: decoder of the masks: "semantic_fpn", "upernet", or one of your own (see docs/adding-a-model.md).
         width: number of channels of the head.
         auxiliary: weight of a second loss on the level before the last; 0 leaves its head away.
         inference: treatment of images of another size: "fit" shrinks the whole image to the model's size, "slide" moves
             a window of that size over it, "auto" takes windows for large images.
     """
 
-    head: Literal["semantic_fpn", "upernet"] = "semantic_fpn"
+    head: str = "semantic_fpn"
     width: int = 128
     auxiliary: float = 0.4
     inference: Literal["auto", "fit", "slide"] = "auto"
 
     def __post_init__(self) -> None:
+        if self.head not in HEADS:
+            load_installed()
+        if self.head not in HEADS:
+            raise ConfigError(f"is not allowed; choose {' or '.join(HEADS)}", head=self.head)
         if self.width < 1:
             raise ConfigError("is below 1; 128 is usual", width=self.width)
         if self.auxiliary < 0:
@@ -102,7 +108,26 @@ class SegmentationTask(Task):
         self.pyramid = Pyramid(backbone)
         channels, count, width = self.pyramid.channels, len(self.classes), self.options.width
         self.head = HEADS[self.options.head](channels, count, width)
+        if find_registration("head of segmentation", self.options.head):
+            self._check_head()
         self.auxiliary = AuxiliaryHead(channels[-2], count, width) if self.options.auxiliary else None
+
+    @torch.no_grad()
+    def _check_head(self) -> None:
+        """Refuse a head of a user's own with another number of classes, which no loss would tell."""
+        height, width = self.backbone.config.image_size
+        device = next(self.backbone.parameters()).device
+        sizes = [(-(-height // stride), -(-width // stride)) for stride in self.pyramid.strides]
+        maps = [torch.zeros(2, n, *size, device=device) for n, size in zip(self.pyramid.channels, sizes, strict=True)]
+        self.head.eval()
+        given, count = self.head(maps), len(self.classes)
+        self.head.train()
+        if not isinstance(given, Tensor) or given.ndim != 4 or given.shape[:2] != (2, count):
+            shown = "x".join(map(str, given.shape)) if isinstance(given, Tensor) else f"a {type(given).__name__}"
+            raise ConfigError(
+                f"head '{self.options.head}' gives {shown} for {count} classes; it must give a map of logits "
+                f"2x{count}x{sizes[0][0]}x{sizes[0][1]} (images, classes, rows, columns)"
+            )
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (b, c, h, w) to logits (b, num_classes, h, w)."""

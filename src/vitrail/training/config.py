@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 
 from vitrail.core.config import convert_fields, differing_fields, typed
 from vitrail.core.errors import ConfigError
+from vitrail.core.registered import portable
 from vitrail.core.types import Interpolation, as_channels, as_image_size
 from vitrail.data import AugmentConfig, DataConfig, ResolvedAugment
 from vitrail.models.registry import find_family, list_models
@@ -55,7 +56,8 @@ class TrainConfig:
         options: options of the task alone, each as ``--option.NAME VALUE``, e.g. ``--option.head upernet``.
         model: name of a model; ``vitrail models`` lists them. Default: the smallest whose public weights are here or
             can be downloaded, with these; without any, edgevit_xxs with random weights.
-        model_fields: fields of the family's configuration that differ from the variant's, e.g. {alpha: 1.0}.
+        model_fields: fields of the family's configuration that differ from the variant's, e.g. {alpha: 1.0}. A class or
+            a function becomes the name under which it is registered, or ``module:Name``.
         weights: weights to start from: a file, a run folder, an https URL, hf://owner/repository/file, or "pretrained"
             (or "pretrained:TAG") for the public ones. If the number of classes differs, a new classifier is trained.
             From a run, only the backbone is loaded. Default: random weights, where a model is given.
@@ -176,6 +178,7 @@ class TrainConfig:
         self._need("minutes", lambda value: 0 < value < math.inf, "more than 0")
         if self.image_size is not None:
             as_image_size(self.image_size)
+        object.__setattr__(self, "model_fields", {n: portable(v, n) for n, v in self.model_fields.items()})
         taken = sorted({"num_classes", "image_size", "drop_path_rate"} & self.model_fields.keys())
         if taken:
             raise ConfigError(f"model_fields has {', '.join(taken)}; that follows from the data or has its own option")

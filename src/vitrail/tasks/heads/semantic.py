@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -115,4 +115,5 @@ class AuxiliaryHead(nn.Module):
         return self.layers(x)
 
 
-HEADS: dict[str, type[SemanticFPN] | type[UPerNet]] = {"semantic_fpn": SemanticFPN, "upernet": UPerNet}
+HEADS: dict[str, Callable[[Sequence[int], int, int], nn.Module]] = {"semantic_fpn": SemanticFPN, "upernet": UPerNet}
+"""Name -> what makes a head of the channels of the maps, the number of classes, and the width."""
