@@ -20,6 +20,7 @@ from vitrail.runs.load import make_spec
 from vitrail.runs.opening import opening_line
 from vitrail.runs.preprocessing import decide_preprocessing, source_of
 from vitrail.runs.run import Run
+from vitrail.soundness.balance import describe_balance
 from vitrail.tasks import Task, TaskKind, find_task
 from vitrail.training.config import TrainConfig
 from vitrail.training.loop import contained, fit_task, is_interruption, make_trainer
@@ -124,7 +125,7 @@ def _train(trainer: Trainer, config: TrainConfig, run: Run, *, resume: bool, ove
     remarks = (*task.backbone.remarks, *((sentence,) if task.takes_images else ()))
     if trainer.is_global_zero:
         opening = opening_line(config, task, splits, preprocessing, trainer)
-        for line in (opening, *splits.remarks, *remarks, *splits.warnings):
+        for line in (opening, *splits.remarks, *remarks, *splits.warnings, *describe_balance(splits)):
             _tell(line, progress)
         if overwrite:
             clear(run)
