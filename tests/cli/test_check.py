@@ -82,7 +82,7 @@ def test_json_is_one_document(photos: Path, tmp_path: Path, capsys: Capture) -> 
     [
         (["none"], "data folder none does not exist; give a folder"),
         (["."], "has no images at any depth; give a folder"),
-        (["sample", "--out", "file"], "cannot write file: File exists"),
+        (["sample", "--out", "file"], "cannot write to file: file is a file; choose another folder"),
         (["sample", "--task", "detecting"], "unknown task 'detecting'"),
         (["sample", "--batch-size", "0"], "--batch-size 0 is below 1"),
         (["sample", "--mean", "1", "2"], "--mean 1 2"),

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from vitrail.cli.display import Output, OutputOptions, display
 from vitrail.cli.options import configured
-from vitrail.core.files import make_folder
-from vitrail.report.soundness_page import finding_lines, summary_lines, to_json, write_soundness
+from vitrail.report.soundness_page import finding_lines, require_folder, summary_lines, to_json, write_soundness
 from vitrail.soundness import CheckConfig, check_data
 
 MOST_SHOWN = 3
@@ -44,7 +43,7 @@ def check(config: CheckConfig, data: str, /, *, out: Path = Path("check"), outpu
         out: Folder to write to.
     """
     with display(output) as shown:
-        make_folder(out)
+        require_folder(out)
         found = check_data(data, config, progress=shown.progress)
         for line in (*summary_lines(found), "", *finding_lines(found, MOST_SHOWN)):
             shown.say(line)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import io
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image, ImageDraw
 
-from vitrail.core.errors import DataError
+from vitrail.core.errors import DataError, VitrailError
 from vitrail.core.files import write_json, write_text
 from vitrail.data import decode_image
 from vitrail.report.stained_glass import window
@@ -43,6 +44,18 @@ class Case:
     files: Sequence[str]
     pictures: Sequence[str]
     note: str
+
+
+def require_folder(folder: Path) -> None:
+    """Refuse, before the long part, a folder that cannot be written. It is not made yet: it may lie in the data.
+
+    Raises:
+        VitrailError: it is a file, or not writable.
+    """
+    there = next((one for one in (folder, *folder.absolute().parents) if one.exists()), folder)
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        reason = "is not writable" if there.is_dir() else "is a file"
+        raise VitrailError(f"cannot write to {folder}: {there} {reason}; choose another folder with --out")
 
 
 def write_soundness(found: Soundness, folder: Path) -> list[Path]:

@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrail.core.paths import cache_folder
+from vitrail.core.paths import cache_folder, user_path
 from vitrail.core.types import Preprocessing
 from vitrail.data import ImageSet, LabelledImage
-from vitrail.data.check.near_copies import find_near_copies
 from vitrail.models import Backbone, create_model
+from vitrail.models.weights_source import open_weights
 from vitrail.soundness.confident_learning import judge_labels
 from vitrail.soundness.config import CheckConfig
 from vitrail.soundness.findings import Doubt, Example, Finding, amount
@@ -20,6 +20,9 @@ from vitrail.soundness.same_images import label_of
 from vitrail.training.embedding import embed
 from vitrail.training.folds import ALWAYS_TRAINED, deal_folds, split_folds
 from vitrail.training.linear_probe import fit_linear_head
+
+DEFAULT_MODEL = "vit_tiny_patch16"
+"""The smallest model with public weights that know many things."""
 
 NUM_FOLDS = 5
 """Parts of the data; the labels of each are judged by a probe that was fitted on the others."""
@@ -42,8 +45,14 @@ def open_backbone(config: CheckConfig) -> tuple[Backbone, Preprocessing]:
     Raises:
         VitrailError: the model or its weights cannot be used.
     """
+    assert config.weights is not None
+    name = config.model
+    size: int | tuple[int, int] | None = config.image_size
+    if name is None and user_path(config.weights).exists():
+        source = open_weights(config.weights, ())
+        name, size = source.model or None, size or source.image_size
     backbone = create_model(
-        config.model, num_classes=0, image_size=config.image_size, weights=config.weights, replace_head=True
+        name or DEFAULT_MODEL, num_classes=0, image_size=size, weights=config.weights, replace_head=True
     )
     known = replace(backbone.preprocessing, image_size=backbone.config.image_size)
     return backbone, known.changed(mean=config.mean, std=config.std)
@@ -136,21 +145,18 @@ def out_of_fold(
 
 
 def _groups(data: DataUnderCheck) -> NDArray[np.int64]:
-    """A number for each image; images that are all but the same have one number."""
-    looks = [data.looks[name] for name in data.images]
-    leader = list(range(len(looks)))
+    """A number for each image; images that are the same or all but the same have one number."""
+    leader = list(range(len(data.equals)))
 
     def find(index: int) -> int:
         while leader[index] != index:
             leader[index] = index = leader[leader[index]]
         return index
 
-    first: dict[str, int] = {}
-    for index, look in enumerate(looks):
-        leader[index] = first.setdefault(look.pixels, index)
-    for pair in find_near_copies(np.array([look.thumbnail for look in looks])):
+    for pair in data.near_copies:
         leader[find(pair.second)] = find(pair.first)
-    return np.array([find(index) for index in range(len(looks))], dtype=np.int64)
+    group = {name: find(index) for index, names in enumerate(data.equals) for name in names}
+    return np.array([group[name] for name in data.images], dtype=np.int64)
 
 
 def find_outliers(data: DataUnderCheck, features: Features) -> list[Finding]:

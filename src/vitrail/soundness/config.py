@@ -16,7 +16,8 @@ class CheckConfig:
 
     Attributes:
         task: Task that the folder is read for. Default: the one that its layout shows.
-        model: Name of the model whose features compare images; wrong labels and outliers need `--weights` with it.
+        model: Name of the model whose features compare images, for `--weights`. Default: that of a run, else
+            vit_tiny_patch16.
         weights: Weights of that model: a file, a run, an https URL, hf://owner/repository/file, or "pretrained".
             Default: none, so that images are compared by their pixels alone.
         image_size: Pixels a side of the images that the model sees. Default: the model's own size.
@@ -28,7 +29,7 @@ class CheckConfig:
     """
 
     task: str | None = None
-    model: str = "vit_tiny_patch16"
+    model: str | None = None
     weights: str | None = None
     image_size: int | None = None
     mean: tuple[float, ...] | None = None

@@ -28,8 +28,7 @@ TEXTS = {
     ),
     "tiny-objects": (
         ("object is tiny", "objects are tiny"),
-        f"Their shorter side is less than {TINY:.0%} of the image's longer side; a larger --image-size, or images cut "
-        f"into tiles, keep more of them.",
+        f"Their shorter side is below {TINY:.0%} of the image's longer one; a larger --image-size or tiles keep more.",
     ),
 }
 """Finding -> what is said of one object and of several, and what mends it."""

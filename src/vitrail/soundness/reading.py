@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
+
+import numpy as np
 
 from vitrail.core.errors import DataError
 from vitrail.data import DataConfig, DataSplits, Record, Samples
 from vitrail.data.check.appearance import Appearance, look_at
+from vitrail.data.check.near_copies import NearCopy, find_near_copies
 from vitrail.soundness.config import CheckConfig
 from vitrail.soundness.recognize import likely_tasks
 from vitrail.tasks.create import find_task
+
+PART_ORDER = {"train": 0, "": 0, "val": 1, "test": 2}
+"""Part -> place: of two copies the one in the later part is the one to delete."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +48,7 @@ class DataUnderCheck:
         """All samples; several may be of one image."""
         return self.samples.records
 
-    @property
+    @cached_property
     def images(self) -> dict[str, Record]:
         """Image file -> the first of its samples, in the order of the samples."""
         found: dict[str, Record] = {}
@@ -49,6 +56,21 @@ class DataUnderCheck:
             if record.files[0] in self.looks:
                 found.setdefault(record.files[0], record)
         return found
+
+    @cached_property
+    def equals(self) -> list[list[str]]:
+        """Image files of equal pixels, group by group, those of earlier parts first; most groups have one file."""
+        groups: dict[str, list[str]] = {}
+        for name in sorted(self.images, key=lambda one: PART_ORDER.get(self.images[one].part, 0)):
+            groups.setdefault(self.looks[name].pixels, []).append(name)
+        return list(groups.values())
+
+    @cached_property
+    def near_copies(self) -> list[NearCopy]:
+        """Pairs of :attr:`equals`, by index, that are all but the same."""
+        if not self.equals:
+            return []
+        return find_near_copies(np.array([self.looks[group[0]].thumbnail for group in self.equals]))
 
 
 def read_for_check(path: str, config: CheckConfig, *, progress: bool = False) -> DataUnderCheck:

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from vitrail.data import LabelledImage, Record
-from vitrail.data.check.near_copies import find_near_copies
 from vitrail.soundness.findings import Example, Finding, amount
-from vitrail.soundness.reading import DataUnderCheck
-
-ORDER = {"train": 0, "": 0, "val": 1, "test": 2}
-"""Part -> place: of two copies the one in the later part is the one to delete."""
+from vitrail.soundness.reading import PART_ORDER, DataUnderCheck
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +32,8 @@ class Copy:
 
 def find_same_images(data: DataUnderCheck) -> list[Finding]:
     """Findings on copies, each pair in the most telling one."""
-    images = list(data.images.values())
-    copies = [*_equal(data, images), *_near(data, images)]
-    classes = data.splits.classes
+    copies = [*_equal(data), *_near(data)]
+    classes, undivided = data.splits.classes, any(not record.part for record in data.images.values())
 
     def shown(copy: Copy) -> str:
         places = [
@@ -60,9 +53,7 @@ def find_same_images(data: DataUnderCheck) -> list[Finding]:
         ("copies", [copy for copy in within if copy.exact]),
         ("near-copies", [copy for copy in within if not copy.exact]),
     ]
-    return [
-        _finding(name, found, shown, undivided="" in {one.part for one in images}) for name, found in groups if found
-    ]
+    return [_finding(name, found, shown, undivided=undivided) for name, found in groups if found]
 
 
 TEXTS = {
@@ -136,46 +127,35 @@ def _annotated_otherwise(copy: Copy) -> bool:
 
 
 def _pair(first: Record, second: Record, how: str, *, exact: bool) -> Copy:
-    if ORDER.get(first.part, 0) > ORDER.get(second.part, 0):
+    if PART_ORDER.get(first.part, 0) > PART_ORDER.get(second.part, 0):
         first, second = second, first
     return Copy(first=first, second=second, how=how, exact=exact)
 
 
-def _equal(data: DataUnderCheck, images: Sequence[Record]) -> list[Copy]:
-    """Each image with the first one of equal pixels, and with the first of them that has another part or label."""
+def _equal(data: DataUnderCheck) -> list[Copy]:
+    """Each image with the first one of equal pixels, and with the first of them of each other part or label."""
     found = []
-    for group in _grouped(data, images):
-        for index, record in enumerate(group[1:], start=1):
-            for other in _distinct(group[:index]):
+    for group in data.equals:
+        firsts: dict[tuple[str, str], Record] = {}
+        for record in (data.images[name] for name in group):
+            for other in firsts.values():
                 equal = record.digest == other.digest and bool(record.digest)
                 found.append(_pair(other, record, "equal files" if equal else "equal pixels", exact=True))
+            firsts.setdefault(_place(record), record)
     return found
 
 
-def _grouped(data: DataUnderCheck, images: Iterable[Record]) -> list[list[Record]]:
-    """Images of equal pixels, in the order of the parts."""
-    groups: dict[str, list[Record]] = {}
-    for record in sorted(images, key=lambda one: ORDER.get(one.part, 0)):
-        groups.setdefault(data.looks[record.files[0]].pixels, []).append(record)
-    return list(groups.values())
+def _place(record: Record) -> tuple[str, str]:
+    """The part and the label."""
+    return record.part, str(record.label) if isinstance(record, LabelledImage) else ""
 
 
-def _distinct(group: Sequence[Record]) -> list[Record]:
-    """The first image of each part and label."""
-    found: dict[tuple[str, str], Record] = {}
-    for record in group:
-        label = str(record.label) if isinstance(record, LabelledImage) else ""
-        found.setdefault((record.part, label), record)
-    return list(found.values())
-
-
-def _near(data: DataUnderCheck, images: Sequence[Record]) -> list[Copy]:
+def _near(data: DataUnderCheck) -> list[Copy]:
     """Pairs of images with other pixels that are all but the same, the most alike first."""
-    groups = _grouped(data, images)
-    thumbnails = np.array([data.looks[group[0].files[0]].thumbnail for group in groups])
+    firsts = [{_place(data.images[name]): data.images[name] for name in reversed(group)} for group in data.equals]
     found = []
-    for near in find_near_copies(thumbnails):
+    for near in data.near_copies:
         how = f"{near.likeness:.1%} alike" + (", mirrored" if near.mirrored else "")
-        for one in _distinct(groups[near.first]):
-            found += [_pair(one, other, how, exact=False) for other in _distinct(groups[near.second])]
+        for one in firsts[near.first].values():
+            found += [_pair(one, other, how, exact=False) for other in firsts[near.second].values()]
     return found
