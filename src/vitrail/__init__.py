@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from vitrail.data import AugmentConfig, DataConfig, load_data
     from vitrail.evaluation import RobustnessConfig, evaluate
     from vitrail.export import export_model
-    from vitrail.face import TrainedRun, open_run, train
+    from vitrail.face import TrainedRun, check_data, open_run, train
     from vitrail.models import create_model, list_models, load_checkpoint
     from vitrail.quantization import QuantizationConfig, quantize
     from vitrail.report.recommendation import Limits
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from vitrail.runs.quantize import CalibrationConfig
     from vitrail.runs.whole_way import WholeWayConfig
     from vitrail.serve.browser import BrowserConfig
+    from vitrail.soundness import CheckConfig
     from vitrail.tasks.register import register
     from vitrail.training import TrainConfig
 
@@ -34,6 +35,7 @@ _HOMES = {
     "BenchConfig": "bench",
     "BrowserConfig": "serve.browser",
     "CalibrationConfig": "runs.quantize",
+    "CheckConfig": "soundness",
     "ComparePlan": "compare",
     "DataConfig": "data",
     "EvaluateConfig": "runs.elsewhere",
@@ -43,6 +45,7 @@ _HOMES = {
     "TrainConfig": "training",
     "TrainedRun": "face",
     "WholeWayConfig": "runs.whole_way",
+    "check_data": "face",
     "create_model": "models",
     "evaluate": "evaluation",
     "export_model": "export",
@@ -62,6 +65,7 @@ __all__ = [
     "BenchConfig",
     "BrowserConfig",
     "CalibrationConfig",
+    "CheckConfig",
     "ComparePlan",
     "DataConfig",
     "EvaluateConfig",
@@ -72,6 +76,7 @@ __all__ = [
     "TrainedRun",
     "WholeWayConfig",
     "__version__",
+    "check_data",
     "create_model",
     "evaluate",
     "export_model",

@@ -27,6 +27,7 @@ from vitrail.export import ExportRecord
 from vitrail.quantization import QuantizationPlan
 from vitrail.report import write_report
 from vitrail.report.rows import PredictionRows, Rows, bench_rows, evaluation_rows, export_rows, run_html, score_text
+from vitrail.report.soundness_page import write_soundness
 from vitrail.runs.bench import bench_run
 from vitrail.runs.evaluate import evaluate_run
 from vitrail.runs.explain import explain_run
@@ -38,6 +39,7 @@ from vitrail.runs.robustness import measure_run_robustness
 from vitrail.runs.run import Run
 from vitrail.runs.schema import read_evaluation
 from vitrail.runs.train import train as train_run
+from vitrail.soundness import CheckConfig, Soundness, check_data as look_through
 from vitrail.tasks import Task
 from vitrail.training import TrainConfig
 
@@ -287,6 +289,43 @@ def open_run(folder: str | Path | Run) -> TrainedRun:
         RunError: the folder is not a run, or its training is not finished.
     """
     return TrainedRun.open(folder)
+
+
+@_converted
+def check_data(
+    data: str | Path, *, out: str | Path | None = None, progress: bool | None = None, **settings: Any
+) -> Soundness:
+    """Look through a folder of images before anything is trained on it.
+
+    Example::
+
+        import vitrail
+
+        found = vitrail.check_data("photos/", weights="pretrained", out="checked")
+        for finding in found.serious:
+            print(finding.title)
+
+    Args:
+        data: folder of the data, or "sample".
+        out: folder for the page and the tables. Default: nothing is written.
+        progress: show bars. Default: in terminals and notebooks.
+        **settings: options of ``vitrail check``, such as ``task``, ``model`` or ``weights``; fields of
+            :class:`vitrail.CheckConfig`.
+
+    Returns:
+        what was understood of the data, and what was found in it.
+
+    Raises:
+        VitrailError: nothing of the folder can be used, the weights do not fit, or ``strict`` is set and something
+            serious was found.
+    """
+    config = configured(CheckConfig, settings)
+    found = look_through(user_path(data), config, progress=_wanted(progress))
+    if out is not None:
+        write_soundness(found, user_path(out))
+    if config.strict:
+        found.require_sound()
+    return found
 
 
 def configured(kind: type[Config], settings: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> Config:

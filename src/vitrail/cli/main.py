@@ -35,6 +35,7 @@ from vitrail.core.paths import user_path
 VERBS = {
     "demo": "See the whole way on the embedded sample, in minutes on a laptop",
     "run": "Go the whole way on your own folder of images",
+    "check": "Look through a folder of images before anything is trained on it",
     "models": "List the models, or show the card of one",
     "pretrain": "Train a backbone on images without labels",
     "train": "Train a model on a folder of images",

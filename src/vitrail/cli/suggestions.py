@@ -23,6 +23,7 @@ FOLLOWS: Mapping[str, str] = {
 VERBS_MEANT: Mapping[str, str] = {
     "train": "fit finetune fine-tune learn training",
     "pretrain": "ssl self-supervised",
+    "check": "audit inspect clean lint dedupe duplicates verify-data stats",
     "evaluate": "eval test val validate validation score metrics",
     "predict": "infer inference detect classify segment apply track",
     "quantize": "quantise quant ptq quantization calibrate compress",

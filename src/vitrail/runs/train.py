@@ -24,6 +24,7 @@ from vitrail.runs.opening import opening_line
 from vitrail.runs.preprocessing import decide_preprocessing, source_of
 from vitrail.runs.recipe import decide, note_recipe, start_from_probe, starts_from_probe, verdict, with_model
 from vitrail.runs.run import Run
+from vitrail.soundness.balance import describe_balance
 from vitrail.tasks import Task, TaskKind, find_task
 from vitrail.training.config import ResolvedConfig, TrainConfig, completed
 from vitrail.training.epoch_lines import EpochLines
@@ -169,7 +170,7 @@ def _train(trainer: Trainer, config: TrainConfig, run: Run, *, resume: bool, ove
     )
     if trainer.is_global_zero:
         opening = opening_line(decided, task, splits, preprocessing, trainer)
-        _tell([opening, chosen, *splits.remarks, *remarks, *splits.warnings], progress)
+        _tell([opening, chosen, *splits.remarks, *remarks, *splits.warnings, *describe_balance(splits)], progress)
         if overwrite:
             clear(run)
         describe(run, settled, task, splits, preprocessing, trainer.precision, remarks)

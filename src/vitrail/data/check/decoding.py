@@ -53,7 +53,7 @@ def check_files(root: Path, names: Sequence[str], *, max_pixels: int, progress: 
     """Decode every file of ``names`` (relative to ``root``) that has changed since it was last decoded."""
     cache = _cache_path(root, max_pixels)
     known = _read_cache(cache)
-    with ThreadPoolExecutor(max_workers=_num_threads()) as pool:
+    with ThreadPoolExecutor(max_workers=num_threads()) as pool:
         results = (
             check
             for start in range(0, len(names), CHUNK)
@@ -108,7 +108,8 @@ def _reason(error: DataError, subject: str) -> str:
     return str(error).removeprefix(subject).split(";")[0]
 
 
-def _num_threads() -> int:
+def num_threads() -> int:
+    """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

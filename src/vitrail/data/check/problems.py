@@ -183,6 +183,16 @@ class Problems:
         return tuple(sorted(map(readable, images + self._annotations + [str(one) for one in self._left_out])))
 
     @property
+    def undecodable(self) -> tuple[str, ...]:
+        """ "path: reason" for every image that cannot be decoded."""
+        return tuple(sorted(readable(f"{name}: {reason}") for name, reason in self._images))
+
+    @property
+    def wrong_annotations(self) -> tuple[str, ...]:
+        """ "name: reason" for every wrong annotation."""
+        return tuple(sorted(map(readable, self._annotations)))
+
+    @property
     def count(self) -> int:
         """Number of files and annotations that are left out."""
         return len(self._images) + len(self._annotations) + sum(one.count for one in self._left_out)

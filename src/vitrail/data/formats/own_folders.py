@@ -10,6 +10,7 @@ from vitrail.core.files import open_regular
 MARKS = {
     "run.json": (b'"model"', b'"fields"', b'"task"'),
     "comparison.json": (b'"question"', b'"baseline"', b'"training"', b'"score"'),
+    "check.json": (b'"data"', b'"task"', b'"understood"'),
     "pareto.csv": (b"device,run,model,file,runtime",),
 }
 """File that Vitrail writes -> words that it begins with, in any order."""

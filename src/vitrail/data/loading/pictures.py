@@ -101,4 +101,6 @@ def _from_images(data: DataSplits[ImageSet], *, labelled: bool, crops: bool) -> 
         warnings=data.warnings,
         num_skipped=data.num_skipped,
         pixel_range=data.pixel_range,
+        undecodable=data.undecodable,
+        wrong_annotations=data.wrong_annotations,
     )

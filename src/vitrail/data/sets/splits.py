@@ -38,6 +38,8 @@ class DataSplits(Generic[Part_co]):
         warnings: sentences on what looks wrong with the data, for everybody.
         num_skipped: number of files and annotations that were left out.
         pixel_range: values that become black and white in grey images of more than 8 bits; None without such images.
+        undecodable: those of ``skipped`` that are images which cannot be decoded.
+        wrong_annotations: those of ``skipped`` that are annotations.
     """
 
     classes: tuple[str, ...]
@@ -51,6 +53,8 @@ class DataSplits(Generic[Part_co]):
     warnings: tuple[str, ...] = ()
     num_skipped: int = 0
     pixel_range: PixelRange | None = None
+    undecodable: tuple[str, ...] = ()
+    wrong_annotations: tuple[str, ...] = ()
 
     @property
     def parts(self) -> dict[str, Part_co]:
@@ -192,6 +196,8 @@ def as_splits(
         num_skipped=problems.count,
         warnings=warnings,
         pixel_range=problems.pixel_range,
+        undecodable=problems.undecodable,
+        wrong_annotations=problems.wrong_annotations,
     )
 
 

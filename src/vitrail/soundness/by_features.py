@@ -1,0 +1,196 @@
+"""What the features of a trained backbone show: labels that are probably wrong, and images unlike all others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitrail.core.paths import cache_folder, user_path
+from vitrail.core.types import Preprocessing
+from vitrail.data import ImageSet, LabelledImage
+from vitrail.models import Backbone, create_model
+from vitrail.models.weights_source import open_weights
+from vitrail.soundness.confident_learning import judge_labels
+from vitrail.soundness.config import CheckConfig
+from vitrail.soundness.findings import Doubt, Example, Finding, amount
+from vitrail.soundness.reading import DataUnderCheck
+from vitrail.soundness.same_images import label_of
+from vitrail.training.embedding import embed
+from vitrail.training.folds import ALWAYS_TRAINED, deal_folds, split_folds
+from vitrail.training.linear_probe import fit_linear_head
+
+DEFAULT_MODEL = "vit_tiny_patch16"
+"""The smallest model with public weights that know many things."""
+
+NUM_FOLDS = 5
+"""Parts of the data; the labels of each are judged by a probe that was fitted on the others."""
+
+NEIGHBOURS = 5
+"""Nearest images whose mean distance says how alone an image is."""
+
+ALONE = 5.0
+"""Deviations (of the median) above the median distance from which an image is called an outlier."""
+
+FEWEST = 20
+"""Images from which labels and outliers are judged."""
+
+Features = NDArray[np.float32]
+
+
+def open_backbone(config: CheckConfig) -> tuple[Backbone, Preprocessing]:
+    """The model of the configuration, and how it wants its images.
+
+    Raises:
+        VitrailError: the model or its weights cannot be used.
+    """
+    assert config.weights is not None
+    name = config.model
+    size: int | tuple[int, int] | None = config.image_size
+    if name is None and user_path(config.weights).exists():
+        source = open_weights(config.weights, ())
+        name, size = source.model or None, size or source.image_size
+    backbone = create_model(
+        name or DEFAULT_MODEL, num_classes=0, image_size=size, weights=config.weights, replace_head=True
+    )
+    known = replace(backbone.preprocessing, image_size=backbone.config.image_size)
+    return backbone, known.changed(mean=config.mean, std=config.std)
+
+
+def features_of(
+    data: DataUnderCheck, model: tuple[Backbone, Preprocessing], config: CheckConfig, *, progress: bool
+) -> Features:
+    """Features (n, d) of the images, in the order of ``data.images``."""
+    records = [
+        LabelledImage(name=name, source=one.source, part=one.part, digest=one.digest, label=0)
+        for name, one in data.images.items()
+    ]
+    samples = ImageSet(
+        records=records,
+        max_pixels=data.samples.max_pixels,
+        pixel_range=data.samples.pixel_range,
+        damaged=data.samples.damaged,
+    )
+    backbone, preprocessing = model
+    return embed(
+        backbone,
+        samples,
+        preprocessing,
+        batch_size=config.batch_size,
+        cache=cache_folder("features"),
+        progress=progress,
+    )
+
+
+def find_wrong_labels(
+    data: DataUnderCheck, features: Features, config: CheckConfig
+) -> tuple[list[Finding], list[Doubt] | None]:
+    """Labels that are probably wrong, as a finding and as a list; None where labels cannot be judged: images without
+    classes, one class, or very few images."""
+    images, classes = list(data.images.values()), data.splits.classes
+    labels = np.array([one.label if isinstance(one, LabelledImage) else -1 for one in images], dtype=np.int64)
+    if not classes or (labels < 0).any() or len(images) < FEWEST or len(np.unique(labels)) < 2:
+        return [], None
+    probabilities, judged = out_of_fold(features, labels, _groups(data), config.seed)
+    found = judge_labels(probabilities[judged], labels[judged])
+    order = np.argsort(found.margin, kind="stable")
+    rows = [index for index in order.tolist() if found.margin[index] < 0 or found.doubted[index]]
+    doubts = []
+    for index in rows:
+        record = images[judged[index]]
+        doubts.append(
+            Doubt(
+                file=record.name,
+                part=record.part,
+                label=label_of(record, classes),
+                suggested=classes[found.suggested[index]],
+                score=float(found.margin[index]),
+            )
+        )
+    sure = [doubt for index, doubt in zip(rows, doubts, strict=True) if found.doubted[index]]
+    if not sure:
+        return [], doubts
+    finding = Finding(
+        name="wrong-labels",
+        serious=False,
+        title=amount(len(sure), "label is probably wrong", "labels are probably wrong"),
+        text=f"Of {len(judged)} labels about {found.num_wrong:.0f} are wrong, by confident learning on a linear probe. "
+        f"relabel.csv has the whole list, the most doubtful first; look before you change any.",
+        count=len(sure),
+        examples=tuple(
+            Example(files=(doubt.file,), note=f"{doubt.label}, more like {doubt.suggested} ({doubt.score:+.2f})")
+            for doubt in sure
+        ),
+    )
+    return [finding], doubts
+
+
+def out_of_fold(
+    features: Features, labels: NDArray[np.int64], groups: NDArray[np.int64], seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Probabilities (n, classes) by probes that have not learnt from the image or a copy of it, and the indices of the
+    images that have such ones: not those that are alone in their class."""
+    present, numbered = np.unique(labels, return_inverse=True)
+    num_classes = int(present.max()) + 1
+    strength = fit_linear_head(features, numbered, len(present), groups=groups, seed=seed).strength
+    folds = deal_folds(numbered, NUM_FOLDS, seed, groups)
+    probabilities = np.zeros((len(labels), num_classes))
+    for learnt, held_out in split_folds(folds):
+        head = fit_linear_head(features[learnt], numbered[learnt], len(present), strengths=(strength,), seed=seed)
+        logits = head.logits(features[held_out])
+        weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+        probabilities[np.ix_(held_out, present)] = weights / weights.sum(axis=1, keepdims=True)
+    return probabilities, np.flatnonzero(folds != ALWAYS_TRAINED)
+
+
+def _groups(data: DataUnderCheck) -> NDArray[np.int64]:
+    """A number for each image; images that are the same or all but the same have one number."""
+    leader = list(range(len(data.equals)))
+
+    def find(index: int) -> int:
+        while leader[index] != index:
+            leader[index] = index = leader[leader[index]]
+        return index
+
+    for pair in data.near_copies:
+        leader[find(pair.second)] = find(pair.first)
+    group = {name: find(index) for index, names in enumerate(data.equals) for name in names}
+    return np.array([group[name] for name in data.images], dtype=np.int64)
+
+
+def find_outliers(data: DataUnderCheck, features: Features) -> list[Finding]:
+    """Images that are far from their nearest neighbours."""
+    if len(features) < FEWEST:
+        return []
+    distances = neighbour_distances(features)
+    median = float(np.median(distances))
+    deviation = 1.4826 * float(np.median(np.abs(distances - median)))
+    limit = median + ALONE * max(deviation, 1e-3)
+    names = list(data.images)
+    order = [index for index in np.argsort(-distances, kind="stable").tolist() if distances[index] > limit]
+    if not order:
+        return []
+    return [
+        Finding(
+            name="outliers",
+            serious=False,
+            title=amount(len(order), "image is unlike all others", "images are unlike all others"),
+            text="Do they belong to the data? Their features are far from those of their nearest neighbours.",
+            count=len(order),
+            examples=tuple(
+                Example(files=(names[index],), note=f"{distances[index] / max(median, 1e-6):.1f} times as far as usual")
+                for index in order
+            ),
+        )
+    ]
+
+
+def neighbour_distances(features: Features) -> NDArray[np.float64]:
+    """Mean cosine distance of each image to its :data:`NEIGHBOURS` nearest ones."""
+    from sklearn.neighbors import NearestNeighbors  # seconds to import, which most commands need not wait for
+
+    count = min(NEIGHBOURS + 1, len(features))
+    search = NearestNeighbors(n_neighbors=count, metric="cosine", algorithm="brute").fit(features)
+    distances: NDArray[np.float64] = search.kneighbors(features)[0]
+    return distances[:, 1:].mean(axis=1)

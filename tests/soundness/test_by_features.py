@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import save_file
+from soundness.conftest import WriteScenes
+
+from vitrail.core.errors import VitrailError
+from vitrail.models import create_model
+from vitrail.soundness import CheckConfig, check_data
+from vitrail.soundness.by_features import neighbour_distances, out_of_fold
+from vitrail.soundness.confident_learning import judge_labels
+
+
+def test_a_confident_joint_by_hand() -> None:
+    """Thresholds are the mean probabilities of the given classes: 0.7 and 0.6."""
+    probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6], [0.3, 0.7], [0.1, 0.9], [0.8, 0.2]])
+    found = judge_labels(probabilities, np.array([0, 0, 0, 1, 1, 1]))
+    assert found.suggested.tolist() == [1, 1, 1, 0, 0, 0]
+    assert found.margin == pytest.approx([0.8, 0.6, -0.2, 0.4, 0.8, -0.6])
+    assert found.doubted.tolist() == [False, False, True, False, False, True]
+    assert found.num_wrong == pytest.approx(2)
+
+
+def test_an_unsure_answer_is_no_doubt() -> None:
+    """The third image is more like class 1, but less so than images of class 1 usually are."""
+    probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.45, 0.55], [0.1, 0.9], [0.1, 0.9]])
+    found = judge_labels(probabilities, np.array([0, 0, 0, 1, 1]))
+    assert not found.doubted.any()
+    assert found.num_wrong == 0
+
+
+def clusters(num_classes: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    draw = np.random.default_rng(0)
+    centres = 4 * np.eye(num_classes, 12)
+    labels = np.repeat(np.arange(num_classes), count)
+    return (centres[labels] + draw.normal(size=(len(labels), 12))).astype(np.float32), labels
+
+
+def test_planted_wrong_labels_are_first() -> None:
+    features, labels = clusters(4, 30)
+    wrong = np.random.default_rng(1).choice(len(labels), 6, replace=False)
+    given = labels.copy()
+    given[wrong] = (given[wrong] + 1) % 4
+    probabilities, judged = out_of_fold(features, given, np.arange(len(given)), seed=0)
+    assert judged.tolist() == list(range(len(given)))
+    assert probabilities.sum(axis=1) == pytest.approx(np.ones(len(given)))
+    found = judge_labels(probabilities, given)
+    first = np.argsort(found.margin)[:8]
+    assert {*wrong.tolist()} <= {*first.tolist()}
+    assert found.suggested[wrong].tolist() == labels[wrong].tolist()
+    assert 4 <= found.num_wrong <= 8
+
+
+def test_an_image_that_is_alone_in_its_class_is_not_judged() -> None:
+    features, labels = clusters(3, 10)
+    labels[0] = 3
+    probabilities, judged = out_of_fold(features, labels, np.arange(len(labels)), seed=0)
+    assert 0 not in judged
+    assert probabilities.shape == (30, 4)
+
+
+def test_what_is_far_from_all_others() -> None:
+    features, _ = clusters(2, 20)
+    features[7] = -features[7]
+    distances = neighbour_distances(features)
+    assert distances.argmax() == 7
+    assert neighbour_distances(features[:3]).shape == (3,)
+
+
+def test_weights_let_labels_be_judged(tmp_path: Path, write_scenes: WriteScenes) -> None:
+    weights = tmp_path / "nano.safetensors"
+    save_file(create_model("vit_nano_patch4", num_classes=3).state_dict(), weights)
+    root = write_scenes({"cat": 12, "dog": 12})
+    config = CheckConfig(model="vit_nano_patch4", weights=str(weights), mean=(0.5,), std=(0.5,))
+    found = check_data(root, config)
+    assert found.labels_judged
+    assert found.unchecked == ()
+    scores = [doubt.score for doubt in found.relabel]
+    assert scores == sorted(scores)
+    assert all(doubt.label != doubt.suggested for doubt in found.relabel)
+    assert check_data(root, config) == found
+    unlabelled = check_data(root, CheckConfig(task="pretraining", model="vit_nano_patch4", weights=str(weights)))
+    assert not unlabelled.labels_judged
+
+
+def test_wrong_weights_are_told_before_the_data_is_read(tmp_path: Path) -> None:
+    with pytest.raises(VitrailError, match=r"none\.safetensors"):
+        check_data(
+            tmp_path / "no-data", CheckConfig(model="vit_nano_patch4", weights=str(tmp_path / "none.safetensors"))
+        )
