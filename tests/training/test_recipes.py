@@ -13,7 +13,7 @@ from vitrail.training import ResolvedConfig, TrainConfig
 from vitrail.training.config import CHOSEN, completed, differing_settings
 from vitrail.training.recipes import Facts, resolve
 
-FLOWERS = Facts(task="classification", num_images=919, num_layers=14, pretrained=True)
+FLOWERS = Facts(task="classification", num_images=919, num_layers=14, weights="labelled")
 MODEL = "vit_nano_patch4"
 
 
@@ -21,11 +21,12 @@ MODEL = "vit_nano_patch4"
     ("recipe", "facts", "name"),
     [
         ("auto", FLOWERS, "finetune"),
-        ("auto", replace(FLOWERS, pretrained=False), "scratch"),
+        ("auto", replace(FLOWERS, weights="random"), "scratch"),
         ("auto", replace(FLOWERS, task="segmentation"), "scratch"),
+        ("auto", replace(FLOWERS, weights="unlabelled"), "scratch"),
         ("probe", FLOWERS, "probe"),
         ("scratch", FLOWERS, "scratch"),
-        ("finetune", replace(FLOWERS, pretrained=False), "finetune"),
+        ("finetune", replace(FLOWERS, weights="random"), "finetune"),
     ],
 )
 def test_auto_follows_from_the_weights_and_the_task(recipe: Any, facts: Facts, name: str) -> None:
@@ -36,7 +37,7 @@ def test_auto_follows_from_the_weights_and_the_task(recipe: Any, facts: Facts, n
 
 def test_scratch_has_the_values_of_before() -> None:
     """A run of 0.1.0 that is repeated gets the same weights."""
-    config = resolve(TrainConfig(model=MODEL), replace(FLOWERS, pretrained=False)).config
+    config = resolve(TrainConfig(model=MODEL), replace(FLOWERS, weights="random")).config
     assert (config.epochs, config.batch_size, config.learning_rate, config.layer_decay) == (100, 64, 1e-3, 1.0)
     assert (config.warmup_epochs, config.drop_path_rate, config.ema_decay) == (5.0, 0.05, 0.999)
     assert config.augment == ResolvedAugment(

@@ -13,7 +13,7 @@ from vitrail.models.complexity import variant_complexity
 from vitrail.models.hub import fetch_from_hub
 from vitrail.models.pretrained import PREFIX, PretrainedWeights, parse_pretrained
 from vitrail.models.registry import FAMILIES
-from vitrail.models.weights_source import run_model
+from vitrail.models.weights_source import run_of
 
 LOG = logging.getLogger(__name__)
 
@@ -50,7 +50,8 @@ def find_starting_point(weights: str | None = None) -> StartingPoint:
     """
     tag = "" if weights is None else parse_pretrained(weights)
     if weights is not None and tag is None:
-        if not (model := run_model(weights)):
+        model, _ = run_of(weights)
+        if not model:
             raise ConfigError("do not tell which model they are of; give --model too", weights=weights)
         return StartingPoint(model=model, weights=weights, sentence=f"Model: {model}, as {weights} tells.")
     known = sorted(_public(tag or ""), key=lambda one: variant_complexity(one[0]).params)

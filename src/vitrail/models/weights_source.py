@@ -112,17 +112,18 @@ def open_weights(address: str, table: Iterable[PretrainedWeights]) -> WeightsSou
     return _of_timm(address, path, description)
 
 
-def run_model(address: str) -> str:
-    """The model of the run that weights belong to; "" where no run does.
+def run_of(address: str) -> tuple[str, str]:
+    """The model and the task of the run that weights belong to; "" and "" where no run does.
 
     Raises:
         CheckpointError: its description cannot be read.
     """
-    if "://" in address:
-        return ""
-    path = user_path(address)
-    description = (path if path.is_dir() else path.parent) / "run.json"
-    return str(_table(_entries(description), "model", description).get("name", "")) if description.is_file() else ""
+    path = None if "://" in address else user_path(address)
+    description = None if path is None else (path if path.is_dir() else path.parent) / "run.json"
+    if description is None or not description.is_file():
+        return "", ""
+    values = _entries(description)
+    return str(_table(values, "model", description).get("name", "")), str(values.get("task", ""))
 
 
 def _beside(name: str, path: Path, folder: Path) -> WeightsSource:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Trainer
@@ -15,6 +15,7 @@ from vitrail.core.files import atomic_path
 from vitrail.core.types import Preprocessing
 from vitrail.data import CHOSEN_AUGMENT, DataSplits
 from vitrail.models.starting_point import FALLBACK, find_starting_point
+from vitrail.models.weights_source import run_of
 from vitrail.runs.description import RecipeEntry
 from vitrail.runs.folder import training_files
 from vitrail.runs.load import make_spec, model_fields
@@ -54,10 +55,16 @@ def decide(config: TrainConfig, splits: DataSplits[Any]) -> Decided:
     Raises:
         VitrailError: the model does not take a field of the configuration.
     """
-    pretrained = config.weights is not None
-    layers = _num_layers(config, splits) if pretrained or config.recipe in ("finetune", "probe") else 1
-    facts = Facts(task=config.task, num_images=len(splits.train), num_layers=layers, pretrained=pretrained)
-    return resolve(config, facts)
+    weights = _kind_of(config.weights)
+    layers = _num_layers(config, splits) if weights == "labelled" or config.recipe in ("finetune", "probe") else 1
+    return resolve(config, Facts(task=config.task, num_images=len(splits.train), num_layers=layers, weights=weights))
+
+
+def _kind_of(weights: str | None) -> Literal["random", "unlabelled", "labelled"]:
+    if weights is None:
+        return "random"
+    _, task = run_of(weights)
+    return "unlabelled" if task == "pretraining" else "labelled"
 
 
 def _num_layers(config: TrainConfig, splits: DataSplits[Any]) -> int:

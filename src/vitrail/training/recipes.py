@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from vitrail.data import CHOSEN_AUGMENT, ResolvedAugment
 from vitrail.training.config import CHOSEN, Recipe, ResolvedConfig, TrainConfig, completed
@@ -40,13 +40,13 @@ class Facts:
         task: name of the task.
         num_images: number of training images.
         num_layers: number of groups of layers of the model, from the stem to the classifier.
-        pretrained: the weights have seen other images.
+        weights: what the weights have learnt: nothing, to fill in images without labels, or to tell other images apart.
     """
 
     task: str
     num_images: int
     num_layers: int = 1
-    pretrained: bool = False
+    weights: Literal["random", "unlabelled", "labelled"] = "random"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +89,10 @@ def resolve(config: TrainConfig, facts: Facts) -> Decided:
 def _recipe_of(config: TrainConfig, facts: Facts) -> tuple[Recipe, str]:
     if config.recipe != "auto":
         return config.recipe, "asked for"
-    if not facts.pretrained:
+    if facts.weights == "random":
         return "scratch", "the weights are random"
+    if facts.weights == "unlabelled":
+        return "scratch", "the weights have learnt without labels, and no recipe for them was measured yet"
     if facts.task != "classification":
         return "scratch", f"no recipe for {facts.task} from pretrained weights was measured yet"
     return "finetune", "the weights have seen other images"
