@@ -1,12 +1,12 @@
 """What `--recipe auto` reaches beside a linear probe, on several data sets and numbers of labels.
 
     python benchmarks/recipes.py --weights vit_tiny_patch16_224_augreg_in1k.safetensors --out recipes \
-        --sets flowers17=../shared/data/flowers17_128 signs=../shared/data/sign_digits_64 --labels 5 20 0 --seeds 0 1 2
+        --sets flowers17=../shared/data/flowers17_128 signs=../shared/data/sign_digits_64 --labels 5 20 0
 
-A set is a folder with train/ and test/ of one folder a class. Of every class the given number of training images is drawn
-by seed (0 takes all); a part of these chooses between the probe and the epochs, as in any training. What is compared is
-measured on test images that nothing chose by. Results are kept in `recipes.jsonl`, and rows that are there are not made
-again; the table is printed at the end.
+A set is a folder with train/ and test/ of one folder a class. Of every class the given number of training images is
+drawn by seed (0 takes all); a part of these chooses between the probe and the epochs, as in any training. What is
+compared is measured on test images that nothing chose by. Results are kept in `recipes.jsonl`, and rows that are there
+are not made again; the table is printed at the end.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from statistics import mean, stdev
 
 import numpy as np
 
-from vitrail import train
+from vitrail.data import DataConfig
 from vitrail.evaluation.measure import evaluate_task
 from vitrail.models.checkpoint import load_strictly, read_trained
 from vitrail.runs.data import load_run_data
 from vitrail.runs.folder import training_files
 from vitrail.runs.load import load_task
+from vitrail.runs.train import train
+from vitrail.training import TrainConfig
 from vitrail.training.recorder import read_checkpoint, task_state
 
 
@@ -49,25 +51,23 @@ def measure(args: argparse.Namespace, source: Path, labels: int, seed: int) -> d
     shutil.rmtree(place, ignore_errors=True)
     data = draw(source, place / "data", labels, args.tests, seed)
     start = time.process_time()
-    run = train(
-        str(data),
+    config = TrainConfig(
+        data=DataConfig(path=str(data), seed=seed),
         model=args.model,
         weights=args.weights,
         image_size=args.image_size,
-        run=place / "run",
         seed=seed,
-        split_seed=seed,
         num_workers=0,
-        progress=True,
     )
+    run = train(config, run=place / "run")
     seconds = time.process_time() - start
     files, task = training_files(run), load_task(run)
     images = load_run_data(run).held_out
     preprocessing = run.read().preprocessing
     figures: dict[str, float | str | int] = {"auto": evaluate_task(task, images, preprocessing)["top1"]}
-    load_strictly(task, read_trained(files.probe), str(files.probe))
+    load_strictly(task, read_trained(files.probe), str(files.probe), remedy="delete it")
     figures["probe"] = evaluate_task(task.eval(), images, preprocessing)["top1"]
-    load_strictly(task, task_state(read_checkpoint(files.best)), str(files.best))
+    load_strictly(task, task_state(read_checkpoint(files.best)), str(files.best), remedy="delete it")
     figures["finetuned"] = evaluate_task(task.eval(), images, preprocessing)["top1"]
     trained = run.read().trained
     return figures | {"kept": trained.keep if trained else "", "cpu_seconds": round(seconds), "tests": len(images)}
@@ -104,9 +104,8 @@ def print_table(rows: list[dict[str, float]]) -> None:
     cells = defaultdict(list)
     for row in rows:
         cells[row["set"], row["labels"]].append(row)
-    print(
-        "| set | images a class | seeds | probe | fine-tuned | auto | auto - probe | CPU s |\n|---|---|---|---|---|---|---|---|"
-    )
+    print("| set | images a class | seeds | probe | fine-tuned | auto | auto - probe | CPU s |")
+    print("|---|---|---|---|---|---|---|---|")
     for (name, labels), found in sorted(cells.items()):
         values = {column: [100 * row[column] for row in found] for column in ("probe", "finetuned", "auto")}
         gains = [auto - probe for auto, probe in zip(values["auto"], values["probe"], strict=True)]
