@@ -24,15 +24,16 @@ from vitrail.runs.parts import KnownImage, known_images, read_parts, write_parts
 from vitrail.runs.run import Run
 from vitrail.tasks import Task, find_task
 from vitrail.training.config import TrainConfig
+from vitrail.training.lora import adapter_size, merged
 from vitrail.training.module import diverged
 from vitrail.training.recorder import TrainingFiles, best_row, read_checkpoint, recorded_rows, stop_told, task_state
 
 FREE_FIELDS = (
-    *("num_workers", "data.path", "data.max_bad_fraction", "data.strict"),
+    *("num_workers", "loggers", "data.path", "data.max_bad_fraction", "data.strict"),
     *("accelerator", "devices", "num_nodes", "strategy"),
 )
 """Fields that a resumed run may change: where the images lie and how many may be bad, since a fingerprint knows the
-images, and what computes."""
+images, what computes, and who logs."""
 
 PACKAGES = ("vitrail", "torch", "torchvision", "lightning", "numpy")
 
@@ -126,10 +127,11 @@ def describe(
         "image_size": list(preprocessing.image_size),
         "drop_path_rate": config.drop_path_rate,
     } | config.model_fields
+    num_params = sum(one.numel() for one in task.parameters()) - adapter_size(task)
     if config.weights is not None:
         fields |= decided_fields(task.backbone, config.model)
     run.update(
-        model={"name": config.model, "fields": fields, "num_params": sum(p.numel() for p in task.parameters())},
+        model={"name": config.model, "fields": fields, "num_params": num_params},
         task=task.name,
         **find_task(task.name).describe_data(splits),
         **({} if task.input_shape is None else {"input_shape": list(task.input_shape)}),
@@ -185,7 +187,8 @@ def finish(run: Run, config: TrainConfig) -> None:
     path, row, score = files.last, rows[-1], find_task(config.task).score(config.keep_score)
     if config.keep == "best":
         path, row = files.best, best_row(rows, score)
-    state = {name: value.contiguous() for name, value in task_state(read_checkpoint(path)).items()}
+    plain = merged(task_state(read_checkpoint(path)), config)
+    state = {name: value.contiguous() for name, value in plain.items()}
     if wrong := [name for name, value in state.items() if not torch.isfinite(value).all()]:
         raise diverged(f"{len(wrong)} weights of epoch {row['epoch']} are not finite ({wrong[0]}, ...)", config)
     with atomic_path(run.weights) as temporary:

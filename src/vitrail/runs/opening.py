@@ -11,6 +11,7 @@ from vitrail.data import DataSplits
 from vitrail.tasks import Task
 from vitrail.training.config import TrainConfig
 from vitrail.training.freezing import frozen_part
+from vitrail.training.lora import adapter_size
 
 MOST_CLASSES = 8
 """Classes that are named."""
@@ -25,10 +26,10 @@ def opening_line(
     height, width = preprocessing.image_size
     epochs = f"{config.epochs} epoch{'s' * (config.epochs > 1)}"
     devices = f"{trainer.num_devices * trainer.num_nodes} x {trainer.strategy.root_device.type}"
-    num_params = sum(one.numel() for one in task.parameters())
-    num_frozen = sum(one.numel() for one in frozen_part(task, config).parameters)
+    num_params = sum(one.numel() for one in task.parameters()) - adapter_size(task)
+    num_trained = num_params + adapter_size(task) - sum(one.numel() for one in frozen_part(task, config).parameters)
     until = f" in the first {config.freeze_epochs:g} epochs" if config.freeze_epochs else ""
-    trained = f" ({num_params - num_frozen:,} trained{until})" if num_frozen else ""
+    trained = f" ({num_trained:,} trained{until})" if num_trained != num_params else ""
     joined = f" ({config.accumulate} batches a step)" if config.accumulate > 1 else ""
     facts = {
         "Task": f"{task.name}, {len(splits.classes)} classes ({names})" if names else task.name,

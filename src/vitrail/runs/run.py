@@ -26,6 +26,10 @@ TRAINING = (
     "checkpoints/best.ckpt",
     "tensorboard/events.out.tfevents.*",
     "tensorboard/hparams.yaml",
+    "csv/version_*/metrics.csv",
+    "csv/version_*/hparams.yaml",
+    "wandb/*",
+    "mlruns/*",
 )
 """Files that training writes."""
 

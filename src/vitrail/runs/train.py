@@ -14,6 +14,7 @@ from rich.console import Console
 from vitrail.core.errors import ConfigError, DataError, TrainingError, VitrailError
 from vitrail.core.faults import Fault, find_fault
 from vitrail.core.paths import typed_path, user_path
+from vitrail.core.types import Preprocessing
 from vitrail.data import DataSplits
 from vitrail.runs.folder import FREE_FIELDS, check_folder, clear, describe, finish, is_finished, training_files
 from vitrail.runs.load import make_spec
@@ -21,9 +22,11 @@ from vitrail.runs.opening import opening_line
 from vitrail.runs.preprocessing import decide_preprocessing, source_of
 from vitrail.runs.run import Run
 from vitrail.tasks import Task, TaskKind, find_task
-from vitrail.training.config import TrainConfig
+from vitrail.training.batch_size import choose_batch_size
+from vitrail.training.config import AUTO, TrainConfig
 from vitrail.training.freezing import freezing_remarks
 from vitrail.training.loop import contained, fit_task, is_interruption, make_trainer
+from vitrail.training.lora import add_adapters
 from vitrail.training.module import seed_everything
 from vitrail.training.recorder import Recorder
 from vitrail.training.uneven import check_uneven, set_class_loss, uneven_remarks
@@ -87,6 +90,8 @@ def train(
 
 def _told(fault: Fault, config: TrainConfig, run: Run, num_epochs: int) -> str:
     """A fault of the machine during training, how to continue, and how to start again with less."""
+    if config.batch_size == AUTO and run.description.exists():
+        config = run.read().training  # with the size that was decided
     given = {name: f"{name}={value}" for name in fault.settings if (value := getattr(config, name))}
     free = [text for name, text in given.items() if name in FREE_FIELDS]
     fixed = [text for name, text in given.items() if name not in FREE_FIELDS]
@@ -98,6 +103,8 @@ def _told(fault: Fault, config: TrainConfig, run: Run, num_epochs: int) -> str:
 
 
 def _train(trainer: Trainer, config: TrainConfig, run: Run, *, resume: bool, overwrite: bool, progress: bool) -> None:
+    if config.batch_size == AUTO and resume and run.description.exists():
+        config = replace(config, batch_size=run.read().training.batch_size)
     if trainer.is_global_zero:
         check_folder(run, config, resume=resume, overwrite=overwrite)
     if resume and is_finished(run):
@@ -107,12 +114,10 @@ def _train(trainer: Trainer, config: TrainConfig, run: Run, *, resume: bool, ove
     kind = find_task(config.task)
     kind.read_options(config.options)
     check_uneven(kind.task, config)
-    splits = kind.load_data(config.data, progress=progress and trainer.is_global_zero)
-    for name, part in (("training", splits.train), ("validation", splits.val)):
-        if len(part) == 0:
-            raise DataError(f"{splits.source} has no {name} images; check its split, and val_fraction")
+    splits = _load_splits(kind, config, progress=progress and trainer.is_global_zero)
     seed_everything(config.seed)
     task = _make_task(kind, config, splits)
+    add_adapters(task, config)
     set_class_loss(task, config, splits)
     native = task.backbone.preprocessing
     known = replace(
@@ -131,6 +136,9 @@ def _train(trainer: Trainer, config: TrainConfig, run: Run, *, resume: bool, ove
         *freezing_remarks(config),
         *uneven_remarks(config),
     )
+    if config.batch_size == AUTO:
+        config, told = _with_batch_size(config, task, splits, preprocessing, trainer)
+        remarks += (told,)
     if trainer.is_global_zero:
         opening = opening_line(config, task, splits, preprocessing, trainer)
         for line in (opening, *splits.remarks, *remarks, *splits.warnings):
@@ -143,6 +151,34 @@ def _train(trainer: Trainer, config: TrainConfig, run: Run, *, resume: bool, ove
         finish(run, config)
         if (done := run.read().trained) is not None and done.stopped:
             _tell(done.stopped, progress)
+
+
+def _load_splits(kind: TaskKind, config: TrainConfig, *, progress: bool) -> DataSplits[Any]:
+    """
+    Raises:
+        DataError: the training or the validation part is empty.
+    """
+    splits = kind.load_data(config.data, progress=progress)
+    for name, part in (("training", splits.train), ("validation", splits.val)):
+        if len(part) == 0:
+            raise DataError(f"{splits.source} has no {name} images; check its split, and val_fraction")
+    return splits
+
+
+def _with_batch_size(
+    config: TrainConfig, task: Task, splits: DataSplits[Any], preprocessing: Preprocessing, trainer: Trainer
+) -> tuple[TrainConfig, str]:
+    """The configuration with a batch size in place of "auto", and what bounds it."""
+    chosen = choose_batch_size(
+        task,
+        config,
+        splits,
+        preprocessing,
+        trainer.strategy.root_device,
+        world_size=trainer.world_size,
+        precision=str(trainer.precision),
+    )
+    return replace(config, batch_size=chosen.size), chosen.told
 
 
 def _tell(line: str, progress: bool) -> None:

@@ -15,10 +15,15 @@ from vitrail.tasks import DEFAULT_TASK, ClassWeights, LossName
 RGB = 3
 """Channels of every image that is read."""
 
+AUTO = "auto"
+"""A batch size that is decided when the images, the model and the device are known."""
+
 FREEZABLE = ("backbone", "stem")
 """Parts that can be frozen by name."""
 
 Keep = Literal["best", "last"]
+LoraLayers = Literal["attention", "mlp", "all"]
+LoggerName = Literal["tensorboard", "csv", "wandb", "mlflow"]
 Sampler = Literal["shuffled", "balanced"]
 Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"]
 Precision = Literal[
@@ -61,7 +66,7 @@ class TrainConfig:
         data: the images and their split.
         augment: random changes of the training images.
         epochs: number of passes over the training images.
-        batch_size: number of images in one step on one device.
+        batch_size: number of images in one batch on one device, or "auto" for the largest power of two that fits.
         learning_rate: learning rate of AdamW after warm-up; the number of devices does not scale it.
         weight_decay: weight decay of AdamW, on matrices and kernels alone.
         layer_decay: factor of the learning rate from one layer to the layer before it; below 1 for fine-tuning.
@@ -84,6 +89,10 @@ class TrainConfig:
             groups from the image on. Default: nothing is frozen.
         freeze_epochs: epochs after which the frozen part (the backbone, unless freeze says another) is trained too,
             with a second warm-up; 0 keeps it frozen to the end.
+        lora: rank of adapters (LoRA) of the backbone's linear layers, which are trained with the head while the rest is
+            frozen, and merged into the weights at the end; 0 for none.
+        lora_alpha: scale of the adapters, times 1 / lora.
+        lora_layers: linear layers with adapters: attention, mlp, or all.
         keep_score: name of the validation score that decides which epoch is the best, such as macro_recall. Default:
             the first score of the task, top-1 for classification.
         patience: number of epochs without a better one, as keep counts the best, after which training stops; 0 trains
@@ -95,6 +104,8 @@ class TrainConfig:
         class_weights: weight of a class in the loss: balanced is one over its number of images, effective is milder for
             frequent classes. Default: all classes weigh the same.
         class_weight_beta: number below 1 for effective weights; the nearer to 1, the more balanced.
+        loggers: where the curves are logged beside metrics.csv: tensorboard, csv, wandb or mlflow, one or several; in
+            the run folder, unless the environment names a server.
         sampler: order of the training images: shuffled takes each image once an epoch, balanced each class as often.
         accumulate: number of batches whose gradients make one step, as one batch so many times larger would.
     """
@@ -112,7 +123,7 @@ class TrainConfig:
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     epochs: int = 100
-    batch_size: int = 64
+    batch_size: int | str = 64
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     layer_decay: float = 1.0
@@ -134,6 +145,9 @@ class TrainConfig:
     # How the training deviates from the plain one; docs/training.md says when to use which.
     freeze: int | str | None = None
     freeze_epochs: float = 0.0
+    lora: int = 0
+    lora_alpha: float = 16.0
+    lora_layers: LoraLayers = "all"
     keep_score: str | None = None
     patience: int = 0
     accumulate: int = 1
@@ -143,10 +157,12 @@ class TrainConfig:
     class_weights: ClassWeights | None = None
     class_weight_beta: float = 0.999
     sampler: Sampler = "shuffled"
+    loggers: tuple[LoggerName, ...] = ("tensorboard",)
 
     def __post_init__(self) -> None:
         convert_fields(self)
-        for name in ("epochs", "batch_size", "num_nodes"):
+        self._read_batch_size()
+        for name in ("epochs", "num_nodes"):
             self._need(name, getattr(self, name) >= 1, "at least 1")
         for name in ("weight_decay", "warmup_epochs", "gradient_clip", "num_workers", "seed"):
             self._need(name, getattr(self, name) >= 0, "0 or more")
@@ -170,6 +186,18 @@ class TrainConfig:
             if getattr(self, name) is not None:
                 as_channels(name, getattr(self, name))
 
+    def _read_batch_size(self) -> None:
+        if isinstance(self.batch_size, str) and self.batch_size.isdecimal():
+            object.__setattr__(self, "batch_size", int(self.batch_size))
+        known = self.batch_size >= 1 if isinstance(self.batch_size, int) else self.batch_size == AUTO
+        self._need("batch_size", known, f"at least 1, or {AUTO}")
+
+    @property
+    def images_per_batch(self) -> int:
+        """The batch size as a number, which it is once "auto" has been decided."""
+        assert isinstance(self.batch_size, int), "the batch size is not decided yet"
+        return self.batch_size
+
     def _check_deviations(self) -> None:
         if isinstance(self.freeze, str) and self.freeze.isdecimal():
             object.__setattr__(self, "freeze", int(self.freeze))
@@ -177,7 +205,12 @@ class TrainConfig:
         self._need("freeze", known, f"{' or '.join(FREEZABLE)}, or a number of layer groups, at least 1")
         self._need("accumulate", self.accumulate >= 1, "at least 1")
         self._need("class_weight_beta", 0 <= self.class_weight_beta < 1, "at least 0 and below 1")
-        for name in ("freeze_epochs", "patience", "focal_gamma", "logit_adjustment"):
+        self._need("lora_alpha", self.lora_alpha > 0, "more than 0")
+        if self.lora and (self.freeze is not None or self.freeze_epochs):
+            raise ConfigError(
+                "freezes the backbone to the end by itself; leave out freeze and freeze_epochs", lora=self.lora
+            )
+        for name in ("freeze_epochs", "lora", "patience", "focal_gamma", "logit_adjustment"):
             self._need(name, getattr(self, name) >= 0, "0 or more")
 
     def _need(self, name: str, fits: bool, limit: str) -> None:

@@ -15,7 +15,6 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import Callback, RichProgressBar
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.utils.data import DataLoader
 
@@ -26,6 +25,7 @@ from vitrail.tasks import Task, find_task
 from vitrail.training.adversarial import AdversarialModule
 from vitrail.training.batch_norm import BatchNormSync
 from vitrail.training.config import TrainConfig
+from vitrail.training.loggers import end_logging, make_loggers
 from vitrail.training.module import TrainingModule, weight_average
 from vitrail.training.recorder import (
     AtomicCheckpointIO,
@@ -80,7 +80,10 @@ def fit_task(
         ):
             return
     loaders = Loaders(config, splits, preprocessing)
-    trainer.fit(module, loaders, ckpt_path=str(files.last) if resumable else None, weights_only=True)
+    try:
+        trainer.fit(module, loaders, ckpt_path=str(files.last) if resumable else None, weights_only=True)
+    finally:
+        end_logging(trainer)
 
 
 class Loaders(LightningDataModule):
@@ -97,7 +100,7 @@ class Loaders(LightningDataModule):
             self.splits.train,
             self.preprocessing,
             self.config.augment,
-            batch_size=self.config.batch_size,
+            batch_size=self.config.images_per_batch,
             num_workers=self.config.num_workers,
             seed=self.config.seed,
             num_classes=len(self.splits.classes),
@@ -112,7 +115,7 @@ class Loaders(LightningDataModule):
         return eval_loader(
             self.splits.val.subset(share),
             self.preprocessing,
-            batch_size=self.config.batch_size,
+            batch_size=self.config.images_per_batch,
             num_workers=self.config.num_workers,
         )
 
@@ -156,7 +159,7 @@ def make_trainer(config: TrainConfig, files: TrainingFiles, recorder: Recorder, 
             gradient_clip_val=None if adversarial else config.gradient_clip or None,
             deterministic=config.deterministic,
             callbacks=callbacks,
-            logger=TensorBoardLogger(files.logs.parent, name=files.logs.name, version="", default_hp_metric=False),
+            logger=make_loggers(config, files.logs.parent),
             plugins=[AtomicCheckpointIO(), BatchNormSync()],
             default_root_dir=files.logs.parent,
             use_distributed_sampler=False,  # our loaders divide the images
