@@ -8,15 +8,16 @@ import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
 import torch
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers import CSVLogger, Logger
 from safetensors.torch import load_file
 from torch import Tensor
 
-from vitrail.core.errors import ConfigError, MissingDependencyError, TrainingError
+from vitrail.core.errors import ConfigError, MissingDependencyError, TrainingError, VitrailError
 from vitrail.data import AugmentConfig
 from vitrail.runs.folder import training_files
 from vitrail.runs.load import load_task
@@ -312,7 +313,6 @@ class FakeLogger(Logger):
         self.given = given
         self.settings: dict[str, Any] = {}
         self.rows: list[tuple[int, dict[str, float]]] = []
-        self.num_ends = 0
         self.experiment = self
         FakeLogger.made.append(self)
 
@@ -326,16 +326,16 @@ class FakeLogger(Logger):
         if "val_top1" in metrics:
             self.rows.append((step or 0, metrics))
 
-    def finish(self) -> None:
-        self.num_ends += 1
-
 
 def test_wandb_and_mlflow_log_into_the_run(
     config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # is set, and is reset at the end
     for name in ("WANDB_PROJECT", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(loggers, "import_extra", lambda *_: None)
+    ends: list[str] = []
+    package = SimpleNamespace(finish=lambda: ends.append("wandb"))
+    monkeypatch.setattr(loggers, "import_extra", lambda *_: package)
     monkeypatch.setattr(loggers, "WandbLogger", FakeLogger)
     monkeypatch.setattr(loggers, "MLFlowLogger", FakeLogger)
     FakeLogger.made.clear()
@@ -346,7 +346,19 @@ def test_wandb_and_mlflow_log_into_the_run(
     for fake in FakeLogger.made:
         assert fake.settings["learning_rate"] == config.learning_rate
         assert [step for step, _ in fake.rows] == [3, 6]
-    assert wandb.num_ends > 0
+    assert ends == ["wandb"]
+
+
+def test_a_logger_that_cannot_begin_is_one_line(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise ConnectionError("no server at 127.0.0.1\nand more lines")
+
+    monkeypatch.setattr(CSVLogger, "log_hyperparams", fail)
+    told = "^CSVLogger cannot begin: no server at 127.0.0.1; mend it, or choose others with --loggers$"
+    with pytest.raises(VitrailError, match=told):
+        train(replace(config, loggers=("csv",)), run=tmp_path / "run", progress=False)
 
 
 @pytest.mark.parametrize("name", ["wandb", "mlflow"])

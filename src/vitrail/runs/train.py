@@ -119,23 +119,11 @@ def _train(trainer: Trainer, config: TrainConfig, run: Run, *, resume: bool, ove
     task = _make_task(kind, config, splits)
     add_adapters(task, config)
     set_class_loss(task, config, splits)
-    native = task.backbone.preprocessing
-    known = replace(
-        native,
-        image_size=task.backbone.config.image_size,
-        crop_fraction=task.crop_fraction or native.crop_fraction,
-        pixel_range=splits.pixel_range,
-    )
-    source = source_of(task.backbone.preprocessing_source, config.weights)
-    preprocessing, sentence = decide_preprocessing(known, source, config)
+    preprocessing, sentence = _decide_pixels(task, config, splits)
     if resume and run.description.exists():  # the folder of the weights may hold others by now
         preprocessing = run.read().preprocessing
-    remarks = (
-        *task.backbone.remarks,
-        *((sentence,) if task.takes_images else ()),
-        *freezing_remarks(config),
-        *uneven_remarks(config),
-    )
+    remarks = (*task.backbone.remarks, *((sentence,) if task.takes_images else ()))
+    remarks += (*freezing_remarks(config), *uneven_remarks(config))
     if config.batch_size == AUTO:
         config, told = _with_batch_size(config, task, splits, preprocessing, trainer)
         remarks += (told,)
@@ -163,6 +151,18 @@ def _load_splits(kind: TaskKind, config: TrainConfig, *, progress: bool) -> Data
         if len(part) == 0:
             raise DataError(f"{splits.source} has no {name} images; check its split, and val_fraction")
     return splits
+
+
+def _decide_pixels(task: Task, config: TrainConfig, splits: DataSplits[Any]) -> tuple[Preprocessing, str]:
+    """What becomes of an image before the task sees it, and a sentence on where that is from."""
+    native = task.backbone.preprocessing
+    known = replace(
+        native,
+        image_size=task.backbone.config.image_size,
+        crop_fraction=task.crop_fraction or native.crop_fraction,
+        pixel_range=splits.pixel_range,
+    )
+    return decide_preprocessing(known, source_of(task.backbone.preprocessing_source, config.weights), config)
 
 
 def _with_batch_size(

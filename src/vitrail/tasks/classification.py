@@ -19,7 +19,7 @@ from vitrail.tasks.base import Score, Task
 from vitrail.tasks.kind import TaskKind
 
 if TYPE_CHECKING:
-    from torchmetrics import MetricCollection
+    from torchmetrics import Metric, MetricCollection
 
 
 @dataclass(frozen=True)
@@ -93,14 +93,12 @@ class ClassificationTask(Task):
         from vitrail.tasks.metrics.macro import MacroScores
 
         count = len(self.classes)
-        return MetricCollection(
-            {
-                name: MulticlassAccuracy(num_classes=count, top_k=min(k, count), average="micro", validate_args=False)
-                for name, k in (("top1", 1), ("top5", 5))
-            }
-            | {"macro": MacroScores(count)},
-            compute_groups=False,  # grouping by equal states of the first batch would make top-5 a copy of top-1
-        )
+        metrics: dict[str, Metric | MetricCollection] = {
+            name: MulticlassAccuracy(num_classes=count, top_k=min(k, count), average="micro", validate_args=False)
+            for name, k in (("top1", 1), ("top5", 5))
+        }
+        # grouping by equal states of the first batch would make top-5 a copy of top-1
+        return MetricCollection(metrics | {"macro": MacroScores(count)}, compute_groups=False)
 
 
 class ClassificationAnswers(Answers[ClassificationTask, tuple[ClassScore, ...]]):

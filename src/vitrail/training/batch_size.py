@@ -137,7 +137,7 @@ def _tried(task: Task, loader: _Loader, device: torch.device, precision: str, la
                 _copied(task) as trial,
                 torch.autocast("cuda", half, enabled=half is not None),
             ):
-                trial.to(device, memory_format=torch.channels_last)
+                trial.to(device).to(memory_format=torch.channels_last)
                 if not loader.config.freeze_epochs:
                     frozen_part(trial, loader.config).hold()
                 average = copy.deepcopy(trial)

@@ -25,7 +25,7 @@ from vitrail.tasks import Task, find_task
 from vitrail.training.adversarial import AdversarialModule
 from vitrail.training.batch_norm import BatchNormSync
 from vitrail.training.config import TrainConfig
-from vitrail.training.loggers import end_logging, make_loggers
+from vitrail.training.loggers import check_loggers, end_logging, make_loggers
 from vitrail.training.module import TrainingModule, weight_average
 from vitrail.training.recorder import (
     AtomicCheckpointIO,
@@ -80,6 +80,7 @@ def fit_task(
         ):
             return
     loaders = Loaders(config, splits, preprocessing)
+    trainer.loggers = make_loggers(config, files.logs.parent)
     try:
         trainer.fit(module, loaders, ckpt_path=str(files.last) if resumable else None, weights_only=True)
     finally:
@@ -137,6 +138,7 @@ def make_trainer(config: TrainConfig, files: TrainingFiles, recorder: Recorder, 
     Raises:
         ConfigError: this machine has no such devices, or Lightning has no such strategy or precision.
     """
+    check_loggers(config)
     adversarial = find_task(config.task).task.adversarial
     if adversarial and config.accumulate > 1:
         raise ConfigError(
@@ -159,7 +161,7 @@ def make_trainer(config: TrainConfig, files: TrainingFiles, recorder: Recorder, 
             gradient_clip_val=None if adversarial else config.gradient_clip or None,
             deterministic=config.deterministic,
             callbacks=callbacks,
-            logger=make_loggers(config, files.logs.parent),
+            logger=False,  # fit_task makes them: one of them writes as soon as it is made
             plugins=[AtomicCheckpointIO(), BatchNormSync()],
             default_root_dir=files.logs.parent,
             use_distributed_sampler=False,  # our loaders divide the images
