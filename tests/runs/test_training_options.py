@@ -5,23 +5,26 @@ from __future__ import annotations
 import math
 import os
 import signal
+import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 import torch
+from lightning.pytorch.loggers import CSVLogger, Logger
 from safetensors.torch import load_file
 from torch import Tensor
 
-from vitrail.core.errors import ConfigError, TrainingError
+from vitrail.core.errors import ConfigError, MissingDependencyError, TrainingError, VitrailError
 from vitrail.data import AugmentConfig
 from vitrail.runs.folder import training_files
 from vitrail.runs.load import load_task
 from vitrail.runs.run import Run
 from vitrail.runs.train import train
 from vitrail.tasks import Score
-from vitrail.training import TrainConfig
+from vitrail.training import TrainConfig, loggers
 from vitrail.training.module import TrainingModule
 from vitrail.training.optimizer import learning_rate_factor
 from vitrail.training.recorder import is_patience_over, read_checkpoint, read_metrics, write_metrics
@@ -29,11 +32,11 @@ from vitrail.training.uneven import uneven_remarks
 
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, *, epoch: int) -> None:
-    """Ctrl-C in the middle of an epoch, once."""
+    """Ctrl-C in an epoch, once."""
     step = TrainingModule.training_step
 
     def interrupted(module: TrainingModule, batch: Any, batch_idx: int) -> Tensor:
-        if (module.current_epoch, batch_idx) == (epoch, 1):
+        if module.current_epoch == epoch:
             monkeypatch.setattr(TrainingModule, "training_step", step)
             os.kill(os.getpid(), signal.SIGINT)
         return step(module, batch, batch_idx)
@@ -261,3 +264,109 @@ def test_rows_of_earlier_versions_and_of_this_one_in_one_file(tmp_path: Path) ->
     rows = [{"epoch": 1, "val_top1": 0.5, "seconds": 1.0}, {"epoch": 2, "val_top1": 0.6, "val_f1": 0.1, "seconds": 1.0}]
     write_metrics(tmp_path / "metrics.csv", rows)
     assert read_metrics(tmp_path / "metrics.csv") == rows
+
+
+def test_an_automatic_batch_size_is_kept(config: TrainConfig, tmp_path: Path) -> None:
+    """24 training images: batches of 16, as if they had been asked for; a resumed run takes what was chosen."""
+    automatic = replace(config, batch_size="auto")
+    given = train(replace(config, batch_size=16), run=tmp_path / "given", progress=False)
+    assert_resumes(automatic, given, tmp_path / "automatic", 1)
+    assert Run(tmp_path / "automatic").read().training.batch_size == 16
+
+
+def test_adapters_are_merged_into_a_plain_model(trained: Run, config: TrainConfig, tmp_path: Path) -> None:
+    adapted = replace(config, lora=2, weights=str(trained.folder), keep="last", epochs=2)
+    run = train(adapted, run=tmp_path / "run", progress=False)
+    before, after = load_file(trained.weights), load_file(run.weights)
+    assert before.keys() == after.keys()
+    moved = {name: after[name] - before[name] for name in before if not torch.equal(before[name], after[name])}
+    head = {name for name in moved if name.startswith("backbone.head.")}
+    assert len(head) == 2
+    assert len(moved) > 4
+    for name in moved.keys() - head:
+        assert name.endswith(".weight")
+        assert torch.linalg.matrix_rank(moved[name], rtol=1e-3) <= 2
+    assert (
+        run.read().model.num_params
+        == trained.read().model.num_params
+        == sum(one.numel() for one in load_task(run).parameters())
+    )
+    assert_resumes(adapted, run, tmp_path / "resumed", 1)
+
+
+def test_curves_as_csv_inside_the_run(config: TrainConfig, tmp_path: Path) -> None:
+    both = replace(config, loggers=("csv", "tensorboard"), epochs=1)
+    run = train(both, run=tmp_path / "run", progress=False)
+    logged = run.folder / "csv" / "version_0" / "metrics.csv"
+    assert "val_top1" in logged.read_text().splitlines()[0]
+    assert logged in run.artefacts()
+    train(replace(both, loggers=()), run=run, overwrite=True, progress=False)
+    assert not logged.exists()
+    assert not list((run.folder).glob("tensorboard/*"))
+
+
+class FakeLogger(Logger):
+    """Notes what it is given."""
+
+    def __init__(self, *args: Any, **given: Any) -> None:
+        super().__init__()
+        self.given = given
+        self.settings: dict[str, Any] = {}
+        self.rows: list[tuple[int, dict[str, float]]] = []
+        self.experiment = self
+        FakeLogger.made.append(self)
+
+    made: ClassVar[list[FakeLogger]] = []
+    name = version = "fake"
+
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        self.settings = params
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        if "val_top1" in metrics:
+            self.rows.append((step or 0, metrics))
+
+
+def test_wandb_and_mlflow_log_into_the_run(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # is set, and is reset at the end
+    for name in ("WANDB_PROJECT", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    ends: list[str] = []
+    package = SimpleNamespace(finish=lambda: ends.append("wandb"))
+    monkeypatch.setattr(loggers, "import_extra", lambda *_: package)
+    monkeypatch.setattr(loggers, "WandbLogger", FakeLogger)
+    monkeypatch.setattr(loggers, "MLFlowLogger", FakeLogger)
+    FakeLogger.made.clear()
+    run = train(replace(config, loggers=("wandb", "mlflow"), epochs=2), run=tmp_path / "my run", progress=False)
+    wandb, mlflow = FakeLogger.made
+    assert wandb.given == {"name": "my run", "save_dir": run.folder, "project": "vitrail"}
+    assert mlflow.given == {"run_name": "my run", "tracking_uri": f"file://{tmp_path}/my%20run/mlruns"}
+    for fake in FakeLogger.made:
+        assert fake.settings["learning_rate"] == config.learning_rate
+        assert [step for step, _ in fake.rows] == [3, 6]
+    assert ends == ["wandb"]
+
+
+def test_a_logger_that_cannot_begin_is_one_line(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise ConnectionError("no server at 127.0.0.1\nand more lines")
+
+    monkeypatch.setattr(CSVLogger, "log_hyperparams", fail)
+    told = "^CSVLogger cannot begin: no server at 127.0.0.1; mend it, or choose others with --loggers$"
+    with pytest.raises(VitrailError, match=told):
+        train(replace(config, loggers=("csv",)), run=tmp_path / "run", progress=False)
+
+
+@pytest.mark.parametrize("name", ["wandb", "mlflow"])
+def test_a_logger_that_is_not_installed(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(MissingDependencyError, match=rf"pip install 'vitrail\[{name}\]'") as caught:
+        train(replace(config, loggers=(name,)), run=tmp_path / "run", progress=False)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()

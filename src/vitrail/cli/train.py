@@ -44,7 +44,7 @@ TRAIN_GROUPS: Groups = {
         "gradient_clip",
         "keep",
     ),
-    "More options: fine-tuning": ("freeze", "freeze_epochs"),
+    "More options: fine-tuning": ("freeze", "freeze_epochs", "lora", "lora_alpha", "lora_layers"),
     "More options: uneven classes": (
         "class_weights",
         "class_weight_beta",
@@ -53,7 +53,7 @@ TRAIN_GROUPS: Groups = {
         "focal_gamma",
         "logit_adjustment",
     ),
-    "More options: duration": ("patience", "keep_score", "accumulate"),
+    "More options: duration": ("patience", "keep_score", "accumulate", "loggers"),
     "More options: preprocessing": ("mean", "std", "interpolation", "crop_fraction"),
     "More options: augmentation": ("augment",),
     "More options: hardware": (

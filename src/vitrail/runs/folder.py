@@ -25,15 +25,16 @@ from vitrail.runs.remembered_code import keep_copies, require_code, used_code
 from vitrail.runs.run import Run
 from vitrail.tasks import Task, find_task
 from vitrail.training.config import ResolvedConfig, TrainConfig, differing_settings
+from vitrail.training.lora import adapter_size, merged
 from vitrail.training.module import diverged
 from vitrail.training.recorder import TrainingFiles, best_row, read_checkpoint, recorded_rows, stop_told, task_state
 
 FREE_FIELDS = (
-    *("num_workers", "data.path", "data.max_bad_fraction", "data.strict"),
+    *("num_workers", "loggers", "data.path", "data.max_bad_fraction", "data.strict"),
     *("accelerator", "devices", "num_nodes", "strategy"),
 )
 """Fields that a resumed run may change: where the images lie and how many may be bad, since a fingerprint knows the
-images, and what computes."""
+images, what computes, and who logs."""
 
 PACKAGES = ("vitrail", "torch", "torchvision", "lightning", "numpy")
 
@@ -127,13 +128,14 @@ def describe(
         "image_size": list(preprocessing.image_size),
         "drop_path_rate": config.drop_path_rate,
     } | config.model_fields
+    num_params = sum(one.numel() for one in task.parameters()) - adapter_size(task)
     if config.weights is not None:
         fields |= decided_fields(task.backbone, config.model)
     if known:
         require_code(known.own_code, run.folder)
     own_code = used_code(config.model, fields, task.name, config.options)
     run.update(
-        model={"name": config.model, "fields": fields, "num_params": sum(p.numel() for p in task.parameters())},
+        model={"name": config.model, "fields": fields, "num_params": num_params},
         task=task.name,
         **find_task(task.name).describe_data(splits),
         **({} if task.input_shape is None else {"input_shape": list(task.input_shape)}),
@@ -200,7 +202,7 @@ def finish(run: Run, config: ResolvedConfig) -> None:
     else:
         path, row = (files.best, best) if config.keep == "best" else (files.last, rows[-1])
         assert row is not None
-        state, kept = task_state(read_checkpoint(path)), {"keep": config.keep, **row} | kept
+        state, kept = merged(task_state(read_checkpoint(path)), config), {"keep": config.keep, **row} | kept
     if wrong := [name for name, value in state.items() if not torch.isfinite(value).all()]:
         raise diverged(f"{len(wrong)} weights of epoch {kept['epoch']} are not finite ({wrong[0]}, ...)", config)
     with atomic_path(run.weights) as temporary:

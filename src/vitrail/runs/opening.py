@@ -10,6 +10,7 @@ from vitrail.core.types import Preprocessing
 from vitrail.data import DataSplits
 from vitrail.tasks import Task
 from vitrail.training.freezing import frozen_part
+from vitrail.training.lora import adapter_size
 from vitrail.training.recipes import Decided
 
 MOST_CLASSES = 8
@@ -31,10 +32,10 @@ def opening_line(
         epochs = f"{config.minutes:g} min, at most {epochs}"
     epochs += f", batches of {config.batch_size} {size}{joined}, learning rate {config.learning_rate:g}"
     devices = f"{trainer.num_devices * trainer.num_nodes} x {trainer.strategy.root_device.type}"
-    num_params = sum(one.numel() for one in task.parameters())
-    num_frozen = sum(one.numel() for one in frozen_part(task, config).parameters)
+    num_params = sum(one.numel() for one in task.parameters()) - adapter_size(task)
+    num_trained = num_params + adapter_size(task) - sum(one.numel() for one in frozen_part(task, config).parameters)
     until = f" in the first {config.freeze_epochs:g} epochs" if config.freeze_epochs else ""
-    trained = f" ({num_params - num_frozen:,} trained{until})" if num_frozen else ""
+    trained = f" ({num_trained:,} trained{until})" if num_trained != num_params else ""
     facts = {
         "Task": f"{task.name}, {len(splits.classes)} classes ({names})" if names else task.name,
         "images": f"{images}, {splits.num_skipped} left out",

@@ -23,6 +23,7 @@ from vitrail.runs.run import Run
 from vitrail.tasks import Task, find_task
 from vitrail.training.config import ResolvedConfig, TrainConfig
 from vitrail.training.linear_probe import fit_probe
+from vitrail.training.lora import merged
 from vitrail.training.recipes import Decided, Facts, resolve
 
 WITHOUT_START = ("generation", "pretraining")
@@ -152,7 +153,9 @@ def start_from_probe(
         probe = training_files(run).probe
         probe.parent.mkdir(exist_ok=True)
         with atomic_path(probe) as temporary:
-            temporary.write_bytes(save({name: value.contiguous() for name, value in task.state_dict().items()}))
+            temporary.write_bytes(
+                save({name: value.contiguous() for name, value in merged(task.state_dict(), config).items()})
+            )
         run.update(recipe=entry.model_dump() | {"probe": found.val_top1})
     absent = f"; no training images of {', '.join(found.absent)}, which it never answers" if found.absent else ""
     return f"Linear probe: {found.val_top1:.1%} of the validation images are right, in {found.seconds:.0f} s{absent}"

@@ -27,6 +27,10 @@ TRAINING = (
     "checkpoints/probe.safetensors",
     "tensorboard/events.out.tfevents.*",
     "tensorboard/hparams.yaml",
+    "csv/version_*/metrics.csv",
+    "csv/version_*/hparams.yaml",
+    "wandb/*",
+    "mlruns/*",
 )
 """Files that training writes."""
 

@@ -26,10 +26,12 @@ from vitrail.runs.recipe import decide, note_recipe, start_from_probe, starts_fr
 from vitrail.runs.run import Run
 from vitrail.soundness.balance import describe_balance
 from vitrail.tasks import Task, TaskKind, find_task
-from vitrail.training.config import ResolvedConfig, TrainConfig, completed
+from vitrail.training.batch_size import choose_batch_size
+from vitrail.training.config import AUTO, ResolvedConfig, TrainConfig, completed
 from vitrail.training.epoch_lines import EpochLines
 from vitrail.training.freezing import freezing_remarks
 from vitrail.training.loop import contained, fit_task, is_interruption, make_trainer, settle
+from vitrail.training.lora import add_adapters
 from vitrail.training.module import seed_everything
 from vitrail.training.recorder import Recorder
 from vitrail.training.time_limit import TimeLimit
@@ -130,6 +132,8 @@ def _so_far(lines: EpochLines, trainer: Trainer) -> str:
 
 def _told(fault: Fault, config: TrainConfig, run: Run, so_far: str) -> str:
     """A fault of the machine during training, how to continue, and how to start again with less."""
+    if config.batch_size == AUTO and run.description.exists():
+        config = run.read().training  # with the size that was decided
     given = {name: f"{name}={value}" for name in fault.settings if (value := getattr(config, name))}
     free = [text for name, text in given.items() if name in FREE_FIELDS]
     fixed = [text for name, text in given.items() if name not in FREE_FIELDS]
@@ -155,19 +159,19 @@ def _train(trainer: Trainer, config: TrainConfig, run: Run, *, resume: bool, ove
     shown = progress and trainer.is_global_zero
     splits = _load_splits(kind, config, progress=shown)
     decided = decide(asked, splits)
-    settle(trainer, settled := decided.config)
     seed_everything(config.seed)
-    task = _make_task(kind, settled, splits)
-    set_class_loss(task, settled, splits)
-    preprocessing, sentence = _preprocessing_of(task, settled, splits)
+    task = _make_task(kind, decided.config, splits)
+    add_adapters(task, decided.config)
+    set_class_loss(task, decided.config, splits)
+    preprocessing, sentence = _preprocessing_of(task, decided.config, splits)
     if begun:  # the folder of the weights may hold others by now
         preprocessing = begun.preprocessing
-    remarks = (
-        *task.backbone.remarks,
-        *((sentence,) if task.takes_images else ()),
-        *freezing_remarks(settled),
-        *uneven_remarks(settled),
-    )
+    remarks = (*task.backbone.remarks, *((sentence,) if task.takes_images else ()))
+    remarks += (*freezing_remarks(asked), *uneven_remarks(asked))
+    if asked.batch_size == AUTO:
+        size, told = _batch_size_of(decided.config, task, splits, preprocessing, trainer)
+        decided, remarks = decide(replace(asked, batch_size=size), splits), (*remarks, told)
+    settle(trainer, settled := decided.config)
     if trainer.is_global_zero:
         opening = opening_line(decided, task, splits, preprocessing, trainer)
         _tell([opening, chosen, *splits.remarks, *remarks, *splits.warnings, *describe_balance(splits)], progress)
@@ -204,6 +208,22 @@ def _preprocessing_of(task: Task, config: ResolvedConfig, splits: DataSplits[Any
         pixel_range=splits.pixel_range,
     )
     return decide_preprocessing(known, source_of(task.backbone.preprocessing_source, config.weights), config)
+
+
+def _batch_size_of(
+    config: ResolvedConfig, task: Task, splits: DataSplits[Any], preprocessing: Preprocessing, trainer: Trainer
+) -> tuple[int, str]:
+    """The batch size in place of "auto", and what bounds it."""
+    chosen = choose_batch_size(
+        task,
+        config,
+        splits,
+        preprocessing,
+        trainer.strategy.root_device,
+        world_size=trainer.world_size,
+        precision=str(trainer.precision),
+    )
+    return chosen.size, chosen.told
 
 
 def _tell(lines: Sequence[str], progress: bool) -> None:

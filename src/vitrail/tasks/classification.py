@@ -21,7 +21,7 @@ from vitrail.tasks.findings.plain_words import out_of
 from vitrail.tasks.kind import TaskKind
 
 if TYPE_CHECKING:
-    from torchmetrics import MetricCollection
+    from torchmetrics import Metric, MetricCollection
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class ClassificationTask(Task):
     def metrics(self) -> MetricCollection:
         """``top1`` and ``top5`` of logits and class indices; with fewer than five classes k is their number.
         ``macro_recall`` and ``macro_f1`` count each class that occurs alike."""
-        from torchmetrics import Metric, MetricCollection  # seconds to import, which most commands need not wait for
+        from torchmetrics import MetricCollection  # seconds to import, which most commands need not wait for
         from torchmetrics.classification import MulticlassAccuracy
 
         from vitrail.tasks.metrics.macro import MacroScores
@@ -99,10 +99,8 @@ class ClassificationTask(Task):
             name: MulticlassAccuracy(num_classes=count, top_k=min(k, count), average="micro", validate_args=False)
             for name, k in (("top1", 1), ("top5", 5))
         }
-        return MetricCollection(
-            metrics | {"macro": MacroScores(count)},
-            compute_groups=False,  # grouping by equal states of the first batch would make top-5 a copy of top-1
-        )
+        # grouping by equal states of the first batch would make top-5 a copy of top-1
+        return MetricCollection(metrics | {"macro": MacroScores(count)}, compute_groups=False)
 
     def findings(self) -> ClassFindings:
         """Which confidence is enough, and what always one class reaches."""

@@ -18,11 +18,16 @@ from vitrail.tasks import DEFAULT_TASK, ClassWeights, LossName
 RGB = 3
 """Channels of every image that is read."""
 
+AUTO = "auto"
+"""A batch size that is decided when the images, the model and the device are known."""
+
 FREEZABLE = ("backbone", "stem")
 """Parts that can be frozen by name."""
 
 Keep = Literal["best", "last"]
 Recipe = Literal["auto", "scratch", "finetune", "probe"]
+LoraLayers = Literal["attention", "mlp", "all"]
+LoggerName = Literal["tensorboard", "csv", "wandb", "mlflow"]
 Sampler = Literal["shuffled", "balanced"]
 Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"]
 Precision = Literal[
@@ -74,7 +79,8 @@ class TrainConfig:
         minutes: minutes that the training may take, with the check of its data and with validation. The first steps are
             measured, and the schedule is fitted to the time; the last epoch may be incomplete. If the epochs end
             before, they end the training. Default: no limit.
-        batch_size: number of images in one step on one device. Default: the recipe's; from random weights 64.
+        batch_size: number of images in one batch on one device, or "auto" for the largest power of two that fits.
+            Default: the recipe's; from random weights 64.
         learning_rate: learning rate of AdamW after warm-up; the number of devices does not scale it. Default: the
             recipe's; from random weights 0.001.
         weight_decay: weight decay of AdamW, on matrices and kernels alone.
@@ -101,6 +107,10 @@ class TrainConfig:
             groups from the image on. Default: nothing is frozen.
         freeze_epochs: epochs after which the frozen part (the backbone, unless freeze says another) is trained too,
             with a second warm-up; 0 keeps it frozen to the end.
+        lora: rank of adapters (LoRA) of the backbone's linear layers, which are trained with the head while the rest is
+            frozen, and merged into the weights at the end; 0 for none.
+        lora_alpha: scale of the adapters, times 1 / lora.
+        lora_layers: linear layers with adapters: attention, mlp, or all.
         keep_score: name of the validation score that decides which epoch is the best, such as macro_recall. Default:
             the first score of the task, top-1 for classification.
         patience: number of epochs without a better one, as keep counts the best, after which training stops; 0 trains
@@ -112,6 +122,8 @@ class TrainConfig:
         class_weights: weight of a class in the loss: balanced is one over its number of images, effective is milder for
             frequent classes. Default: all classes weigh the same.
         class_weight_beta: number below 1 for effective weights; the nearer to 1, the more balanced.
+        loggers: where the curves are logged beside metrics.csv: tensorboard, csv, wandb or mlflow, one or several; in
+            the run folder, unless the environment names a server.
         sampler: order of the training images: shuffled takes each image once an epoch, balanced each class as often.
         accumulate: number of batches whose gradients make one step, as one batch so many times larger would.
     """
@@ -131,7 +143,7 @@ class TrainConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     epochs: int | None = None
     minutes: float | None = None
-    batch_size: int | None = None
+    batch_size: int | str | None = None
     learning_rate: float | None = None
     weight_decay: float = 0.05
     layer_decay: float | None = None
@@ -153,6 +165,9 @@ class TrainConfig:
     # How the training deviates from the plain one; docs/training.md says when to use which.
     freeze: int | str | None = None
     freeze_epochs: float = 0.0
+    lora: int = 0
+    lora_alpha: float = 16.0
+    lora_layers: LoraLayers = "all"
     keep_score: str | None = None
     patience: int = 0
     accumulate: int = 1
@@ -162,10 +177,12 @@ class TrainConfig:
     class_weights: ClassWeights | None = None
     class_weight_beta: float = 0.999
     sampler: Sampler = "shuffled"
+    loggers: tuple[LoggerName, ...] = ("tensorboard",)
 
     def __post_init__(self) -> None:
         convert_fields(self)
-        for name in ("epochs", "batch_size", "num_nodes"):
+        self._read_batch_size()
+        for name in ("epochs", "num_nodes"):
             self._need(name, lambda value: value >= 1, "at least 1")
         for name in ("weight_decay", "warmup_epochs", "gradient_clip", "num_workers", "seed"):
             self._need(name, lambda value: value >= 0, "0 or more")
@@ -191,6 +208,12 @@ class TrainConfig:
             if getattr(self, name) is not None:
                 as_channels(name, getattr(self, name))
 
+    def _read_batch_size(self) -> None:
+        if isinstance(self.batch_size, str) and self.batch_size.isdecimal():
+            object.__setattr__(self, "batch_size", int(self.batch_size))
+        limit = f"at least 1, or {AUTO}"
+        self._need("batch_size", lambda value: value >= 1 if isinstance(value, int) else value == AUTO, limit)
+
     def _check_deviations(self) -> None:
         if isinstance(self.freeze, str) and self.freeze.isdecimal():
             object.__setattr__(self, "freeze", int(self.freeze))
@@ -198,7 +221,12 @@ class TrainConfig:
         self._need("freeze", lambda value: value >= 1 if isinstance(value, int) else value in FREEZABLE, limit)
         self._need("accumulate", lambda value: value >= 1, "at least 1")
         self._need("class_weight_beta", lambda value: 0 <= value < 1, "at least 0 and below 1")
-        for name in ("freeze_epochs", "patience", "focal_gamma", "logit_adjustment"):
+        self._need("lora_alpha", lambda value: value > 0, "more than 0")
+        if self.lora and (self.freeze is not None or self.freeze_epochs):
+            raise ConfigError(
+                "freezes the backbone to the end by itself; leave out freeze and freeze_epochs", lora=self.lora
+            )
+        for name in ("freeze_epochs", "lora", "patience", "focal_gamma", "logit_adjustment"):
             self._need(name, lambda value: value >= 0, "0 or more")
 
     def _need(self, name: str, fits: Callable[[Any], bool], limit: str) -> None:
@@ -257,7 +285,7 @@ CHOSEN = ("epochs", "batch_size", "learning_rate", "layer_decay", "warmup_epochs
 def completed(config: TrainConfig, known: ResolvedConfig) -> ResolvedConfig:
     """The same configuration; what it leaves out is as in ``known``."""
     own = {one.name: getattr(config, one.name) for one in fields(config)}
-    taken = {name: getattr(known, name) for name in CHOSEN if own[name] is None}
+    taken = {name: getattr(known, name) for name in CHOSEN if own[name] in (None, AUTO)}
     if config.model is None:
         taken["model"] = known.model
         if config.weights is None:

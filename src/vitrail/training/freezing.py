@@ -9,7 +9,8 @@ from torch import nn
 from vitrail.core.errors import ConfigError
 from vitrail.models import Backbone
 from vitrail.tasks import Task
-from vitrail.training.config import ResolvedConfig
+from vitrail.training.config import ResolvedConfig, TrainConfig
+from vitrail.training.lora import Adapter
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +50,9 @@ def frozen_part(task: Task, config: ResolvedConfig) -> FrozenPart:
     Raises:
         ConfigError: the model has no such part, it is released too late, or the task is trained against another model.
     """
-    what = config.freeze if config.freeze is not None or not config.freeze_epochs else "backbone"
+    what = config.freeze
+    if what is None and (config.freeze_epochs or config.lora):
+        what = "backbone"
     if what is None:
         return FrozenPart()
     if task.adversarial:
@@ -66,8 +69,9 @@ def frozen_part(task: Task, config: ResolvedConfig) -> FrozenPart:
         """Whether a name of a module or a parameter belongs to the part."""
         return f"{name}.".startswith(taken) and not f"{name}.".startswith(spared)
 
+    adapters = {one for module in backbone.modules() if isinstance(module, Adapter) for one in module.parameters()}
     return FrozenPart(
-        tuple(parameter for name, parameter in backbone.named_parameters() if inside(name)),
+        tuple(one for name, one in backbone.named_parameters() if inside(name) and one not in adapters),
         tuple(module for name, module in backbone.named_modules() if name and inside(name)),
     )
 
@@ -94,9 +98,13 @@ def _prefixes(backbone: Backbone, freeze: int | str, model: str) -> list[str]:
     return [prefix for group in groups[:count] for prefix in group]
 
 
-def freezing_remarks(config: ResolvedConfig) -> tuple[str, ...]:
+def freezing_remarks(config: TrainConfig) -> tuple[str, ...]:
     """Sentences for whoever freezes what has not learnt anything yet."""
-    if (config.freeze is None and not config.freeze_epochs) or config.weights is not None:
+    given = [
+        *([f"--freeze {config.freeze}"] if config.freeze is not None else []),
+        *([f"--freeze-epochs {config.freeze_epochs:g}"] if config.freeze_epochs else []),
+        *([f"--lora {config.lora}"] if config.lora else []),
+    ]
+    if not given or config.weights is not None:
         return ()
-    given = f"--freeze {config.freeze}" if config.freeze is not None else f"--freeze-epochs {config.freeze_epochs:g}"
-    return (f"Warning: {given} freezes random weights; give --weights, or leave it out",)
+    return (f"Warning: {given[0]} freezes random weights; give --weights, or leave it out",)

@@ -15,7 +15,6 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.utils.data import DataLoader
 
@@ -27,6 +26,7 @@ from vitrail.training.adversarial import AdversarialModule
 from vitrail.training.batch_norm import BatchNormSync
 from vitrail.training.config import ResolvedConfig, TrainConfig
 from vitrail.training.epoch_lines import EpochLines
+from vitrail.training.loggers import check_loggers, end_logging, make_loggers
 from vitrail.training.module import TrainingModule, weight_average
 from vitrail.training.recorder import (
     AtomicCheckpointIO,
@@ -82,7 +82,11 @@ def fit_task(
         if len(rows) >= config.epochs or patience_over or time_is_over(checkpoint):
             return
     loaders = Loaders(config, splits, preprocessing)
-    trainer.fit(module, loaders, ckpt_path=str(files.last) if resumable else None, weights_only=True)
+    trainer.loggers = make_loggers(config, files.logs.parent)
+    try:
+        trainer.fit(module, loaders, ckpt_path=str(files.last) if resumable else None, weights_only=True)
+    finally:
+        end_logging(trainer)
 
 
 class Loaders(LightningDataModule):
@@ -136,6 +140,7 @@ def make_trainer(config: TrainConfig, files: TrainingFiles, lines: EpochLines) -
     Raises:
         ConfigError: this machine has no such devices, or Lightning has no such strategy or precision.
     """
+    check_loggers(config)
     adversarial = find_task(config.task).task.adversarial
     if adversarial and config.accumulate > 1:
         raise ConfigError(
@@ -154,7 +159,7 @@ def make_trainer(config: TrainConfig, files: TrainingFiles, lines: EpochLines) -
             gradient_clip_val=None if adversarial else config.gradient_clip or None,
             deterministic=config.deterministic,
             callbacks=callbacks,
-            logger=TensorBoardLogger(files.logs.parent, name=files.logs.name, version="", default_hp_metric=False),
+            logger=False,  # fit_task makes them: one of them writes as soon as it is made
             plugins=[AtomicCheckpointIO(), BatchNormSync()],
             default_root_dir=files.logs.parent,
             use_distributed_sampler=False,  # our loaders divide the images

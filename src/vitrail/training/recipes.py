@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from vitrail.data import CHOSEN_AUGMENT, ResolvedAugment
-from vitrail.training.config import CHOSEN, Recipe, ResolvedConfig, TrainConfig, completed
+from vitrail.training.config import AUTO, CHOSEN, Recipe, ResolvedConfig, TrainConfig, completed
 
 STEPS_PER_ROOT = 20.0
 """Steps of fine-tuning are this times the square root of the number of images."""
@@ -76,7 +76,7 @@ def resolve(config: TrainConfig, facts: Facts) -> Decided:
     recipe, why = _recipe_of(config, facts)
     values, reasons = _finetuning(config, facts) if recipe != "scratch" else ({}, {})
     augment = ResolvedAugment(**{name: values.pop(name) for name in CHOSEN_AUGMENT if name in values})
-    open_fields = [name for name in CHOSEN if getattr(config, name) is None]
+    open_fields = [name for name in CHOSEN if getattr(config, name) in (None, AUTO)]
     open_fields += [name for name in CHOSEN_AUGMENT if getattr(config.augment, name) is None]
     return Decided(
         recipe=recipe,
@@ -100,7 +100,7 @@ def _recipe_of(config: TrainConfig, facts: Facts) -> tuple[Recipe, str]:
 
 def _finetuning(config: TrainConfig, facts: Facts) -> tuple[dict[str, Any], dict[str, str]]:
     """Values of a fine-tuning, and their reasons."""
-    batch = config.batch_size or _batch_size(facts.num_images)
+    batch = config.batch_size if isinstance(config.batch_size, int) else _batch_size(facts.num_images)
     steps_per_epoch = max(facts.num_images // batch, 1)
     wanted = max(STEPS_PER_ROOT * math.sqrt(facts.num_images), FEWEST_STEPS)
     epochs = config.epochs or max(math.ceil(wanted / steps_per_epoch), FEWEST_EPOCHS)
