@@ -58,9 +58,9 @@ class TrainConfig:
         data: the images and their split.
         augment: random changes of the training images.
         epochs: number of passes over the training images.
-        minutes: minutes that the training may take, with the check of its data and with validation. The first steps are
-            measured, and the schedule is fitted to the time; the last epoch may be incomplete. If the epochs end
-            before, they end the training. Default: no limit.
+        minutes: minutes that all may take: check of the data, training, validation, in ``vitrail run`` the other stages
+            too. The first steps are measured, and the schedule is fitted to the time; the last epoch may be incomplete.
+            If the epochs end before, they end the training. Default: no limit.
         batch_size: number of images in one step on one device.
         learning_rate: learning rate of AdamW after warm-up; the number of devices does not scale it.
         weight_decay: weight decay of AdamW, on matrices and kernels alone.
