@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from vitrail.core.progress import Bar, tell, time_text
+from vitrail.core.progress import Bar, Work, tell, time_text, track
 
 
 @pytest.mark.parametrize(
@@ -71,3 +71,40 @@ def test_a_pipe_gets_no_bar(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
     bar.show("epoch 1/2", 1, 2)
     bar.hide()
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_work_in_a_pipe_tells_after_a_silence(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "vitrail")
+    now = [0.0]
+    work = Work("Evaluating", 100, progress=False, clock=lambda: now[0])
+    for _ in range(100):
+        now[0] += 2
+        work.advance()
+    work.end()
+    assert caplog.messages == [
+        "Evaluating: 10 of 100  left 3 min",
+        "Evaluating: 40 of 100  left 2 min",
+        "Evaluating: 70 of 100  left 60 s",
+    ]
+
+
+def test_quick_work_and_work_without_end_are_silent(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "vitrail")
+    assert list(track([], "Nothing", progress=True)) == []
+    assert list(track("abc", "Letters", progress=True)) == ["a", "b", "c"]
+    assert list(track(iter("abc"), "Letters", progress=True, total=3)) == ["a", "b", "c"]
+    work = Work("Too much", 2, progress=False, clock=lambda: 0.0)
+    work.advance(5)
+    work.advance(0)
+    assert caplog.messages == []
+
+
+def test_a_work_in_a_terminal_is_a_bar_with_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal, now = Terminal(), [0.0]
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    work = Work("Bench", 4, progress=True, clock=lambda: now[0])
+    now[0] = 30
+    work.advance(1, "loading [bold]")
+    work.end()
+    assert "left 2 min (loading [bold])" in terminal.getvalue()

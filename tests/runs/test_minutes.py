@@ -123,7 +123,8 @@ def test_too_little_time_for_a_validation_is_said(
     clock.seconds = {"training_step": 10, "validation_step": 50}
     run = train(replace(small, minutes=0.5), run=tmp_path / "run", progress=False, clock=clock)
     assert run.read().status == "trained"
-    assert notes()[-1] == "0.5 min: used 4 min for 2 steps, 3 min too many: a validation takes 3 min"
+    over = "3 min too many: 0 s before the first step, 3 min a validation"
+    assert notes()[-1] == f"0.5 min: used 4 min for 2 steps, {over}"
 
 
 def test_a_resumed_training_keeps_its_steps_and_its_time(
@@ -158,9 +159,13 @@ def test_a_resumed_training_keeps_its_steps_and_its_time(
 def test_what_follows_the_training_is_kept(
     small: TrainConfig, clock: SteppingClock, tmp_path: Path, notes: Notes
 ) -> None:
-    train(small, run=tmp_path / "run", progress=False, clock=clock, reserve=lambda step_seconds: 30 * step_seconds)
+    train(small, run=tmp_path / "run", progress=False, clock=clock, follows=lambda step_seconds: 30 * step_seconds)
     assert 0.9 * 72 <= clock.now <= 72
     assert notes()[0] == "2.2 min, 60 s of them for what follows: 28 steps of 2 s, or 2.3 epochs"
+    clock.now = 0
+    train(replace(small, minutes=1), run=tmp_path / "no", progress=False, clock=clock, follows=lambda _: 90)
+    assert clock.now <= 60 - 36  # three fifths are kept at most
+    assert notes()[2].endswith("; what follows takes about 2 min, more than is left for it")
 
 
 @pytest.mark.parametrize("minutes", [0, -1, float("nan"), float("inf"), "soon"])

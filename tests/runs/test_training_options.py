@@ -67,7 +67,9 @@ def trained(config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Ru
 
 
 def test_a_frozen_backbone_is_kept_bit_for_bit(trained: Run, config: TrainConfig, tmp_path: Path) -> None:
-    frozen = replace(config, freeze="backbone", weights=str(trained.folder), weight_decay=0.5, epochs=2)
+    frozen = replace(
+        config, freeze="backbone", weights=str(trained.folder), weight_decay=0.5, recipe="scratch", epochs=2
+    )
     run = train(frozen, run=tmp_path / "run", progress=False)
     before, after = load_file(trained.weights), load_file(run.weights)
     assert before.keys() == after.keys()
@@ -88,7 +90,9 @@ def test_the_opening_line_says_how_much_is_trained(
 @pytest.fixture(scope="module")
 def released(trained: Run, config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainConfig, Run]:
     """Of three epochs of three steps the first four steps train the head alone."""
-    later = replace(config, freeze_epochs=4 / 3, weights=str(trained.folder), layer_decay=0.8, keep="last")
+    later = replace(
+        config, freeze_epochs=4 / 3, weights=str(trained.folder), layer_decay=0.8, recipe="scratch", keep="last"
+    )
     return later, train(later, run=tmp_path_factory.mktemp("runs") / "released", progress=False)
 
 
@@ -275,7 +279,7 @@ def test_an_automatic_batch_size_is_kept(config: TrainConfig, tmp_path: Path) ->
 
 
 def test_adapters_are_merged_into_a_plain_model(trained: Run, config: TrainConfig, tmp_path: Path) -> None:
-    adapted = replace(config, lora=2, weights=str(trained.folder), keep="last", epochs=2)
+    adapted = replace(config, lora=2, weights=str(trained.folder), keep="last", epochs=2, recipe="scratch")
     run = train(adapted, run=tmp_path / "run", progress=False)
     before, after = load_file(trained.weights), load_file(run.weights)
     assert before.keys() == after.keys()

@@ -24,6 +24,7 @@ from vitrail.bench.results import BenchResult
 from vitrail.bench.right_answers import FLOAT, Answer, ask, wrong_answers
 from vitrail.core.errors import BenchError, UnknownNameError
 from vitrail.core.files import file_hash
+from vitrail.core.progress import Work
 from vitrail.runtimes import Images, ModelFolder, Session, import_runtime, open_session
 from vitrail.runtimes.processor import saturates
 
@@ -267,14 +268,9 @@ def _ratio(value: float | None, base: float | None) -> float | None:
 
 @contextmanager
 def _progress(show: bool, steps: int) -> Iterator[Callable[[str, float], None]]:
-    """A bar on standard error, or nothing; it is given the present step and how far it went."""
-    if not show:
-        yield lambda _text, _done: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("bench"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=steps)
-        yield lambda text, done: bar.update(task, description=text, advance=done)
+    """What is given the present step, and how far it went; people see it."""
+    work = Work("Bench", steps, progress=show)
+    try:
+        yield lambda text, done: work.advance(done, text)
+    finally:
+        work.end()

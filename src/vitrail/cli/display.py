@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vitrail.core.files import json_text
+from vitrail.core.progress import time_text
 
 WIDEST = 1000
 """Columns in which every table has its natural width."""
@@ -116,9 +117,15 @@ class Display:
             print(json_text(value, indent=2), file=self._stdout)
 
     @contextlib.contextmanager
-    def stage(self, heading: str) -> Iterator[None]:
-        """A timed step."""
-        self._console.rule(f"[bold]{heading}", align="left")
+    def stage(self, heading: str, left: float | None = None) -> Iterator[None]:
+        """A timed step.
+
+        Args:
+            heading: its name.
+            left: seconds that it and all behind it will take.
+        """
+        told = "" if left is None else f" [not bold]left about {time_text(left)} in all"
+        self._console.rule(f"[bold]{heading}{told}", align="left")
         start = time.perf_counter()
         yield
         self.say(f"{heading}: {time.perf_counter() - start:.1f} s")

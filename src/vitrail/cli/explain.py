@@ -50,7 +50,12 @@ def explain(
         raise ConfigError("no images given; name files or folders, or - to read paths from standard input")
     with display(output) as shown:
         explanation, paths, broken = explain_run(
-            Run.open(run), list(image_paths(sources)), folder=out, format=format, batch_size=batch_size
+            Run.open(run),
+            list(image_paths(sources)),
+            folder=out,
+            format=format,
+            batch_size=batch_size,
+            progress=shown.progress,
         )
         for image in broken:
             print(f"vitrail: skipped: {image.reason}", file=sys.stderr)

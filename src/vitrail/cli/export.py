@@ -61,7 +61,7 @@ def export(
         raise ConfigError("dynamic_size is for ONNX files; add onnx to the formats")
     with display(output) as shown:
         opened = Run.open(run)
-        records = export_run(opened, num_images, formats=formats, dynamic_size=dynamic_size)
+        records = export_run(opened, num_images, formats=formats, dynamic_size=dynamic_size, progress=shown.progress)
         show_export(shown, records)
         if not opened.quantization.exists() and any(FORMATS[name].takes_quantized for name in formats):
             folder = typed_path(run)

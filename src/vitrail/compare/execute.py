@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
+from vitrail.bench import BenchConfig
 from vitrail.compare.outcome import has_outcome, write_outcome
 from vitrail.compare.plan_file import Cell, ComparePlan, Entry
 from vitrail.compare.quantized import quantize_trained, quantized_run
 from vitrail.core.errors import ConfigError, RunError
 from vitrail.evaluation import RobustnessConfig
+from vitrail.runs.description import Description
 from vitrail.runs.folder import is_finished
+from vitrail.runs.quantize import CalibrationConfig
 from vitrail.runs.robustness import measure_run_robustness, read_robustness
 from vitrail.runs.run import Run
+from vitrail.runs.stage_times import expected_seconds
 from vitrail.runs.train import train
 from vitrail.training.config import differing_settings
 
@@ -49,6 +56,25 @@ def entry_run(folder: Path, entry: Entry, seed: int) -> Run:
     return run if entry.quantization is None else quantized_run(run, entry.quantization)
 
 
+def timed_plan(plan: ComparePlan, minutes: float, shard: str = "1/1") -> ComparePlan:
+    """The plan with a time for each training, so that all with their tests take ``minutes`` on each machine.
+
+    Args:
+        plan: plan of the comparison.
+        minutes: time of all trainings of the shard.
+        shard: share of the machine, e.g. ``2/3``; every share gives its trainings the same time.
+
+    Raises:
+        ConfigError: the time is not above 0, or the shard is not i/n.
+    """
+    jobs = job_list(plan)
+    shard_of(jobs, shard)
+    most = len(shard_of(jobs, f"1/{shard.partition('/')[2]}"))  # no share has more trainings than the first
+    timed = replace(plan, training=plan.training | {"minutes": minutes / most})
+    timed.config(timed.cells[0], timed.seeds[0])  # checks the time
+    return timed
+
+
 def run_cell(plan: ComparePlan, folder: Path, job: Job, *, progress: bool = False) -> bool:
     """Train one run, apply every quantisation of the plan, and test all; finished parts are skipped.
 
@@ -63,6 +89,8 @@ def run_cell(plan: ComparePlan, folder: Path, job: Job, *, progress: bool = Fals
     with run.writing():
         config = plan.config(*job)
         if run.description.exists():
+            if config.minutes is None:  # the time of a run that was started with one
+                config = replace(config, minutes=run.read().training.minutes)
             differences = differing_settings(run.read().training, config)
             if differences:
                 raise RunError(
@@ -71,7 +99,7 @@ def run_cell(plan: ComparePlan, folder: Path, job: Job, *, progress: bool = Fals
                 )
         todo = not is_finished(run)
         if todo:
-            train(config, run=run, resume=True, progress=progress)
+            train(config, run=run, resume=True, progress=progress, follows=_tests(plan, run))
             for path in (run.predictions, run.scores, run.robustness):
                 path.unlink(missing_ok=True)
         if not has_outcome(run):
@@ -81,3 +109,20 @@ def run_cell(plan: ComparePlan, folder: Path, job: Job, *, progress: bool = Fals
         for quantization in plan.quantization:
             todo |= quantize_trained(run, quantization, threads=plan.threads, progress=progress)
         return todo
+
+
+def _tests(plan: ComparePlan, run: Run) -> Callable[[float], float]:
+    """The function from the seconds of a training step to those of what a cell does with the trained model."""
+    bench = BenchConfig(runtimes=plan.runtimes, threads=(plan.threads,))
+
+    @cache
+    def description() -> Description:
+        return run.read()
+
+    def seconds(step_seconds: float) -> float:
+        costs = expected_seconds(description(), CalibrationConfig(), bench, step_seconds)
+        ways = [expected_seconds(description(), way, bench, step_seconds) for way in plan.quantization]
+        quantized = sum(way[stage] for way in ways for stage in ("Quantize", "Export", "Evaluate"))
+        return costs["Evaluate"] + quantized + costs["Bench"] / len(plan.seeds)
+
+    return seconds

@@ -5,17 +5,27 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID  # Rich takes time to import, and most of Vitrail's work shows nothing
+
+LOG = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 Seconds = Callable[[], float]
 """A clock: seconds since any moment. Tests replace it."""
 
 REFRESH_SECONDS = 0.25
 """Least time between two drawings of a bar."""
+
+FIRST_WORD_SECONDS = 20
+"""Silence after which a work tells in a pipe or a log how far it is."""
+
+NEXT_WORD_SECONDS = 60
+"""Silence after which it does so again."""
 
 
 def tell(log: logging.Logger, line: str, *, progress: bool) -> None:
@@ -105,3 +115,63 @@ class Bar:
         if self._progress is not None:
             self._progress.stop()
         self._progress = self._task = None
+
+
+class Work:
+    """How far a work of known length is: a bar in a terminal; in pipes, logs and notebooks a line now and then.
+
+    Args:
+        title: what is done.
+        total: number of steps.
+        progress: whether a person watches.
+        clock: seconds.
+    """
+
+    def __init__(self, title: str, total: float, *, progress: bool, clock: Seconds = time.monotonic) -> None:
+        self._title = title
+        self._total = total
+        self._progress = progress
+        self._clock = clock
+        self._bar = Bar(wanted=progress, clock=clock)
+        self._done = 0.0
+        self._started = self._spoke = clock()
+        self._bar.show(title, 0, total)
+
+    def advance(self, steps: float = 1, note: str = "") -> None:
+        """Count steps that are done.
+
+        Args:
+            steps: how many.
+            note: what is done next.
+        """
+        self._done = min(self._done + steps, self._total)
+        now = self._clock()
+        left = (now - self._started) * (self._total - self._done) / self._done if self._done else None
+        told = "" if left is None else f"left {time_text(left)}"
+        self._bar.show(self._title, self._done, self._total, f"{told} ({note})" if told and note else told or note)
+        silence = FIRST_WORD_SECONDS if self._spoke == self._started else NEXT_WORD_SECONDS
+        if not self._bar.visible and now - self._spoke >= silence and told and self._done < self._total:
+            tell(LOG, f"{self._title}: {self._done:,.0f} of {self._total:,.0f}  {told}", progress=self._progress)
+            self._spoke = now
+
+    def end(self) -> None:
+        """Remove the bar."""
+        self._bar.hide()
+
+
+def track(items: Iterable[T], title: str, *, progress: bool, total: int | None = None) -> Iterator[T]:
+    """Items of a work, one after the other, as :class:`Work` shows it.
+
+    Args:
+        items: what is worked on.
+        title: what is done.
+        progress: whether a person watches.
+        total: number of items. Default: their length.
+    """
+    work = Work(title, len(items) if total is None else total, progress=progress)  # type: ignore[arg-type]
+    try:
+        for item in items:
+            yield item
+            work.advance()
+    finally:
+        work.end()

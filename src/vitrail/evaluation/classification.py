@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import torch
-from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MetricCollection
@@ -22,6 +21,7 @@ from torchmetrics.classification import (
 )
 
 from vitrail.core.errors import DataError
+from vitrail.core.progress import track
 from vitrail.core.types import Preprocessing
 from vitrail.data import ImageSet, eval_loader
 from vitrail.tasks.class_means import macro_scores
@@ -124,7 +124,7 @@ def evaluate(
     metrics = _metrics(len(classes))
     confidences, losses = [], []
     with _evaluation_mode(predictor) as device, torch.inference_mode():
-        for batch in track(loader, "Evaluating", transient=True, disable=not progress):
+        for batch in track(loader, "Evaluating", progress=progress):
             logits = predictor(preprocessing.normalize(batch.images.to(device))).float().cpu()
             _check_logits(logits, len(classes))
             probabilities = logits.softmax(dim=1)

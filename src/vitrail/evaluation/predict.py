@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from rich.progress import track
 from torch import Tensor
 
 from vitrail.core.errors import ConfigError, DataError
 from vitrail.core.files import atomic_path
+from vitrail.core.progress import track
 from vitrail.core.types import PixelRange, Preprocessing
 from vitrail.data import IMAGE_SUFFIXES, MAX_PIXELS, decode_image, find_images, left_out, libjpeg_words
 from vitrail.evaluation.contact_sheet import contact_sheet
@@ -94,7 +94,7 @@ def predict_images(
     steps = range(0, len(files), batch_size)
     was_training = task.training
     task.eval()
-    for start in track(steps, "Predicting", transient=True, disable=not progress):
+    for start in track(steps, "Predicting", progress=progress):
         decoded = _decode(files[start : start + batch_size], max_pixels, preprocessing.pixel_range, skipped, damaged)
         if decoded:
             found = answers.predict(list(decoded.values()), preprocessing, top_k)

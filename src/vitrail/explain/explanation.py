@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from vitrail.core.errors import ConfigError, DataError
 from vitrail.core.files import atomic_path
+from vitrail.core.progress import track
 from vitrail.core.types import Preprocessing
 from vitrail.explain.attention_maps import AttentionMap, capture_attention
 from vitrail.explain.attribution import attention_rollout, grad_cam, input_gradient, mean_attention_distance
@@ -87,7 +88,12 @@ class Explanation:
 
 
 def explain_images(
-    model: Task | Backbone, images: Tensor, preprocessing: Preprocessing, *, batch_size: int = 8
+    model: Task | Backbone,
+    images: Tensor,
+    preprocessing: Preprocessing,
+    *,
+    batch_size: int = 8,
+    progress: bool = False,
 ) -> Explanation:
     """Look inside a model.
 
@@ -96,6 +102,7 @@ def explain_images(
         images: uint8 (b, 3, h, w), already resized to what the model takes.
         preprocessing: what the model expects of the pixels.
         batch_size: images at once; memory grows with it and with the square of the tokens.
+        progress: show bars.
 
     Raises:
         DataError: there are no images, or they are not uint8 (b, 3, h, w).
@@ -111,7 +118,7 @@ def explain_images(
     try:
         device = next(backbone.parameters()).device
         batches = [preprocessing.normalize(part.to(device)) for part in images.split(batch_size)]
-        parts = [_one_pass(backbone, batch) for batch in batches]
+        parts = [_one_pass(backbone, batch) for batch in track(batches, "Attention", progress=progress)]
         skipped = {name: reason for name, reason in parts[0].items() if isinstance(reason, str)}
         values: dict[str, Any] = {
             name: torch.cat([part[name] for part in parts])
@@ -120,8 +127,8 @@ def explain_images(
         }
         for name in values.keys() - {"rollout", "rollout_without_identity", "last_attention"}:
             values[name] = values[name].double().mean(0)
-        values |= _of_weights(backbone, skipped) | _fields(backbone, batches)
-        values |= _activation(backbone, batches, skipped)
+        values |= _of_weights(backbone, skipped) | _fields(backbone, batches, progress)
+        values |= _activation(backbone, batches, skipped, progress)
     finally:
         backbone.train(was_training)
     values = {name: value.cpu().numpy() if isinstance(value, Tensor) else value for name, value in values.items()}
@@ -235,13 +242,15 @@ def _positions(backbone: Backbone) -> tuple[Tensor, tuple[int, int]] | None:
     return None
 
 
-def _activation(backbone: Backbone, batches: Sequence[Tensor], skipped: dict[str, str]) -> dict[str, Tensor]:
+def _activation(
+    backbone: Backbone, batches: Sequence[Tensor], skipped: dict[str, str], progress: bool
+) -> dict[str, Tensor]:
     """Grad-CAM, which is sound where the classifier reads a map; tokens have rollout."""
     if backbone.num_classes == 0:
         skipped["class_activation"] = "the backbone has no classifier"
         return {}
     found = []
-    for batch in batches:
+    for batch in track(batches, "Class activation", progress=progress):
         with torch.enable_grad():
             final, (level,) = backbone.forward_intermediates(batch.clone().requires_grad_(), [-1])
             logits = backbone.forward_head(final)
@@ -253,13 +262,13 @@ def _activation(backbone: Backbone, batches: Sequence[Tensor], skipped: dict[str
     return {"class_activation": torch.cat(found)}
 
 
-def _fields(backbone: Backbone, batches: Sequence[Tensor]) -> dict[str, Any]:
+def _fields(backbone: Backbone, batches: Sequence[Tensor], progress: bool) -> dict[str, Any]:
     """Receptive fields of up to four levels, averaged over the images."""
     count = len(backbone.feature_info)
     chosen = sorted({round(index) for index in np.linspace(0, count - 1, min(count, MOST_FIELDS)).tolist()})
     total = torch.zeros(())
     number = sum(len(batch) for batch in batches)
-    for batch in batches:
+    for batch in track(batches, "Receptive fields", progress=progress):
         images = batch.clone().requires_grad_()
         with torch.enable_grad():
             levels = backbone.forward_intermediates(images, chosen, intermediates_only=True)

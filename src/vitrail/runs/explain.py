@@ -26,6 +26,7 @@ def explain_run(
     folder: Path | None = None,
     format: PictureFormat = "png",
     batch_size: int = 8,
+    progress: bool = False,
 ) -> tuple[Explanation, list[Path], tuple[SkippedImage, ...]]:
     """Explain a run's model on image files and folders.
 
@@ -35,6 +36,7 @@ def explain_run(
         folder: folder of ``arrays.npz`` and the pictures. Default: ``run.explanation``.
         format: format of the pictures.
         batch_size: number of images at once; memory grows with it.
+        progress: show bars.
 
     Returns:
         the explanation, the files that were written, and the images that could not be decoded.
@@ -52,7 +54,7 @@ def explain_run(
         if not files:
             raise ConfigError("the given paths have no images; name image files, or folders with images")
         images, skipped = _decoded(files, preprocessing)
-        explanation = explain_images(task, images, preprocessing, batch_size=batch_size)
+        explanation = explain_images(task, images, preprocessing, batch_size=batch_size, progress=progress)
         return explanation, write_explanation(explanation, folder or run.explanation, format), skipped
 
 

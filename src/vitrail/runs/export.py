@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
+from vitrail.core.progress import track
 from vitrail.data import calibration_images
 from vitrail.export import ExportRecord, export_source
 from vitrail.export.source import Source, about
@@ -30,6 +31,7 @@ def export_run(
     formats: Sequence[str] = ("onnx",),
     variants: Sequence[str] = ("float", "int8"),
     dynamic_size: bool = False,
+    progress: bool = False,
 ) -> list[ExportRecord]:
     """Write the float file of every format, and the 8-bit one if the run has a plan and the format takes it.
 
@@ -41,6 +43,7 @@ def export_run(
         formats: names in :data:`~vitrail.runtimes.table.FORMATS`.
         variants: "float", "int8" or both.
         dynamic_size: leave height and width of the float ONNX file free.
+        progress: show a bar.
 
     Raises:
         ExportError: a file disagrees with the model, or cannot be written.
@@ -59,7 +62,8 @@ def export_run(
         else:
             sources["int8"] = replace(source, quantized=quantize(task, images, plan=plan))
     records = []
-    for name, (variant, source) in product(dict.fromkeys(formats), sources.items()):
+    files = list(product(dict.fromkeys(formats), sources.items()))
+    for name, (variant, source) in track(files, "Export", progress=progress):
         if source.quantized is not None and not FORMATS[name].takes_quantized:
             continue
         if dynamic_size and name == "onnx" and source.quantized is None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from rich.progress import track
 
+from vitrail.core.progress import track
 from vitrail.data import DataSplits, eval_loader
 from vitrail.runs.description import ConfidenceEntry
 from vitrail.runs.load import found_confidence
@@ -35,7 +35,7 @@ def keep_confidence(run: Run, task: Task, data: DataSplits[Any], *, progress: bo
     if found is None:
         preprocessing, device = run.read().preprocessing, next(task.parameters()).device
         loader = eval_loader(data.val, preprocessing, batch_size=BATCH_SIZE)
-        for batch in track(loader, "Finding the confidence", transient=True, disable=not progress):
+        for batch in track(loader, "Finding the confidence", progress=progress):
             with torch.inference_mode():
                 search.update(task(preprocessing.normalize(batch.images.to(device))), batch.targets)
         least, f1 = search.best()

@@ -50,7 +50,7 @@ def train(
     overwrite: bool = False,
     progress: bool = True,
     clock: Seconds = time.perf_counter,
-    reserve: Callable[[float], float] = lambda _step_seconds: 0.0,
+    follows: Callable[[float], float] = lambda _step_seconds: 0.0,
 ) -> Run:
     """Train a model and write it, with its description, to a run folder.
 
@@ -65,8 +65,8 @@ def train(
         progress: print what is logged (a line on the training, lines on its data, one line an epoch with the time that
             is left), and show a bar of the running epoch in a terminal.
         clock: seconds, from which the time that is left follows.
-        reserve: function from the seconds of a training step to the seconds of ``config.minutes`` that are kept for
-            what follows the training.
+        follows: function from the seconds of a training step to those of what follows the training, such as other
+            stages. They are shown, and kept of ``config.minutes``.
 
     Returns:
         the run, with ``model.safetensors``, ``metrics.csv``, ``run.json``, checkpoints and TensorBoard logs.
@@ -82,7 +82,7 @@ def train(
         raise ConfigError("resume and overwrite contradict each other; pass only one of --resume and --overwrite")
     run = run if isinstance(run, Run) else Run(user_path(run))
     recorder = Recorder(training_files(run), find_task(config.task).score(config.keep_score), config.patience)
-    lines = _lines(config, recorder, reserve, clock, progress=progress)
+    lines = _lines(config, recorder, follows, clock, progress=progress)
     with contained():
         trainer = make_trainer(config, training_files(run), lines)
         try:
@@ -107,7 +107,7 @@ def train(
 
 
 def _lines(
-    config: TrainConfig, recorder: Recorder, reserve: Callable[[float], float], clock: Seconds, *, progress: bool
+    config: TrainConfig, recorder: Recorder, follows: Callable[[float], float], clock: Seconds, *, progress: bool
 ) -> EpochLines:
     """What shows the training, and limits its time."""
     bar = Bar(wanted=progress, clock=clock)
@@ -118,8 +118,8 @@ def _lines(
 
     limit = None
     if config.minutes is not None:
-        limit = TimeLimit(config.minutes, tell=told, clock=clock, reserve=reserve)
-    return EpochLines(recorder, told, bar=bar, limit=limit, clock=clock)
+        limit = TimeLimit(config.minutes, tell=told, clock=clock, follows=follows)
+    return EpochLines(recorder, told, bar=bar, limit=limit, follows=follows, clock=clock)
 
 
 def _so_far(lines: EpochLines, trainer: Trainer) -> str:

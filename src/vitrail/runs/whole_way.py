@@ -19,6 +19,7 @@ from vitrail.runs.load import task_of
 from vitrail.runs.quantize import CalibrationConfig, quantize_run
 from vitrail.runs.run import Run
 from vitrail.runs.schema import read_evaluation
+from vitrail.runs.stage_times import following, seconds_left
 from vitrail.runs.train import train
 from vitrail.training import TrainConfig
 
@@ -49,7 +50,7 @@ def whole_way(
     resume: bool = False,
     overwrite: bool = False,
     progress: bool = False,
-    stage: Callable[[str], AbstractContextManager[None]] = lambda _heading: nullcontext(),
+    stage: Callable[[str, float | None], AbstractContextManager[None]] = lambda _heading, _left: nullcontext(),
     finished: Callable[[str, Any], None] = lambda _name, _result: None,
     skipped: Callable[[str, float], None] = lambda _name, _seconds: None,
 ) -> Run:
@@ -62,31 +63,39 @@ def whole_way(
         resume: skip finished stages, and continue the training where it stopped.
         overwrite: delete the run in the folder.
         progress: show bars.
-        stage: function from the heading of a stage, e.g. "2/6 Quantize", to its context manager.
+        stage: function from the heading of a stage, e.g. "2/6 Quantize", and the seconds that it and those behind it
+            will take (None where nobody knows), to its context manager.
         finished: callback with the name and the result of a stage.
         skipped: callback with the name and the earlier duration in seconds of a skipped stage.
 
     Raises:
         VitrailError: a stage failed; the results of the stages before it are kept.
     """
+    follows = following(run, config.calibration, config.bench)
     steps: dict[str, Callable[[], Any]] = {
-        "Train": lambda: train(config.train, run=run, resume=resume, overwrite=overwrite, progress=progress),
+        "Train": lambda: train(
+            config.train, run=run, resume=resume, overwrite=overwrite, progress=progress, follows=follows
+        ),
         "Quantize": lambda: quantize_run(run, config.calibration, progress=progress),
-        "Export": lambda: export_run(run),
+        "Export": lambda: export_run(run, progress=progress),
         "Evaluate": lambda: evaluate_run(run, progress=progress),
         "Bench": lambda: bench_run(run, config.bench, progress=progress),
         "Report": lambda: report(run),
     }
+    measured: dict[str, float] = {}
     for number, (name, step) in enumerate(steps.items(), start=1):
         done = finished_stages(run) if resume else {}
         if name in done and name != "Train":
+            measured[name] = done[name]
             skipped(name, done[name])
             continue
         with run.writing():
-            with stage(f"{number}/{len(steps)} {name}"):
+            left = None if name == "Train" else seconds_left(run, config.calibration, config.bench, measured)
+            with stage(f"{number}/{len(steps)} {name}", left):
                 start = time.perf_counter()
                 finished(name, step())
-            run.update(stages=finished_stages(run) | {name: round(time.perf_counter() - start, 1)})
+            measured[name] = round(time.perf_counter() - start, 1)
+            run.update(stages=finished_stages(run) | {name: measured[name]})
     return run
 
 

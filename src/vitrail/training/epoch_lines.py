@@ -42,6 +42,7 @@ class EpochLines(Callback):
         tell: function that shows a line.
         bar: the bar of the running epoch.
         limit: limit of time, which decides the number of epochs; None leaves it to the trainer.
+        follows: function from the seconds of a training step to those of what follows the training.
         clock: seconds.
     """
 
@@ -52,12 +53,14 @@ class EpochLines(Callback):
         *,
         bar: Bar,
         limit: TimeLimit | None = None,
+        follows: Callable[[float], float] = lambda _step_seconds: 0.0,
         clock: Seconds = time.perf_counter,
     ) -> None:
         self.recorder = recorder
         self.limit = limit
         self._tell = tell
         self._bar = bar
+        self._follows = follows
         self._clock = clock
         self._durations: list[float] = []
         self._num_told = 0
@@ -77,7 +80,7 @@ class EpochLines(Callback):
             self._durations = [row["seconds"] for row in rows[-RECENT:]]
             if trainer.is_global_zero:
                 done = f"continued after epoch {len(rows)} of {self._num_epochs(trainer)}"
-                self._tell(f"{done}  left {time_text(self._left(trainer))}")
+                self._tell(f"{done}  {self._left_text(trainer, self._left(trainer))}")
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._end_epoch(trainer, pl_module)
@@ -120,8 +123,8 @@ class EpochLines(Callback):
         self._durations = [*self._durations, now - self._epoch_started][-RECENT:]
         if trainer.is_global_zero:
             assert isinstance(module, TrainingModule)
-            left = f"took {time_text(now - self._started)}" if last else f"left {time_text(self._left(trainer))}"
-            self._say(f"{epoch_line(rows, module.task.scores[0], self._num_epochs(trainer))}  {left}")
+            end = f"took {time_text(now - self._started)}" if last else self._left_text(trainer, self._left(trainer))
+            self._say(f"{epoch_line(rows, module.task.scores[0], self._num_epochs(trainer))}  {end}")
 
     def _show(self, trainer: Trainer, num_trained: int, num_validated: int) -> None:
         """The bar, or a line after a long silence.
@@ -137,7 +140,7 @@ class EpochLines(Callback):
         if not (speaks or self._bar.visible):
             return
         left = self._left_within(trainer, num_trained, num_validated)
-        title, note = f"epoch {trainer.current_epoch + 1}/{self._num_epochs(trainer)}", f"left {time_text(left)}"
+        title, note = f"epoch {trainer.current_epoch + 1}/{self._num_epochs(trainer)}", self._left_text(trainer, left)
         done, total = num_trained + num_validated, self._num_batches(trainer) + int(sum(trainer.num_val_batches))
         if speaks:
             advice = f"  ({ADVICE})" if left > LONG_SECONDS and silent and self.limit is None else ""
@@ -147,6 +150,16 @@ class EpochLines(Callback):
     def _say(self, line: str) -> None:
         self._tell(line)
         self._spoke = self._clock()
+
+    def _left_text(self, trainer: Trainer, left: float) -> str:
+        """The time that is left of the training, and of all with what follows."""
+        if self.limit:
+            step_seconds = self.limit.step_seconds(trainer)
+        else:
+            known = self._durations or [self._clock() - self._epoch_started]
+            step_seconds = statistics.median(known) / steps_per_epoch(trainer)
+        follows = self._follows(step_seconds)
+        return f"left {time_text(left)}" + (f", {time_text(left + follows)} with what follows" if follows else "")
 
     def _num_epochs(self, trainer: Trainer) -> int:
         return self.limit.num_epochs(trainer) if self.limit else int(trainer.max_epochs or 0)

@@ -24,7 +24,7 @@ AIM = 0.97
 KEEP_WITHIN = 0.03
 """A new estimate that differs by less, relatively, changes nothing."""
 
-TELL_BEYOND = 0.15
+TELL_BEYOND = 0.25
 """A new estimate that differs by more, relatively, from what was told is told."""
 
 FIRST_ESTIMATE = 2
@@ -144,7 +144,7 @@ class TimeLimit(Callback):
         minutes: the time.
         tell: function that shows a line.
         clock: seconds.
-        reserve: function from the seconds of a training step to the seconds that are kept for what follows.
+        follows: function from the seconds of a training step to those that are kept for what follows it.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class TimeLimit(Callback):
         *,
         tell: Callable[[str], None],
         clock: Seconds = time.perf_counter,
-        reserve: Callable[[float], float] = lambda _step_seconds: 0.0,
+        follows: Callable[[float], float] = lambda _step_seconds: 0.0,
     ) -> None:
         self.minutes = minutes
         self.decision: Decision | None = None
@@ -161,13 +161,13 @@ class TimeLimit(Callback):
         self.warmup_epochs = 0.0  # until the data are read
         self._tell = tell
         self._clock = clock
-        self._reserve = reserve
+        self._follows = follows
         self._started = clock()
         self._used = 0.0
         self._durations: list[float] = []
         self._known_seconds: float | None = None
         self._epoch_seconds: float | None = None
-        self._first_batch_seconds = self._file_seconds = 0.0
+        self._start_seconds = self._first_batch_seconds = self._file_seconds = 0.0
         self._batch_ended = self._epoch_ended = 0.0
         self._next = FIRST_ESTIMATE
         self._told = 0
@@ -208,11 +208,18 @@ class TimeLimit(Callback):
         rest = self.decision.num_steps - trainer.current_epoch * steps_per_epoch(trainer)
         return max(min(whole, rest * trainer.accumulate_grad_batches), 1)
 
+    def step_seconds(self, trainer: Trainer) -> float:
+        """Seconds of a step, as far as it is known."""
+        return self._costs(trainer).step_seconds
+
     def left(self, trainer: Trainer, step: int, *, complete: bool) -> float:
         """Seconds that the training will take from a step on, as :meth:`Costs.seconds_of` counts them."""
         costs = self._costs(trainer)
         num_steps = self.decision.num_steps if self.decision else costs.num_epochs * costs.steps_per_epoch
         return costs.seconds_of(step, num_steps, complete=complete)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._start_seconds = self._clock() - self._started
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._batch_ended = self._clock()
@@ -251,7 +258,8 @@ class TimeLimit(Callback):
             over = self.elapsed - 60 * self.minutes
             told = f"{self.minutes:g} min: used {time_text(self.elapsed)} for {self.decision.num_steps:,} steps"
             if over > OVER * 60 * self.minutes and self._epoch_seconds is not None:
-                told += f", {time_text(over)} too many: a validation takes {time_text(self._epoch_seconds)}"
+                told += f", {time_text(over)} too many: {time_text(self._start_seconds)} before the first step, "
+                told += f"{time_text(self._epoch_seconds)} a validation"
             self._tell(told)
 
     def _decide(self, trainer: Trainer, step: int, *, complete: bool) -> None:
@@ -264,7 +272,8 @@ class TimeLimit(Callback):
 
     def _estimate(self, trainer: Trainer, step: int, *, complete: bool) -> Decision:
         costs = self._costs(trainer)
-        kept = min(self._reserve(costs.step_seconds), LARGEST_RESERVE * 60 * self.minutes)
+        follows = self._follows(costs.step_seconds)
+        kept = min(follows, LARGEST_RESERVE * 60 * self.minutes)
         left = AIM * 60 * self.minutes - kept - self.elapsed
         num_steps = costs.fitting_steps(left, step, complete=complete)
         found = self.decision or Decision(num_steps=num_steps, warmup_share=1.0)
@@ -272,13 +281,12 @@ class TimeLimit(Callback):
             found = found.changed(num_steps, step, self.warmup_epochs * costs.steps_per_epoch)
         known = len(self._durations) >= RELIABLE or step * 5 > num_steps
         if known and abs(found.num_steps - self._told) > TELL_BEYOND * self._told:
-            self._tell(
-                self._told_of(costs, found.num_steps, kept, costs.seconds_of(step, found.num_steps, complete=complete))
-            )
+            left = costs.seconds_of(step, found.num_steps, complete=complete)
+            self._tell(self._told_of(costs, found.num_steps, follows, kept, left))
             self._told = found.num_steps
         return found
 
-    def _told_of(self, costs: Costs, num_steps: int, kept: float, left: float) -> str:
+    def _told_of(self, costs: Costs, num_steps: int, follows: float, kept: float, left: float) -> str:
         """What a new estimate says."""
         start = "new estimate: " if self._told else f"{self.minutes:g} min, "
         if kept and not self._told:
@@ -287,6 +295,8 @@ class TimeLimit(Callback):
         told = f"{start}{num_steps:,} steps of {costs.step_seconds:.2g} s, or {epochs:.2g} epoch{'s' * (epochs != 1)}"
         if num_steps == costs.num_epochs * costs.steps_per_epoch:
             told += f"; --epochs {costs.num_epochs} ends first, after about {time_text(self.elapsed + left)}"
+        if kept < follows:
+            told += f"; what follows takes about {time_text(follows)}, more than is left for it"
         return told
 
     def _batch_seconds(self) -> float:

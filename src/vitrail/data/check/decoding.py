@@ -12,13 +12,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rich.progress import track
-
 from vitrail.core.errors import DataError, VitrailError
 from vitrail.core.faults import find_fault
 from vitrail.core.files import read_text, write_text
 from vitrail.core.parse import parse_json
 from vitrail.core.paths import cache_folder
+from vitrail.core.progress import track
 from vitrail.data.pixels.decode import DeepPixels, inspect_image, libjpeg_words, read_image
 
 CACHE_VERSION = 2
@@ -59,7 +58,7 @@ def check_files(root: Path, names: Sequence[str], *, max_pixels: int, progress: 
             for start in range(0, len(names), CHUNK)
             for check in _check_chunk(pool, root, names[start : start + CHUNK], max_pixels, known)
         )
-        steps = track(results, "Checking images", total=len(names), transient=True, disable=not progress)
+        steps = track(results, "Checking images", total=len(names), progress=progress)
         checks = dict(zip(names, steps, strict=True))
     if not checks.items() <= known.items():
         others = {name: check for name, check in _read_cache(cache).items() if (root / name).exists()}

@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.progress import track
 from torch import Tensor
 
 from vitrail.core.errors import ConfigError, DataError, ImageSizeError, VitrailError
+from vitrail.core.progress import track
 from vitrail.core.types import Preprocessing
 from vitrail.data import ImageSet
 from vitrail.evaluation.robustness.config import RobustnessConfig
@@ -165,7 +165,7 @@ def _predictions(
         model.eval()
     found: list[list[Tensor]] = [[] for _ in changes]
     starts = range(0, len(images), batch_size)
-    for start in track(starts, "Robustness", transient=True, disable=not progress):
+    for start in track(starts, "Robustness", progress=progress):
         indices = range(start, min(start + batch_size, len(images)))
         batch = torch.stack([images.fitted(i, preprocessing)[0] for i in indices])
         names = [images.names[i] for i in indices]

@@ -6,9 +6,9 @@ import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from rich.progress import track
 from torch import Tensor, fx
 
+from vitrail.core.progress import track
 from vitrail.quantization.graph.ops import QuantizedOp
 from vitrail.quantization.quantizers.kinds import Quantizer
 
@@ -131,7 +131,7 @@ def run_side_by_side(
     """
     values: dict[fx.Node, list[Any]] = {}
     own: dict[fx.Node, list[Any]] = {}  # of the quantised model: the very same list where nothing is quantised yet
-    for node in track(exact.nodes[:-1], "rounding weights", disable=not progress):
+    for node in track(exact.nodes[:-1], "Rounding weights", progress=progress):
         op = quantized.ops.get(node)
         if node.op == "placeholder":
             values[node] = own[node] = list(batches)

@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from rich.progress import track
 from torch import Tensor, fx, nn
 
+from vitrail.core.progress import track
 from vitrail.quantization.context import Context
 from vitrail.quantization.graph.blocks import Block, constants, split_blocks
 from vitrail.quantization.graph.ops import QuantizedOp
@@ -65,7 +65,7 @@ def reconstruct(
     blocks = split_blocks(context.graph_module, context.ops, context.images)
     reconstruction = _Reconstruction(context, operands, rounding, sources)
     reconstruction.weigh(blocks)
-    for block in track(blocks, "reconstructing blocks", disable=not context.progress):
+    for block in track(blocks, "Reconstructing blocks", progress=context.progress):
         name, targets = block.nodes[0].name, reconstruction.targets(block)
         result = context.resume.blocks.get(name) or reconstruction.train(block, targets)
         context.resume.add_block(name, result)

@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from rich.progress import track
 from torch import Tensor
 from torch.nn import functional as F
 
 from vitrail.core.errors import QuantizationError
+from vitrail.core.progress import track
 from vitrail.quantization.context import Context, Observation
 from vitrail.quantization.graph.ops import Operand, QuantizedOp
 from vitrail.quantization.graph.runner import GraphRunner
@@ -39,7 +39,7 @@ def calibrate(context: Context, *, gradients: bool = True) -> dict[str, Observat
     """
     batches = context.images.split(BATCH_SIZE)
     recorder = _Recorder(context, len(batches))
-    for batch in track(batches, "calibrating", disable=not context.progress):
+    for batch in track(batches, "Calibrating", progress=context.progress):
         recorder.observe(batch, gradients)
     return {op.left.name: recorder.observation(op, len(context.images)) for op in context.ops}
 

@@ -14,11 +14,11 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
-from rich.progress import track
 from torch import Tensor, fx
 from torch.nn import functional as F
 
 from vitrail.core.errors import QuantizationError
+from vitrail.core.progress import track
 from vitrail.quantization.graph.capture import constant
 from vitrail.quantization.graph.ops import QuantizedOp
 from vitrail.quantization.graph.runner import GraphRunner
@@ -83,7 +83,7 @@ def predict_losses(
     weights = _weight_errors(graph_module, ops, bit_widths, fake_quantize)
     signal = 0.0
     # one image at a time: the gradient of a weight then belongs to one image, too
-    for image in track(images.split(1), "sensitivity", disable=not progress):
+    for image in track(images.split(1), "Measuring sensitivity", progress=progress):
         with torch.enable_grad():
             output = taps.runner.run(image.detach().clone().requires_grad_())
             values = dict(taps.values)
