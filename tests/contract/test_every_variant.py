@@ -3,67 +3,42 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
-import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from vitrail.contract import shapes
+from vitrail.contract.promise import images_for, meta_model
 from vitrail.models import FAMILIES, Backbone, create_model, find_family, list_models
 
 PUBLISHED = json.loads((Path(__file__).parent / "published_sizes.json").read_text())
 
 
 def build_meta(name: str, **fields: object) -> Backbone:
-    with torch.device("meta"):
-        return create_model(name, **fields).eval()
-
-
-def meta_images(model: Backbone, batch: int = 2) -> torch.Tensor:
-    return torch.empty(batch, model.config.in_chans, *model.config.image_size, device="meta")
+    return meta_model(partial(create_model, name), **fields)
 
 
 @pytest.mark.parametrize("name", list_models())
 def test_levels_are_as_announced(name: str) -> None:
-    model = build_meta(name)
-    images = meta_images(model)
-    height, width = model.config.image_size
-    final, maps = model.forward_intermediates(images)
-    assert len(maps) == len(model.feature_info) > 0
-    for info, level in zip(model.feature_info, maps, strict=True):
-        assert level.shape == (2, info.channels, -(-height // info.stride), -(-width // info.stride)), info
-        model.get_submodule(info.name)
-    assert model.forward_features(images).shape == final.shape
-    assert model.forward_head(final, pre_logits=True).shape == (2, model.num_features)
-    assert model(images).shape == (2, 1000)
+    shapes.levels_are_as_announced(partial(create_model, name))
 
 
 @pytest.mark.parametrize("name", list_models())
 def test_names_of_parameters_are_true(name: str) -> None:
+    shapes.names_of_parameters_are_true(partial(create_model, name))
     model = build_meta(name)
-    parameters = dict(model.named_parameters())
-    assert model.no_weight_decay() <= parameters.keys()
-    groups = [prefix for group in model.layer_groups() for prefix in group]
-    grouped = [n for n in parameters if n.startswith(tuple(groups))]
-    head = [n for n in parameters if n.startswith(model.head_prefixes)]
-    assert head
-    assert not set(head) & set(grouped)
-    assert all(any(n.startswith(prefix) for n in parameters) for prefix in groups)
+    groups = tuple(prefix for group in model.layer_groups() for prefix in group)
     # Only the final norm and the head come after the last level.
-    rest = set(parameters) - set(grouped) - set(head)
+    rest = [n for n, _ in model.named_parameters() if not n.startswith((*groups, *model.head_prefixes))]
     assert all("norm" in n or n.startswith(("final_conv.", "pre_logits.", "head", "alpha")) for n in rest), rest
 
 
 @pytest.mark.parametrize("name", list_models())
 def test_the_classifier_can_be_changed_and_removed(name: str) -> None:
-    model = build_meta(name)
-    model.reset_classifier(7)
-    assert model(meta_images(model)).shape == (2, 7)
-    assert model.num_classes == 7
-    model.reset_classifier(0)
-    assert model(meta_images(model)).shape == (2, model.num_features)
-    assert build_meta(name, num_classes=0)(meta_images(model)).shape == (2, model.num_features)
+    shapes.classifier_can_be_changed(partial(create_model, name))
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -72,16 +47,13 @@ def test_sizes_equal_the_published_ones(name: str) -> None:
     expected = PUBLISHED[name]
     assert sum(p.numel() for p in model.parameters()) == expected["parameters"]
     with FlopCounterMode(display=False) as counter:
-        model(meta_images(model, batch=1))
+        model(images_for(model, batch=1))
     assert counter.get_total_flops() / 2 == pytest.approx(expected["macs"], rel=0.005)
 
 
 @pytest.mark.parametrize("name", list_models())
 def test_norms_and_depth_survive_a_rebuild_from_the_config(name: str) -> None:
-    model = build_meta(name, num_classes=5)
-    with torch.device("meta"):
-        twin = type(model)(model.config)
-    assert {k: v.shape for k, v in twin.state_dict().items()} == {k: v.shape for k, v in model.state_dict().items()}
+    shapes.rebuilds_from_its_config(partial(create_model, name))
 
 
 def test_every_family_tells_where_it_comes_from() -> None:

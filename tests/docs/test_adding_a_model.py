@@ -13,10 +13,13 @@ import torch
 from docs.blocks import ROOT, code_blocks
 
 import vitrail.models
+from vitrail.cli.options import effective_config
 from vitrail.models import FAMILIES, Family, create_model
+from vitrail.training import TrainConfig
 
 PAGE = "docs/adding-a-model.md"
-FILE, *STEPS = code_blocks(PAGE, "python")
+OWN, FILE, *STEPS = code_blocks(PAGE, "python")
+(SETTINGS,) = code_blocks(PAGE, "yaml")
 
 
 @pytest.fixture
@@ -35,6 +38,15 @@ def test_the_steps_of_the_page_work(family: Family) -> None:
     names: dict[str, object] = {}
     for step in STEPS:
         exec(compile(step.code, f"{PAGE}:{step.line}", "exec"), names)
+
+
+def test_a_file_of_ones_own_needs_no_change(own_code: Path) -> None:
+    (own_code / "my_models.py").write_text(OWN.code)
+    (own_code / "mine.yaml").write_text(SETTINGS.code)
+    config = effective_config(TrainConfig(), own_code / "mine.yaml", {})
+    assert config.model_fields == {"token_mixer": "MeanOfRows"}
+    model = create_model(config.model, num_classes=2, **config.model_fields)
+    assert model(torch.zeros(1, 3, 48, 48)).shape == (1, 2)
 
 
 def test_the_new_family_learns_and_keeps_its_promises(family: Family) -> None:

@@ -20,7 +20,7 @@ SOURCE = ROOT / "src" / "vitrail"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "examples").rglob("*.md"))]
 TEMPLATES = [path for suffix in ("j2", "js", "html") for path in sorted(SOURCE.rglob(f"*.{suffix}"))]
 
-COMMAND = re.compile(r"(?<![\w./'-])vitrail +(?P<verb>[a-z]+)\b(?P<words>[^\n`<]*)")
+COMMAND = re.compile(r"(?<![\w./'-])vitrail +(?P<verb>[a-z]+(?:-[a-z]+)*)\b(?P<words>[^\n`<]*)")
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9]*(?:[-_.][a-z0-9]+)*")
 
 FILLED = {"verb": "evaluate", "format": "onnx", "known.format": "onnx", "MAKERS[need]": "|".join(MAKERS.values())}

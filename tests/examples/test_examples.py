@@ -17,6 +17,7 @@ EXPECTED = {
     "04_predict_without_pytorch": ('"image": "a grey image"', '"probability": '),
     "05_measure": ("onnxruntime int8", "openvino float", "ms, 90 % below"),
     "06_quantize_a_timm_model": ("runs/timm/model.int8.onnx", "relative error"),
+    "07_own_token_mixer": ("runs/own-mixer needs the token mixer ShiftMixer of", "07_own_token_mixer.py"),
 }
 
 

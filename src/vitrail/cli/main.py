@@ -37,6 +37,7 @@ VERBS = {
     "run": "Go the whole way on your own folder of images",
     "check": "Look through a folder of images before anything is trained on it",
     "models": "List the models, or show the card of one",
+    "check-model": "Check that a family or token mixer of your own keeps the contract",
     "pretrain": "Train a backbone on images without labels",
     "train": "Train a model on a folder of images",
     "evaluate": "Measure the accuracy of a run or of a weights file",
@@ -78,13 +79,19 @@ def build_app(verb: str | None = None, command: Callable[..., Any] | None = None
         result_action="return_value",
     )
     for name, summary in VERBS.items():
-        order = list(VERBS).index(name)
+        order, place = list(VERBS).index(name), _place_of(name)
         if name == verb:
-            app.command(command or f"vitrail.cli.{name}:{name}", name=name, sort_key=order)
+            app.command(command or place, name=name, sort_key=order)
         else:
-            app.command(f"vitrail.cli.{name}:{name}", name=name, help=summary, sort_key=order)
+            app.command(place, name=name, help=summary, sort_key=order)
     app.register_install_completion_command(help="Install tab completion for your shell", sort_key=len(VERBS))
     return app
+
+
+def _place_of(verb: str) -> str:
+    """Module and function of a verb: ``check_model`` in ``vitrail.cli.check_model`` for ``check-model``."""
+    name = verb.replace("-", "_")
+    return f"vitrail.cli.{name}:{name}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

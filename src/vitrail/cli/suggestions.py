@@ -30,6 +30,7 @@ VERBS_MEANT: Mapping[str, str] = {
     "export": "convert onnx save deploy tflite coreml",
     "bench": "benchmark latency speed profile time measure",
     "models": "list ls model zoo info list-models",
+    "check-model": "contract verify conformance validate-model test-model",
     "explain": "gradcam grad-cam attention visualize visualise interpret",
     "report": "html page summary",
     "compare": "sweep ablate experiment",
