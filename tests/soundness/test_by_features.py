@@ -4,13 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from safetensors.torch import save_file
 from soundness.conftest import WriteScenes
 
 from vitrail.core.errors import VitrailError
 from vitrail.models import create_model
 from vitrail.soundness import CheckConfig, check_data
-from vitrail.soundness.by_features import neighbour_distances, out_of_fold
+from vitrail.soundness.by_features import find_neighbours, out_of_fold
 from vitrail.soundness.confident_learning import judge_labels
 
 
@@ -65,19 +66,25 @@ def test_an_image_that_is_alone_in_its_class_is_not_judged() -> None:
 def test_what_is_far_from_all_others() -> None:
     features, _ = clusters(2, 20)
     features[7] = -features[7]
-    distances = neighbour_distances(features)
-    assert distances.argmax() == 7
-    assert neighbour_distances(features[:3]).shape == (3,)
+    near = find_neighbours(features)
+    assert near.distances[:, 1:].mean(axis=1).argmax() == 7
+    assert near.indices[:, 0].tolist() == list(range(40))
+    assert find_neighbours(features[:3]).distances.shape == (3, 3)
 
 
 def test_weights_let_labels_be_judged(tmp_path: Path, write_scenes: WriteScenes) -> None:
     weights = tmp_path / "nano.safetensors"
     save_file(create_model("vit_nano_patch4", num_classes=3).state_dict(), weights)
     root = write_scenes({"cat": 12, "dog": 12})
+    Image.open(root / "dog/3.png").crop((6, 4, 46, 44)).save(root / "dog/part.png")
     config = CheckConfig(model="vit_nano_patch4", weights=str(weights), mean=(0.5,), std=(0.5,))
     found = check_data(root, config)
     assert found.labels_judged
     assert found.unchecked == ()
+    copies = found.find("near-copies")
+    assert copies is not None
+    assert [example.files for example in copies.examples] == [("dog/part.png", "dog/3.png")]
+    assert "zoomed" in copies.examples[0].note
     scores = [doubt.score for doubt in found.relabel]
     assert scores == sorted(scores)
     assert all(doubt.label != doubt.suggested for doubt in found.relabel)

@@ -74,7 +74,10 @@ def _rare(learnt: Mapping[str, int], counted: str) -> list[Finding]:
             title=f"{amount(len(rare), 'class has', 'classes have')} fewer than {FEW} {counted} to learn from",
             text=f"The rarest: {_listed(rare)}. Collect more of them, join them with others, or leave them out.",
             count=len(rare),
-            examples=tuple(Example(files=(), note=f"{name}: {count} {counted}") for count, name in rare),
+            examples=tuple(
+                Example(files=(), note=f"{name}: {amount(count, counted.removesuffix('s'), counted)}")
+                for count, name in rare
+            ),
         )
     ]
 
@@ -120,8 +123,9 @@ CUT_PART = " (cut from the training images)"
 
 
 def margin(count: int) -> float:
-    """Points by which an accuracy on so many images may be off: half of the 95 % interval at 80 %."""
-    return 100 * 1.96 * math.sqrt(0.8 * 0.2 / count)
+    """Points by which an accuracy on so many images may be off: half of the 95 % interval at 80 %, no more than
+    50."""
+    return min(100 * 1.96 * math.sqrt(0.8 * 0.2 / count), 50.0)
 
 
 def describe_balance(data: DataSplits[Any]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from vitrail.core.paths import cache_folder, user_path
 from vitrail.core.types import Preprocessing
 from vitrail.data import ImageSet, LabelledImage
+from vitrail.data.check.near_copies import NearCopy
+from vitrail.data.check.zoomed_copies import find_zoomed_copies
 from vitrail.models import Backbone, create_model
 from vitrail.models.weights_source import open_weights
 from vitrail.soundness.confident_learning import judge_labels
@@ -32,6 +34,10 @@ NEIGHBOURS = 5
 
 ALONE = 5.0
 """Deviations (of the median) above the median distance from which an image is called an outlier."""
+
+ZOOM_DISTANCE, ZOOM_PARTNERS, MOST_ZOOMS = 0.15, 3, 20_000
+"""Cosine distance of features up to which one image may show a part of the other, images that are tried with each, and
+pairs in all: some minutes."""
 
 FEWEST = 20
 """Images from which labels and outliers are judged."""
@@ -159,11 +165,24 @@ def _groups(data: DataUnderCheck) -> NDArray[np.int64]:
     return np.array([group[name] for name in data.images], dtype=np.int64)
 
 
-def find_outliers(data: DataUnderCheck, features: Features) -> list[Finding]:
+def find_zooms(data: DataUnderCheck, near: Neighbours) -> list[NearCopy]:
+    """Pairs of images, by index, of which one shows a part of the other. Only images with like features are compared,
+    and of those at most :data:`MOST_ZOOMS` pairs; pairs that are near copies anyway are left out."""
+    group = _groups(data)
+    pairs = {}
+    for index, (distances, others) in enumerate(zip(near.distances, near.indices, strict=True)):
+        for distance, other in zip(distances[: ZOOM_PARTNERS + 1].tolist(), others.tolist(), strict=False):
+            if distance <= ZOOM_DISTANCE and group[index] != group[other]:
+                pairs[min(index, other), max(index, other)] = distance
+    chosen = sorted(pairs, key=lambda pair: (pairs[pair], pair))[:MOST_ZOOMS]
+    return find_zoomed_copies(np.array([data.looks[name].thumbnail for name in data.images]), chosen)
+
+
+def find_outliers(data: DataUnderCheck, near: Neighbours) -> list[Finding]:
     """Images that are far from their nearest neighbours."""
-    if len(features) < FEWEST:
+    if len(data.images) < FEWEST:
         return []
-    distances = neighbour_distances(features)
+    distances = near.distances[:, 1:].mean(axis=1)
     median = float(np.median(distances))
     deviation = 1.4826 * float(np.median(np.abs(distances - median)))
     limit = median + ALONE * max(deviation, 1e-3)
@@ -186,11 +205,24 @@ def find_outliers(data: DataUnderCheck, features: Features) -> list[Finding]:
     ]
 
 
-def neighbour_distances(features: Features) -> NDArray[np.float64]:
-    """Mean cosine distance of each image to its :data:`NEIGHBOURS` nearest ones."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Neighbours:
+    """The nearest images of each image.
+
+    Attributes:
+        distances: cosine distances (n, k), the nearest first; the first is usually the image itself, at 0.
+        indices: of those images, (n, k).
+    """
+
+    distances: NDArray[np.float64]
+    indices: NDArray[np.int64]
+
+
+def find_neighbours(features: Features) -> Neighbours:
+    """The :data:`NEIGHBOURS` nearest images of each image, and itself."""
     from sklearn.neighbors import NearestNeighbors  # seconds to import, which most commands need not wait for
 
     count = min(NEIGHBOURS + 1, len(features))
     search = NearestNeighbors(n_neighbors=count, metric="cosine", algorithm="brute").fit(features)
-    distances: NDArray[np.float64] = search.kneighbors(features)[0]
-    return distances[:, 1:].mean(axis=1)
+    distances, indices = search.kneighbors(features)
+    return Neighbours(distances=distances, indices=indices)

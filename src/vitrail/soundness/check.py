@@ -5,8 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from vitrail.data.check.near_copies import NearCopy
 from vitrail.soundness.balance import find_imbalance, find_small_parts
-from vitrail.soundness.by_features import features_of, find_outliers, find_wrong_labels, open_backbone
+from vitrail.soundness.by_features import (
+    features_of,
+    find_neighbours,
+    find_outliers,
+    find_wrong_labels,
+    find_zooms,
+    open_backbone,
+)
 from vitrail.soundness.config import CheckConfig
 from vitrail.soundness.findings import Doubt, Example, Finding, Soundness, amount
 from vitrail.soundness.objects import find_odd_objects
@@ -38,13 +46,15 @@ def check_data(path: str | os.PathLike[str], config: CheckConfig, *, progress: b
     understood = understand(data)
     by_features: list[Finding] = []
     relabel: list[Doubt] | None = None
+    zooms: list[NearCopy] = []
     if model is not None:
         features = features_of(data, model, config, progress=progress)
         wrong, relabel = find_wrong_labels(data, features, config)
-        by_features = [*wrong, *find_outliers(data, features)]
+        near = find_neighbours(features)
+        zooms, by_features = find_zooms(data, near), [*wrong, *find_outliers(data, near)]
     findings = [
         *_unusable(data),
-        *find_same_images(data),
+        *find_same_images(data, zooms),
         *by_features,
         *find_odd_objects(data),
         *find_odd_pictures(data.looks),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from vitrail.data import LabelledImage, Record
+from vitrail.data.check.near_copies import NearCopy
 from vitrail.soundness.findings import Example, Finding, amount
 from vitrail.soundness.reading import PART_ORDER, DataUnderCheck
 
@@ -30,10 +31,17 @@ class Copy:
         return self.second.files[0], self.first.files[0]
 
 
-def find_same_images(data: DataUnderCheck) -> list[Finding]:
-    """Findings on copies, each pair in the most telling one."""
-    copies = [*_equal(data), *_near(data)]
-    classes, undivided = data.splits.classes, any(not record.part for record in data.images.values())
+def find_same_images(data: DataUnderCheck, zooms: Sequence[NearCopy] = ()) -> list[Finding]:
+    """Findings on copies, each pair in the most telling one.
+
+    Args:
+        data: the data.
+        zooms: pairs of images of which one shows a part of the other, by their places in ``data.images``.
+    """
+    images = list(data.images.values())
+    zoomed = [_pair(images[one.first], images[one.second], _how(one, "zoomed"), exact=False) for one in zooms]
+    copies = [*_equal(data), *_near(data), *zoomed]
+    classes, undivided = data.splits.classes, any(not record.part for record in images)
 
     def shown(copy: Copy) -> str:
         places = [
@@ -150,12 +158,16 @@ def _place(record: Record) -> tuple[str, str]:
     return record.part, str(record.label) if isinstance(record, LabelledImage) else ""
 
 
+def _how(near: NearCopy, *words: str) -> str:
+    return ", ".join([f"{near.likeness:.1%} alike", *words, *(["mirrored"] if near.mirrored else [])])
+
+
 def _near(data: DataUnderCheck) -> list[Copy]:
     """Pairs of images with other pixels that are all but the same, the most alike first."""
     firsts = [{_place(data.images[name]): data.images[name] for name in reversed(group)} for group in data.equals]
     found = []
     for near in data.near_copies:
-        how = f"{near.likeness:.1%} alike" + (", mirrored" if near.mirrored else "")
+        how = _how(near)
         for one in firsts[near.first].values():
             found += [_pair(one, other, how, exact=False) for other in firsts[near.second].values()]
     return found

@@ -12,6 +12,7 @@ from written_data import scene
 from vitrail.data import LabelledImage
 from vitrail.data.check.appearance import look_at
 from vitrail.data.check.near_copies import TILE, find_near_copies
+from vitrail.data.check.zoomed_copies import find_zoomed_copies
 
 MAX_PIXELS = 10_000_000
 
@@ -66,6 +67,19 @@ def test_a_set_of_equal_images_is_not_compared_pair_by_pair(scenes: list[Image.I
     found = find_near_copies(same)
     assert len(found) <= 20 * len(same)
     assert {index for one in found for index in (one.first, one.second)} == set(range(len(same)))
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_parts_of_other_images_are_found(mirrored: bool, scenes: list[Image.Image]) -> None:
+    parts = [one.crop((11, 3, 11 + side, 3 + side)) for one, side in zip(scenes, (84, 77, 70, 62), strict=False)]
+    parts = [ImageOps.mirror(one) if mirrored else one for one in parts]
+    thumbnails = np.stack([thumbnail(one) for one in (*scenes[:20], *parts)])
+    pairs = [(index, 20 + part) for index in range(20) for part in range(4)]
+    found = find_zoomed_copies(thumbnails, pairs)
+    assert sorted((one.first, one.second) for one in found) == [(index, 20 + index) for index in range(4)]
+    assert {one.mirrored for one in found} == {mirrored}
+    assert find_zoomed_copies(np.zeros((2, 32, 32), np.uint8), [(0, 1)]) == []
+    assert find_zoomed_copies(np.zeros((0, 32, 32), np.uint8), []) == []
 
 
 def test_what_images_look_like(tmp_path: Path) -> None:

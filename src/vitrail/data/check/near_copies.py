@@ -96,7 +96,7 @@ class _Waves:
         images -= images.mean(axis=(1, 2), keepdims=True)
         images /= images.std(axis=(1, 2), keepdims=True)
         side = thumbnails.shape[1]
-        bases = [_basis(side, *window) for window in WINDOWS]
+        bases = [wave_basis(side, *window, FINE) for window in WINDOWS]
         rows, columns = np.meshgrid(np.arange(FINE + 1), np.arange(FINE + 1), indexing="ij")
         chosen = (rows + columns > 0) & (rows + columns <= FINE)
         order, odd = (rows + columns)[chosen], columns[chosen] % 2 == 1
@@ -114,8 +114,14 @@ class _Waves:
         self.coarse = tuple(_unit(values[:, order <= COARSE]) for values in both)
 
 
-def _basis(side: int, start: float, end: float) -> Floats:
-    """Cosine waves (FINE + 1, side) of a window of a line of pixels, which is sampled between them."""
+def wave_basis(side: int, start: float, end: float, order: int) -> Floats:
+    """Cosine waves (order + 1, side) of a window of a line of pixels, which is sampled between them.
+
+    Args:
+        side: number of pixels.
+        start, end: where the window begins and ends, as shares of the line.
+        order: number of the finest wave.
+    """
     steps = (np.arange(side) + 0.5) / side
     places = np.clip((start + steps * (end - start)) * side - 0.5, 0, side - 1)
     below = places.astype(int)
@@ -123,7 +129,7 @@ def _basis(side: int, start: float, end: float) -> Floats:
     window = np.zeros((side, side))
     window[np.arange(side), below] += 1 - (places - below)
     window[np.arange(side), above] += places - below
-    waves = np.cos(np.pi * np.arange(FINE + 1)[:, None] * steps) * np.sqrt(2 / side)
+    waves = np.cos(np.pi * np.arange(order + 1)[:, None] * steps) * np.sqrt(2 / side)
     return (waves @ window).astype(np.float32)
 
 
