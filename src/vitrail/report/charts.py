@@ -115,7 +115,7 @@ def share_lines(
 def _plain(label: str, limit: int = 28) -> str:
     """A name of the user's as it is: no formula, not left out of a legend, and not too long."""
     short = label if len(label) <= limit else label[: limit - 1] + "…"
-    return "\u200b" + short.replace("$", r"\$")  # matplotlib leaves out what begins with an underscore
+    return (" " if short.startswith("_") else "") + short.replace("$", r"\$")  # what begins so is left out of legends
 
 
 def reliability_diagram(name: str, alt: str, series: Mapping[str, Sequence[Mapping[str, float]]]) -> Markup:
