@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -141,7 +142,9 @@ def page_svg(name: str, alt: str, size: tuple[float, float], plot: Callable[[Axe
         axes.patch.set_alpha(0)
         plot(axes)
         buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)  # the browser has another font
+            figure.savefig(buffer, format="svg", metadata={"Date": None})
     return Markup(_for_page(buffer.getvalue(), name, alt))
 
 

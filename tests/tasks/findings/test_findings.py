@@ -268,12 +268,12 @@ def test_a_model_that_answers_no_numbers_is_described_without_them(bare_run):
 
 
 def test_names_of_classes_in_charts_are_only_names(bare_run):
-    names = ("_hidden", "$x^2$ & <b>")
+    names = ("_hidden 猫", "$x^2$ & <b>")
     findings = objects([found((0.9, 0, HERE))], [given((0, HERE), (1, THERE))])
     findings.classes = names
     values = {"split": "test", "findings": describe_findings(findings), "reports": {"torch-float": {}}}
     bare_run.update(task="detection", classes=names)
     write_json(bare_run.evaluation, values)
     page = write_report(bare_run).read_text(encoding="utf-8")
-    assert ">_hidden</text>" in page.replace("> _hidden", ">_hidden")
+    assert "_hidden 猫</text>" in page
     assert ">$x^2$ &amp; &lt;b&gt;</text>" in page
