@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report.pretend import row
+from report.pretend import PIXEL, row
 
 from vitrail.bench import append_results
+from vitrail.core.errors import RunError
 from vitrail.core.files import file_hash, read_json, write_json
 from vitrail.evaluation import wilson
 from vitrail.report import write_report
@@ -163,6 +164,44 @@ def test_an_evaluation_of_an_earlier_version_says_less(bare_run, task, score):
     sentence = evaluated(bare_run, task, {}, **{score: 0.312})
     assert sentence == f"On 40 images it has not seen, {title} is 31.2 %."
     assert write_report(bare_run).exists()
+
+
+def test_pictures_of_mistakes_have_names_and_notes(bare_run):
+    evaluated(bare_run, "detection", {}, map=0.3)
+    old = {"name": "a <b>.jpg", "jpeg_base64": PIXEL, "truth_base64": PIXEL}
+    change(bare_run, examples=[old])
+    page = write_report(bare_run).read_text(encoding="utf-8")
+    assert "First the answer, then the annotation." in page
+    assert '<span class="file">a &lt;b&gt;.jpg</span></li>' in page
+    new = old | {"difference_base64": PIXEL, "note": "1 of 2 found, 1 missed"}
+    examples = [new | {"group": "worst"}, new | {"group": "best"}]
+    change(bare_run, examples=examples, difference="green: found")
+    page = write_report(bare_run).read_text(encoding="utf-8")
+    assert "First what is right and wrong (green: found), then the answer, then the annotation." in page
+    assert page.index("The worst, worst first") < page.index("1 of 2 found, 1 missed") < page.index("The best")
+    assert page.count("What is right and wrong in the answer to a &lt;b&gt;.jpg") == 2
+
+
+@pytest.mark.parametrize(
+    "findings",
+    [
+        {"tables": [{"title": "t", "columns": {"class": "text"}, "rows": [["a", "b"]]}]},
+        {"tables": [{"title": "t", "columns": {"class": "count"}, "rows": [["a"]]}]},
+        {"matrices": [{"title": "t", "rows": ["a"], "columns": ["a"], "counts": []}]},
+        {"curves": [{"name": 'x" y', "title": "", "x": "", "y": "", "lines": {}}]},
+        {"right": {"count": -1, "of": 2, "low": 0, "high": 1}},
+    ],
+)
+def test_edited_findings_are_refused_with_the_remedy(full_run, findings):
+    change(full_run, findings=findings)
+    with pytest.raises(RunError, match="vitrail evaluate"):
+        write_report(full_run)
+
+
+def test_a_long_table_is_cut_and_says_so(full_run):
+    table = {"title": "Classes", "columns": {"class": "text", "objects": "count"}, "rows": [["a", 1]] * 41}
+    change(full_run, findings={"tables": [table]})
+    assert "Classes, the first 40 of 41 rows" in write_report(full_run).read_text(encoding="utf-8")
 
 
 def test_nothing_found_says_nothing_found(bare_run):

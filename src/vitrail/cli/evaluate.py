@@ -127,6 +127,11 @@ def show_evaluation(shown: Display, values: dict[str, Any]) -> None:
             for name, report in values["reports"].items()
         ],
     )
+    trivial = (values.get("findings") or {}).get("trivial", {"scores": {}})
+    known = [one for one in scores if one["name"] in trivial["scores"]]
+    if known and majority(values["reports"][WEIGHTS]) is None:
+        told = (f"{one['title']} {figure(trivial['scores'][one['name']], percentage=one['percent'])}" for one in known)
+        shown.say(f"Without a look at an image, {trivial['answer']} has {', '.join(told)}")
     if found := values.get("confidence"):
         shown.say(
             f"Answers name objects from a probability of {found['min_confidence']:.2f} on: F1 {percent(found['f1'])} "

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from math import isfinite
 from typing import Any
 
 import torch
 
+from vitrail.core.files import finite_only
 from vitrail.evaluation.statistics import CONFIDENCE, ratio_interval, wilson
 from vitrail.tasks.findings.findings import Findings
 
@@ -29,15 +31,24 @@ def describe_findings(findings: Findings) -> dict[str, Any]:
     right = {"count": float(counts.sum()), "of": float(totals.sum()), "low": low, "high": high}
     if findings.right_is and right["of"]:
         intervals[findings.right_is] = (right["low"], right["high"])
-    return {
-        "right": right,
-        "intervals": {name: [round(one, SHOWN_DIGITS) for one in pair] for name, pair in intervals.items()},
+    values = {
+        "right": right if isfinite(sum(right.values())) else None,
+        "intervals": {
+            name: [round(one, SHOWN_DIGITS) for one in pair] for name, pair in intervals.items() if isfinite(sum(pair))
+        },
         "trivial": asdict(findings.trivial()),
-        "numbers": findings.numbers(),
-        "curves": [asdict(one) for one in findings.curves()],
-        "tables": [asdict(one) for one in findings.tables()],
+        "numbers": {name: value for name, value in findings.numbers().items() if isfinite(value)},
+        "curves": [_finite_lines(asdict(one)) for one in findings.curves()],
+        "tables": [finite_only(asdict(one)) for one in findings.tables()],
         "matrices": [asdict(one) for one in findings.matrices()],
     }
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _finite_lines(curve: dict[str, Any]) -> dict[str, Any]:
+    """A curve without the points that a broken model makes of numbers that are none."""
+    lines = {label: [(x, y) for x, y in points if isfinite(x + y)] for label, points in curve["lines"].items()}
+    return curve | {"lines": lines}
 
 
 def _right_interval(findings: Findings) -> tuple[float, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -115,7 +116,7 @@ def share_lines(
 def _plain(label: str, limit: int = 28) -> str:
     """A name of the user's as it is: no formula, not left out of a legend, and not too long."""
     short = label if len(label) <= limit else label[: limit - 1] + "…"
-    return "\u200b" + short.replace("$", r"\$")  # matplotlib leaves out what begins with an underscore
+    return (" " if short.startswith("_") else "") + short.replace("$", r"\$")  # what begins so is left out of legends
 
 
 def reliability_diagram(name: str, alt: str, series: Mapping[str, Sequence[Mapping[str, float]]]) -> Markup:
@@ -141,7 +142,9 @@ def page_svg(name: str, alt: str, size: tuple[float, float], plot: Callable[[Axe
         axes.patch.set_alpha(0)
         plot(axes)
         buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)  # the browser has another font
+            figure.savefig(buffer, format="svg", metadata={"Date": None})
     return Markup(_for_page(buffer.getvalue(), name, alt))
 
 

@@ -14,6 +14,9 @@ from vitrail.report.written import number, percent, score
 from vitrail.tasks import Score
 from vitrail.tasks.findings.plain_words import grouped
 
+MOST_ROWS = 40
+"""Rows of a table that the page shows; ``evaluation.json`` has all."""
+
 CHART_SIZE = (4.6, 3.3)
 """Inches."""
 
@@ -114,14 +117,14 @@ def _chart(curve: Mapping[str, Any]) -> tuple[str, Markup, str]:
 
 
 def _table(table: Mapping[str, Any]) -> Cells:
-    kinds = list(table["columns"].values())
+    kinds, count = list(table["columns"].values()), len(table["rows"])
     return Cells(
-        title=table["title"],
+        title=table["title"] + (f", the first {MOST_ROWS} of {count} rows" if count > MOST_ROWS else ""),
         headings=list(table["columns"]),
         numeric=[kind != "text" for kind in kinds],
         rows=[
             [WRITTEN[kind](cell) if cell is not None else "–" for kind, cell in zip(kinds, row, strict=True)]
-            for row in table["rows"]
+            for row in table["rows"][:MOST_ROWS]
         ],
     )
 

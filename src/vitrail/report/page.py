@@ -117,6 +117,9 @@ def key_figures(
         figures.append((score(first["value"], main), f"{title}, float", f"on {accuracy.first['num_images']} images"))
         if (most := majority(accuracy.first)) is not None:
             figures[0] = (*figures[0][:2], f"{figures[0][2]}; always “{most[0]}” reaches {percent(most[1])}")
+        elif accuracy.findings.trivial:
+            reached = f"{accuracy.findings.trivial} reaches {accuracy.findings.trivial_scores[0]}"
+            figures[0] = (*figures[0][:2], f"{figures[0][2]}; {reached}")
         for row in accuracy.rows:
             if row["key"] == "onnx-int8":
                 change = f"{difference(row['change'], main)} against float"

@@ -7,7 +7,10 @@ import torch
 from torch import Tensor
 from torchmetrics.classification import MulticlassJaccardIndex
 
+from vitrail.core.files import write_json
 from vitrail.evaluation import describe_findings
+from vitrail.report import write_report
+from vitrail.runs.schema import read_evaluation
 from vitrail.tasks.findings.class_findings import ClassFindings
 from vitrail.tasks.findings.findings import MOST_POINTS, thinned
 from vitrail.tasks.findings.keypoint_findings import KeypointFindings
@@ -248,3 +251,29 @@ def test_thirty_right_of_thirty_are_not_certainty():
     assert values["right"]["high"] == 1
     assert values["right"]["low"] == pytest.approx(0.8865, abs=1e-3)  # Wilson
     assert values["intervals"]["top1"][0] == pytest.approx(values["right"]["low"], abs=1e-5)
+
+
+def test_a_model_that_answers_no_numbers_is_described_without_them(bare_run):
+    """What is written can be read again."""
+    labels, value = torch.arange(6) % 2, float("nan")
+    classes = ClassFindings(("good", "bad"))
+    classes.update(torch.full((6, 2), value), labels)
+    ratings = RatingFindings(torch.tensor([1.0, 2.0]), 1.5)
+    ratings.update(torch.full((6, 2), value), {"score": labels + 1.0})
+    for findings in (classes, ratings):
+        values = {"split": "test", "findings": describe_findings(findings), "reports": {"torch-float": {}}}
+        write_json(bare_run.evaluation, values)
+        assert read_evaluation(bare_run)["findings"]["trivial"]
+        assert write_report(bare_run).exists()
+
+
+def test_names_of_classes_in_charts_are_only_names(bare_run):
+    names = ("_hidden 猫", "$x^2$ & <b>")
+    findings = objects([found((0.9, 0, HERE))], [given((0, HERE), (1, THERE))])
+    findings.classes = names
+    values = {"split": "test", "findings": describe_findings(findings), "reports": {"torch-float": {}}}
+    bare_run.update(task="detection", classes=names)
+    write_json(bare_run.evaluation, values)
+    page = write_report(bare_run).read_text(encoding="utf-8")
+    assert "_hidden 猫</text>" in page
+    assert ">$x^2$ &amp; &lt;b&gt;</text>" in page

@@ -72,7 +72,7 @@ class Trivial:
 
     Attributes:
         answer: what it does, e.g. "always answering “good”".
-        scores: name of a score -> its value; the best that one answer for all of the evaluated images can have.
+        scores: name of a score -> its value; made of the annotations of the evaluated images.
     """
 
     answer: str

@@ -162,7 +162,7 @@ class ObjectFindings(Findings):
                 name="precision-recall",
                 title=f"How many are found, and how many of those are right{fewer}",
                 x="recall: objects that are found",
-                y="precision: found ones that are right",
+                y="precision: right ones of these",
                 lines={name: thinned(line) for name, line in shown.items()},
                 note="Each point is a least probability: fewer false alarms to the left, fewer missed to the right.",
             )
@@ -177,7 +177,7 @@ class ObjectFindings(Findings):
             Table(title=title, columns=columns | {"false alarms": "count"}, rows=rows),
             Table(
                 title="By size, as the model sees it (the square root of the box's area)",
-                columns={"size": "text", "objects": "count", "found": "count", "of these": "percent"},
+                columns={"size": "text", "objects": "count", "found": "count", "share": "percent"},
                 rows=[[name, *_count_size(self.named, low, high)] for name, (low, high) in SIZES.items()],
             ),
         ]

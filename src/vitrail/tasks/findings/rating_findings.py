@@ -48,8 +48,11 @@ class RatingFindings(Findings):
         return right.sum(1), counted.sum(1)
 
     def rescored(self, chosen: Tensor) -> dict[str, float]:
-        """``srcc``, ``plcc``, ``accuracy``, ``mean_error``, and the share of the pairs."""
+        """``srcc``, ``plcc``, ``accuracy``, ``mean_error``, and the share of the pairs; nothing where an answer is no
+        number."""
         predicted, given = self.predicted[chosen], self.given[chosen]
+        if not bool(predicted.isfinite().all()):
+            return {}
         right, counted = _pairs(predicted[:MOST_PAIRED], given[:MOST_PAIRED])
         values = {name: float(value) for name, value in correlations(predicted, given).items()}
         values["accuracy"] = float(((predicted > self.threshold) == (given > self.threshold)).double().mean())
