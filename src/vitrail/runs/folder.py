@@ -121,6 +121,7 @@ def describe(
     known = run.read() if run.description.exists() else None
     images = known_images(splits)
     if known:
+        require_code(known.own_code, run.folder)
         _check_same_images(run, known.data.fingerprint == splits.fingerprint, set(images), config)
     fields = {
         "num_classes": task.backbone.num_classes,
@@ -129,8 +130,6 @@ def describe(
     } | config.model_fields
     if config.weights is not None:
         fields |= decided_fields(task.backbone, config.model)
-    if known:
-        require_code(known.own_code, run.folder)
     own_code = used_code(config.model, fields, task.name, config.options)
     run.update(
         model={"name": config.model, "fields": fields, "num_params": sum(p.numel() for p in task.parameters())},
