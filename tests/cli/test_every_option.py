@@ -58,7 +58,7 @@ WRONG = ("-1", "0", "2", "1000000", "-1 -1")
 def arguments(verb: str) -> tuple[Any, ...]:
     """What the command line knows of the verb's arguments, those of the common output aside."""
     found = build_app(verb)[verb].assemble_argument_collection(parse_docstring=True)
-    return tuple(one for one in found if one.show and not {"--json", "--quiet", "--debug"} & {*one.names})
+    return tuple(one for one in found if one.show and not {"--json", "--quiet", "--debug", "--import"} & {*one.names})
 
 
 def options(verb: str) -> Iterator[Any]:

@@ -115,7 +115,7 @@ def test_only_python_files_of_free_names_are_imported(own_code: Path) -> None:
         write(own_code, "yaml.py", ""): "another module is called 'yaml'",
         write(own_code, "my.models.py", ""): "'my.models' has a dot",
         write(own_code, "notes.txt", ""): "does not end in .py; rename it",
-        write(own_code, "book.ipynb", ""): "nbconvert",
+        write(own_code, "book.ipynb", ""): "save the notebook as a script first",
         "nowhere_at_all": "--import nowhere_at_all.py",
         "..x": "no name of a module",
         "": "no path",

@@ -15,8 +15,9 @@ from PIL import Image
 
 import vitrail
 from vitrail.cli.main import main
+from vitrail.compare import read_plan
 from vitrail.core import import_code as importing, registered
-from vitrail.core.errors import RunError
+from vitrail.core.errors import CodeError, RunError
 from vitrail.core.files import read_json, write_json
 from vitrail.layers import TOKEN_MIXERS
 from vitrail.runs.load import load_task
@@ -186,3 +187,14 @@ def test_a_notebook_has_no_file() -> None:
         "of a notebook, which is not imported; register it again, or put it into a file and pass --import FILE"
     )
     assert CodeEntry(kind="task", name="x", module="__main__", file="/a/train.py").copy_name == "train.py"
+
+
+def test_a_comparison_names_the_code_beside_it(own_code: Path) -> None:
+    (own_code / "own mixers.py").write_text(MIXERS)
+    cells = "cells: [{name: a, model: poolformer_nano, fields: {token_mixer: Near}}, {name: b, model: edgevit_xxs}]"
+    (own_code / "plan.yaml").write_text(f"import: [own mixers.py]\n{cells}\n")
+    plan = read_plan(own_code / "plan.yaml")
+    assert plan.config(plan.cells[0], 0).model_fields == {"token_mixer": "Near"}
+    (own_code / "plan.yaml").write_text(f"import: [nothing.py]\n{cells}\n")
+    with pytest.raises(CodeError, match=r"cannot import .*own/nothing\.py: No such file"):
+        read_plan(own_code / "plan.yaml")

@@ -226,7 +226,7 @@ def _python_file(path: Path) -> Path:
             raise CodeError(f"cannot import {path}: it is a folder and no package (no __init__.py); give a .py file")
         path /= "__init__.py"
     if path.exists() and path.suffix != ".py":
-        notebook = "; make one with: jupyter nbconvert --to script" if path.suffix == ".ipynb" else "; rename it"
+        notebook = "; save the notebook as a script first" if path.suffix == ".ipynb" else "; rename it"
         raise CodeError(f"cannot import {path}: its name does not end in .py{notebook}")
     return path
 

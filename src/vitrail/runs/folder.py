@@ -122,6 +122,7 @@ def describe(
     known = run.read() if run.description.exists() else None
     images = known_images(splits)
     if known:
+        require_code(known.own_code, run.folder)
         _check_same_images(run, known.data.fingerprint == splits.fingerprint, set(images), config)
     fields = {
         "num_classes": task.backbone.num_classes,
@@ -131,8 +132,6 @@ def describe(
     num_params = sum(one.numel() for one in task.parameters()) - adapter_size(task)
     if config.weights is not None:
         fields |= decided_fields(task.backbone, config.model)
-    if known:
-        require_code(known.own_code, run.folder)
     own_code = used_code(config.model, fields, task.name, config.options)
     run.update(
         model={"name": config.model, "fields": fields, "num_params": num_params},
