@@ -93,6 +93,12 @@ def test_weights_let_labels_be_judged(tmp_path: Path, write_scenes: WriteScenes)
     assert not unlabelled.labels_judged
 
 
+def test_weights_of_a_run_bring_their_model(write_scenes: WriteScenes) -> None:
+    """One with fields of its own, whose name alone would not build it."""
+    run = Path(__file__).parents[1] / "runs" / "run-0.1.0"
+    assert check_data(write_scenes({"cat": 10, "dog": 10}), CheckConfig(weights=str(run))).labels_judged
+
+
 def test_wrong_weights_are_told_before_the_data_is_read(tmp_path: Path) -> None:
     with pytest.raises(VitrailError, match=r"none\.safetensors"):
         check_data(

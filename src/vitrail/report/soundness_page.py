@@ -20,6 +20,7 @@ from vitrail.core.files import write_json, write_text
 from vitrail.data import decode_image
 from vitrail.report.stained_glass import window
 from vitrail.soundness import Example, Finding, Soundness
+from vitrail.soundness.findings import amount
 
 MOST_SHOWN = 24
 """Cases of a finding that the page shows; the tables have all of them."""
@@ -157,9 +158,8 @@ def summary_lines(found: Soundness) -> list[str]:
     known = found.understood
     counts = ", ".join(f"{count} {part}" for part, count in known.parts.items() if part)
     parts = f" ({counts})" if counts else ", in no parts"
-    classes = (
-        f", {len(known.classes)} {'keypoints' if known.counted == 'keypoints' else 'classes'}" if known.classes else ""
-    )
+    words = ("keypoint", "keypoints") if known.counted == "keypoints" else ("class", "classes")
+    classes = f", {amount(len(known.classes), *words)}" if known.classes else ""
     size = (
         _size(known.median)
         if known.num_sizes == 1
@@ -167,7 +167,7 @@ def summary_lines(found: Soundness) -> list[str]:
     )
     kinds = ", ".join(f"{kind} {count}" if len(known.kinds) > 1 else kind for kind, count in known.kinds.items())
     lines = [
-        f"{_text(found.data)}: {found.task}, {known.num_images} images{parts}{classes}",
+        f"{_text(found.data)}: {found.task}, {amount(known.num_images, 'image', 'images')}{parts}{classes}",
         f"Pixels: {size}; {kinds}",
         *known.notes,
     ]

@@ -26,6 +26,9 @@ from vitrail.training.linear_probe import fit_linear_head
 DEFAULT_MODEL = "vit_tiny_patch16"
 """The smallest model with public weights that know many things."""
 
+GIVEN = ("image_size", "num_classes", "in_chans", "drop_path_rate")
+"""Fields of a run's model that are arguments of their own."""
+
 NUM_FOLDS = 5
 """Parts of the data; the labels of each are judged by a probe that was fitted on the others."""
 
@@ -52,13 +55,14 @@ def open_backbone(config: CheckConfig) -> tuple[Backbone, Preprocessing]:
         VitrailError: the model or its weights cannot be used.
     """
     assert config.weights is not None
-    name = config.model
+    name, fields = config.model, {}
     size: int | tuple[int, int] | None = config.image_size
     if name is None and user_path(config.weights).exists():
         source = open_weights(config.weights, ())
         name, size = source.model or None, size or source.image_size
+        fields = {field: value for field, value in source.fields.items() if field not in GIVEN}
     backbone = create_model(
-        name or DEFAULT_MODEL, num_classes=0, image_size=size, weights=config.weights, replace_head=True
+        name or DEFAULT_MODEL, num_classes=0, image_size=size, weights=config.weights, replace_head=True, **fields
     )
     known = replace(backbone.preprocessing, image_size=backbone.config.image_size)
     return backbone, known.changed(mean=config.mean, std=config.std)
