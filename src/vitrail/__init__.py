@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from vitrail.data import AugmentConfig, DataConfig, load_data
     from vitrail.evaluation import RobustnessConfig, evaluate
     from vitrail.export import export_model
-    from vitrail.face import TrainedRun, open_run, train
+    from vitrail.face import TrainedRun, open_run, probe, train
     from vitrail.models import create_model, list_models, load_checkpoint
     from vitrail.quantization import QuantizationConfig, quantize
     from vitrail.report.recommendation import Limits
     from vitrail.runs.elsewhere import EvaluateConfig
+    from vitrail.runs.probe import ProbeConfig
     from vitrail.runs.quantize import CalibrationConfig
     from vitrail.runs.whole_way import WholeWayConfig
     from vitrail.serve.browser import BrowserConfig
@@ -36,6 +37,7 @@ _HOMES = {
     "DataConfig": "data",
     "EvaluateConfig": "runs.elsewhere",
     "Limits": "report.recommendation",
+    "ProbeConfig": "runs.probe",
     "QuantizationConfig": "quantization",
     "RobustnessConfig": "evaluation",
     "TrainConfig": "training",
@@ -48,6 +50,7 @@ _HOMES = {
     "load_checkpoint": "models",
     "load_data": "data",
     "open_run": "face",
+    "probe": "face",
     "quantize": "quantization",
     "train": "face",
 }
@@ -62,6 +65,7 @@ __all__ = [
     "DataConfig",
     "EvaluateConfig",
     "Limits",
+    "ProbeConfig",
     "QuantizationConfig",
     "RobustnessConfig",
     "TrainConfig",
@@ -75,6 +79,7 @@ __all__ = [
     "load_checkpoint",
     "load_data",
     "open_run",
+    "probe",
     "quantize",
     "train",
 ]

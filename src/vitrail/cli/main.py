@@ -35,6 +35,7 @@ VERBS = {
     "demo": "See the whole way on the embedded sample, in minutes on a laptop",
     "run": "Go the whole way on your own folder of images",
     "models": "List the models, or show the card of one",
+    "probe": "Compare frozen backbones on your images in a minute, before training",
     "pretrain": "Train a backbone on images without labels",
     "train": "Train a model on a folder of images",
     "evaluate": "Measure the accuracy of a run or of a weights file",

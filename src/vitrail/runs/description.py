@@ -61,7 +61,7 @@ class TrainedEntry(BaseModel):
     """The epoch whose weights became the model, with its metrics.
 
     Attributes:
-        keep: "best" or "last".
+        keep: "best" or "last"; "probe" where only a linear probe was fitted, in no epochs.
         epoch: number of that epoch, from 1.
         num_epochs: number of epochs that were trained.
         seconds: duration of all of them.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -185,10 +185,21 @@ def finish(run: Run, config: TrainConfig) -> None:
     path, row = files.last, rows[-1]
     if config.keep == "best":
         path, row = files.best, best_row(rows, find_task(config.task).scores[0])
-    state = {name: value.contiguous() for name, value in task_state(read_checkpoint(path)).items()}
+    state = task_state(read_checkpoint(path))
     if wrong := [name for name, value in state.items() if not torch.isfinite(value).all()]:
         raise diverged(f"{len(wrong)} weights of epoch {row['epoch']} are not finite ({wrong[0]}, ...)", config)
-    with atomic_path(run.weights) as temporary:
-        temporary.write_bytes(save(state))
     kept = {"keep": config.keep, **row, "num_epochs": len(rows), "seconds": round(sum(r["seconds"] for r in rows), 3)}
-    run.update(status="trained", trained=kept)
+    keep_weights(run, state, kept)
+
+
+def keep_weights(run: Run, state: Mapping[str, torch.Tensor], kept: Mapping[str, Any]) -> None:
+    """Write ``model.safetensors``, and note in ``run.json`` that the run is trained.
+
+    Args:
+        run: run that :func:`describe` has described.
+        state: state dict of the task.
+        kept: entry ``trained`` of ``run.json``, see :class:`~vitrail.runs.description.TrainedEntry`.
+    """
+    with atomic_path(run.weights) as temporary:
+        temporary.write_bytes(save({name: value.contiguous() for name, value in state.items()}))
+    run.update(status="trained", trained=dict(kept))
