@@ -330,7 +330,7 @@ def probe(
     source = asdict(data) if isinstance(data, DataConfig) else {"path": os.fspath(data)}
     plain = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in settings.items()}
     named = plain.get("model", ())
-    plain["model"] = (*map(os.fspath, models), *([named] if isinstance(named, str) else named))
+    plain["model"] = (*(os.fspath(model) for model in models), *([named] if isinstance(named, str) else named))
     config = configured(ProbeConfig, plain, {"data": source})
     report = probe_run(config, run=run, overwrite=overwrite, progress=_wanted(progress))
     write_probe_page(report, Run(user_path(run)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import statistics
 import time
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,12 @@ from vitrail.core.errors import CheckpointError, ConfigError, DataError, ImageSi
 from vitrail.core.files import write_json
 from vitrail.core.paths import cache_folder, typed_path, user_path
 from vitrail.core.types import Preprocessing, as_image_size
-from vitrail.data import DataConfig, DataSplits, ImageSet
+from vitrail.data import DataConfig, DataSplits, ImageSet, draw_order
 from vitrail.runs.folder import check_folder, clear, describe, keep_weights
 from vitrail.runs.load import make_spec
 from vitrail.runs.preprocessing import decide_preprocessing, source_of
 from vitrail.runs.probe_candidates import Availability, ProbeSource, find_sources
-from vitrail.runs.probe_results import ProbedImages, ProbeReport, ProbeRow, choose, doubts, score_interval
+from vitrail.runs.probe_results import ProbedImages, ProbeReport, ProbeRow, advice, choose, score_interval
 from vitrail.runs.run import Run
 from vitrail.runtimes import open_session
 from vitrail.tasks import DEFAULT_TASK, Task, find_task
@@ -134,7 +135,7 @@ def probe(config: ProbeConfig, *, run: str | Path | Run, overwrite: bool = False
             raise DataError(f"{data.source} has no training images; check its split, and val_fraction")
         samples, remarks = _limited(data.train, config)
         known = Availability()
-        for line in (*data.remarks, *data.warnings, *remarks):
+        for line in (*data.remarks, *data.warnings):
             _tell(line, progress)
         probed = _probe_all(sources, config, data, samples, known, progress)
         if overwrite:
@@ -151,14 +152,18 @@ def _tell(line: str, progress: bool) -> None:
 
 
 def _limited(train: ImageSet, config: ProbeConfig) -> tuple[ImageSet, tuple[str, ...]]:
-    """The training images, no more than are wanted; at least one of each class stays."""
+    """The training images, no more than are wanted, in the shares of the classes; one of each class stays."""
     if len(train) <= config.num_images:
         return train, ()
-    chosen = train.sample(config.num_images, config.seed)
-    there = set(chosen.labels.tolist())
-    lost = [record for record in train.records if record.label not in there]
-    first = {record.label: record for record in reversed(lost)}
-    chosen = replace(chosen, records=[*chosen.records, *first.values()])
+    labels = train.labels.tolist()
+    share = config.num_images / len(train)
+    quota = {label: max(round(count * share), 1) for label, count in Counter(labels).items()}
+    indices = []
+    for index in draw_order(train.names, config.seed):
+        if quota[labels[index]] > 0:
+            quota[labels[index]] -= 1
+            indices.append(index)
+    chosen = train.subset(sorted(indices))
     return chosen, (f"{len(chosen)} of {len(train)} training images are probed (num_images={config.num_images})",)
 
 
@@ -321,7 +326,7 @@ def _report(
         majority=majority,
         rows=rows,
         chosen=chosen,
-        advice=(why, *doubts(majority, best.row)),
+        advice=advice(why, majority, best.row),
         notes=notes,
         images=ProbedImages(
             samples=samples, features=best.features, answers=best.found, preprocessing=best.preprocessing

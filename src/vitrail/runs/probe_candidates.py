@@ -107,7 +107,9 @@ def _source(word: str) -> ProbeSource:
         return ProbeSource(label=name, model=name, weights=_weights(given))
     if path.is_file():
         raise ConfigError(f"{word} is a weights file, which does not say its model; write --model NAME={word}")
-    find_family(word)  # raises with the nearest names
+    if "/" in word and not equals:
+        return _of_run(path)  # raises, since there is no such folder
+    find_family(name)  # raises with the nearest names
     return ProbeSource(label=word, model=word, weights=PREFIX, public=_public(word))
 
 
@@ -182,5 +184,5 @@ class Availability:
 
     def nothing_left(self) -> CheckpointError:
         """The error that no source could be had."""
-        first = f" ({self.notes[0]})" if self.notes else ""
+        first = f" ({self.notes[0].partition(';')[0]})" if self.notes else ""
         return CheckpointError(f"a probe needs a backbone with weights, and none can be had{first}; {REMEDY}")

@@ -198,14 +198,21 @@ def _share(row: ProbeRow) -> str:
     return f"{100 * row.linear.mean:.1f} % of images that it has not seen"
 
 
-def doubts(report_majority: tuple[str, float], row: ProbeRow) -> list[str]:
-    """Sentences on labels: whether they can be told apart at all, and what more of them would bring."""
-    name, share = report_majority
+def advice(why: str, majority: tuple[str, float], row: ProbeRow) -> tuple[str, ...]:
+    """What to do: which backbone, whether the classes can be told apart at all, and what more labels would bring.
+
+    Args:
+        why: sentence of :func:`choose`.
+        majority: most frequent class, and its share.
+        row: the chosen backbone.
+    """
+    name, share = majority
     low = row.linear.low if row.linear is not None else row.score
     if low <= share:
         told = f"This is not clearly better than always answering '{name}' ({100 * share:.1f} %)."
-        return [f"{told} Look at the labels and at the preprocessing before you train."]
-    return [_trend_sentence(row)]
+        look = "Look at the labels and at the preprocessing before you train."
+        return why.replace("Fine-tune", "The best one here is", 1), f"{told} {look}"
+    return why, _trend_sentence(row)
 
 
 def _trend_sentence(row: ProbeRow) -> str:
