@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from vitrail.data import AugmentConfig, DataConfig, load_data
     from vitrail.evaluation import RobustnessConfig, evaluate
     from vitrail.export import export_model
-    from vitrail.face import TrainedRun, check_data, open_run, train
+    from vitrail.face import TrainedRun, check_data, open_run, probe, train
     from vitrail.models import create_model, list_models, load_checkpoint
     from vitrail.quantization import QuantizationConfig, quantize
     from vitrail.report.recommendation import Limits
     from vitrail.runs.elsewhere import EvaluateConfig
+    from vitrail.runs.probe import ProbeConfig
     from vitrail.runs.quantize import CalibrationConfig
     from vitrail.runs.whole_way import WholeWayConfig
     from vitrail.serve.browser import BrowserConfig
@@ -40,6 +41,7 @@ _HOMES = {
     "DataConfig": "data",
     "EvaluateConfig": "runs.elsewhere",
     "Limits": "report.recommendation",
+    "ProbeConfig": "runs.probe",
     "QuantizationConfig": "quantization",
     "RobustnessConfig": "evaluation",
     "TrainConfig": "training",
@@ -54,6 +56,7 @@ _HOMES = {
     "load_checkpoint": "models",
     "load_data": "data",
     "open_run": "face",
+    "probe": "face",
     "quantize": "quantization",
     "register": "tasks.register",
     "train": "face",
@@ -70,6 +73,7 @@ __all__ = [
     "DataConfig",
     "EvaluateConfig",
     "Limits",
+    "ProbeConfig",
     "QuantizationConfig",
     "RobustnessConfig",
     "TrainConfig",
@@ -85,6 +89,7 @@ __all__ = [
     "load_checkpoint",
     "load_data",
     "open_run",
+    "probe",
     "quantize",
     "register",
     "train",

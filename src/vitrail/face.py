@@ -26,7 +26,17 @@ from vitrail.evaluation import Prediction, RobustnessConfig
 from vitrail.export import ExportRecord
 from vitrail.quantization import QuantizationPlan
 from vitrail.report import write_report
-from vitrail.report.rows import PredictionRows, Rows, bench_rows, evaluation_rows, export_rows, run_html, score_text
+from vitrail.report.probe_page import write_probe_page
+from vitrail.report.rows import (
+    PredictionRows,
+    Rows,
+    bench_rows,
+    evaluation_rows,
+    export_rows,
+    probe_rows,
+    run_html,
+    score_text,
+)
 from vitrail.report.soundness_page import write_soundness
 from vitrail.runs.bench import bench_run
 from vitrail.runs.evaluate import evaluate_run
@@ -34,6 +44,8 @@ from vitrail.runs.explain import explain_run
 from vitrail.runs.export import VERIFICATION_IMAGES, export_run
 from vitrail.runs.load import load_task
 from vitrail.runs.predict import ImageSource, predict_run
+from vitrail.runs.probe import ProbeConfig, probe as probe_run
+from vitrail.runs.probe_results import ProbeRow
 from vitrail.runs.quantize import CalibrationConfig, quantize_run, with_field_names
 from vitrail.runs.robustness import measure_run_robustness
 from vitrail.runs.run import Run
@@ -280,6 +292,51 @@ def train(
         config = configured(TrainConfig, settings, {"data": source})
     train_run(config, run=run, resume=resume, overwrite=overwrite, progress=_wanted(progress))
     return open_run(run)
+
+
+@_converted
+def probe(
+    data: str | Path | DataConfig,
+    *models: str | Path,
+    run: str | Path = "runs/probe",
+    overwrite: bool = False,
+    progress: bool | None = None,
+    **settings: Any,
+) -> Rows[ProbeRow]:
+    """Compare frozen backbones on a folder of images without training, and write the best probe as a run.
+
+    Example::
+
+        import vitrail
+
+        found = vitrail.probe("photos/", "vit_tiny_patch16", "mobilevit_s", run="runs/probe")
+        print(found)  # a table, and which one to fine-tune
+        vitrail.open_run("runs/probe").evaluate()
+
+    Args:
+        data: folder of images, or a whole configuration of the data.
+        *models: names of models, ``NAME=FILE`` for weights files, run folders. Default: the models in the hub's cache,
+            and a few small ones.
+        run: folder that the run of the best probe is written to; ``probe.html`` in it has a map of the images.
+        overwrite: delete the run in the folder.
+        progress: show bars. Default: in terminals and notebooks.
+        **settings: options of ``vitrail probe``, such as ``num_images`` or ``class_weights``; fields of
+            :class:`vitrail.ProbeConfig` and :class:`vitrail.DataConfig`.
+
+    Returns:
+        a row for each backbone, the best first; ``notes`` say which one to fine-tune and why.
+
+    Raises:
+        VitrailError: the images are unusable, no backbone with weights can be had, or the folder holds other files.
+    """
+    source = asdict(data) if isinstance(data, DataConfig) else {"path": os.fspath(data)}
+    plain = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in settings.items()}
+    named = plain.get("model", ())
+    plain["model"] = (*(os.fspath(model) for model in models), *([named] if isinstance(named, str) else named))
+    config = configured(ProbeConfig, plain, {"data": source})
+    report = probe_run(config, run=run, overwrite=overwrite, progress=_wanted(progress))
+    write_probe_page(report, Run(user_path(run)))
+    return probe_rows(report)
 
 
 def open_run(folder: str | Path | Run) -> TrainedRun:

@@ -38,6 +38,7 @@ VERBS = {
     "check": "Look through a folder of images before anything is trained on it",
     "models": "List the models, or show the card of one",
     "check-model": "Check that a family or token mixer of your own keeps the contract",
+    "probe": "Compare frozen backbones on your images in a minute, before training",
     "pretrain": "Train a backbone on images without labels",
     "train": "Train a model on a folder of images",
     "evaluate": "Measure the accuracy of a run or of a weights file",

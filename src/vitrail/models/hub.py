@@ -12,7 +12,13 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 import torch
-from huggingface_hub import HfFileMetadata, get_hf_file_metadata, hf_hub_download, hf_hub_url
+from huggingface_hub import (
+    HfFileMetadata,
+    get_hf_file_metadata,
+    hf_hub_download,
+    hf_hub_url,
+    try_to_load_from_cache,
+)
 from huggingface_hub.errors import (
     EntryNotFoundError,
     HfHubHTTPError,
@@ -95,6 +101,12 @@ def fetch_from_hub(hub_id: str, file: str, revision: str = "main", sha256: str |
     if expected is not None and _hash(path) != expected:
         raise CheckpointError(f"{path} is damaged: its SHA-256 is not {expected}; delete it to download it again")
     return path
+
+
+def cached_file(hub_id: str, file: str, revision: str = "main") -> Path | None:
+    """The copy of a file that is in the hub's cache; None without one. Nobody is asked."""
+    found = try_to_load_from_cache(hub_id, file, revision=revision)
+    return Path(found) if isinstance(found, str) else None
 
 
 def _ask_hub(url: str) -> HfFileMetadata | None:

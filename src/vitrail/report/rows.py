@@ -15,8 +15,10 @@ from vitrail.data import decode_image
 from vitrail.evaluation import Prediction, Predictions
 from vitrail.export import ExportRecord
 from vitrail.report.first_screen import first_screen
+from vitrail.report.probe_page import accuracy_text
 from vitrail.report.written import megabytes, number, percent
 from vitrail.runs.examples import DRAWN_SIDE, picture
+from vitrail.runs.probe_results import ProbeReport, ProbeRow
 from vitrail.runs.run import Run
 from vitrail.runs.schema import read_evaluation
 from vitrail.runs.telling import telling_scores
@@ -73,6 +75,30 @@ def html_table(headings: Iterable[str], lines: Iterable[Iterable[str]]) -> Marku
 def score_text(score: Score, value: float | None) -> str:
     """A score; a share is written as a percentage."""
     return percent(value) if score.percent else number(value)
+
+
+def probe_rows(report: ProbeReport) -> Rows[ProbeRow]:
+    """The backbones of a probe, the best first."""
+    name, share = report.majority
+    columns: Columns = {
+        "backbone": lambda row: row.label,
+        "linear probe": lambda row: accuracy_text(row.linear),
+        "nearest neighbours": lambda row: accuracy_text(row.nearest),
+        "validation": lambda row: percent(row.val_top1),
+        "ms here": lambda row: number(row.shown_ms) + "*" * row.contended,
+        "size": lambda row: megabytes(row.size_bytes),
+    }
+    disturbed = ("* Other programs disturbed the measurement; this is processor time.",)
+    return Rows(
+        report.rows,
+        columns,
+        [
+            f"Always '{name}': {percent(share)}",
+            *(disturbed if any(row.contended for row in report.rows) else ()),
+            *report.notes,
+            *report.advice,
+        ],
+    )
 
 
 def evaluation_rows(run: Run, evaluation: Mapping[str, Any]) -> Rows[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -204,8 +204,19 @@ def finish(run: Run, config: ResolvedConfig) -> None:
         state, kept = merged(task_state(read_checkpoint(path)), config), {"keep": config.keep, **row} | kept
     if wrong := [name for name, value in state.items() if not torch.isfinite(value).all()]:
         raise diverged(f"{len(wrong)} weights of epoch {kept['epoch']} are not finite ({wrong[0]}, ...)", config)
-    with atomic_path(run.weights) as temporary:
-        temporary.write_bytes(save({name: value.contiguous() for name, value in state.items()}))
     if told := stop_told(rows, score, config.patience, config.epochs):
         kept["stopped"] = told
-    run.update(status="trained", trained=kept)
+    keep_weights(run, state, kept)
+
+
+def keep_weights(run: Run, state: Mapping[str, torch.Tensor], kept: Mapping[str, Any]) -> None:
+    """Write ``model.safetensors``, and note in ``run.json`` that the run is trained.
+
+    Args:
+        run: run that :func:`describe` has described.
+        state: state dict of the task.
+        kept: entry ``trained`` of ``run.json``, see :class:`~vitrail.runs.description.TrainedEntry`.
+    """
+    with atomic_path(run.weights) as temporary:
+        temporary.write_bytes(save({name: value.contiguous() for name, value in state.items()}))
+    run.update(status="trained", trained=dict(kept))

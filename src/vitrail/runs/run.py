@@ -43,6 +43,8 @@ DERIVED = (
     "quantization.partial.json",
     "bench.jsonl",
     "report.html",
+    "probe.json",
+    "probe.html",
     *(f"figures/{name}.png" for name in ("confusion", "reliability")),
     *(f"figures/{name}.png" for name in ("quantization_noise", "quantization_budget", "bit_widths")),
     *(f"figures/robustness-{group}.png" for group in ("translation", "rotation", "scale", "corruption", "resolution")),
@@ -180,6 +182,16 @@ class Run:
     def report_page(self) -> Path:
         """The HTML report."""
         return self.folder / "report.html"
+
+    @property
+    def probe(self) -> Path:
+        """What ``vitrail probe`` measured of every backbone."""
+        return self.folder / "probe.json"
+
+    @property
+    def probe_page(self) -> Path:
+        """The HTML page of ``vitrail probe``."""
+        return self.folder / "probe.html"
 
     def onnx(self, variant: str) -> Path:
         """``model.onnx`` for "float", ``model.int8.onnx`` for "int8", ..."""

@@ -41,7 +41,7 @@ standardising would make as loud as the others."""
 ClassWeights = Literal["none", "balanced"]
 """Weight of a class: its images count alike, or its share of the images is made up for."""
 
-MOST_STEPS = 1000
+MOST_STEPS = 300
 """Steps of L-BFGS."""
 
 
@@ -103,7 +103,7 @@ def fit_linear_head(
         num_classes: number of rows of the layer.
         groups: (n,), images with equal numbers stay together in the cross-validation.
         class_weights: "balanced" gives every class the same weight, however many images it has.
-        strengths: values of C to choose from.
+        strengths: values of C to choose from, in rising order; a single one is taken as it is.
         seed: seed of the folds.
 
     Raises:
@@ -114,8 +114,7 @@ def fit_linear_head(
     strength = strengths[0]
     if len(strengths) > 1:
         folds = list(split_folds(deal_folds(labels, NUM_FOLDS, seed, groups)))
-        losses = [_cross_entropy(wide, labels, folds, strength, class_weights) for strength in strengths]
-        strength = strengths[int(np.argmin(losses))] if folds else USUAL_STRENGTH
+        strength = _choose(wide, labels, folds, strengths, class_weights) if folds else USUAL_STRENGTH
     weight, bias = _fit(wide, labels, strength, class_weights)
     return _with_absent(weight, bias, np.unique(labels), num_classes, strength)
 
@@ -127,6 +126,24 @@ def _require_contrast(features: NDArray[np.float64], labels: Indices) -> None:
         raise DataError(
             f"all {len(features)} training images have the same features, as equal images have; give images that differ"
         )
+
+
+def _choose(
+    features: NDArray[np.float64],
+    labels: Indices,
+    folds: Sequence[tuple[Indices, Indices]],
+    strengths: Sequence[float],
+    class_weights: ClassWeights,
+) -> float:
+    """The value of C with the lowest cross-entropy, from strong regularisation to weak until it rises: the weak ones
+    take the most steps."""
+    best, lowest = strengths[0], np.inf
+    for strength in strengths:
+        loss = _cross_entropy(features, labels, folds, strength, class_weights)
+        if loss > lowest:
+            break
+        best, lowest = strength, loss
+    return best
 
 
 def _cross_entropy(
