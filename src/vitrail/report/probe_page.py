@@ -16,8 +16,8 @@ from vitrail.core.paths import typed_path
 from vitrail.evaluation import Interval
 from vitrail.evaluation.feature_map import place_on_map
 from vitrail.report.charts import GLASS, MARKERS, page_svg
-from vitrail.report.written import MISSING, megabytes, number, percent
 from vitrail.report.stained_glass import window
+from vitrail.report.written import MISSING, megabytes, number, percent
 from vitrail.runs.examples import picture
 from vitrail.runs.probe_results import ProbedImages, ProbeReport, ProbeRow
 from vitrail.runs.run import Run
