@@ -124,7 +124,7 @@ class Display:
             heading: its name.
             left: seconds that it and all behind it will take.
         """
-        told = "" if left is None else f" [not bold]left about {time_text(left)} in all"
+        told = "" if left is None else f"[not bold], left about {time_text(left)} in all"
         self._console.rule(f"[bold]{heading}{told}", align="left")
         start = time.perf_counter()
         yield
