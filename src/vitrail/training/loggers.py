@@ -18,6 +18,7 @@ PROJECT = "vitrail"
 """Project of W&B and experiment of MLflow that runs belong to, unless the environment names another."""
 
 MLFLOW_URI = "MLFLOW_TRACKING_URI"
+STORE = "mlruns"
 
 
 def _tensorboard(folder: Path) -> Logger:
@@ -35,9 +36,8 @@ def _wandb(folder: Path) -> Logger:
 def _mlflow(folder: Path) -> Logger:
     where = os.environ.get(MLFLOW_URI)
     if not where:
-        store = folder.absolute() / "mlruns"
-        make_folder(store)  # MLflow does it once a process
-        where = store.as_uri()
+        make_folder(folder / STORE / ".trash")  # MLflow makes them once a process
+        where = _local_uri(folder)
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # else MLflow wants a database
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
     return MLFlowLogger(name, run_name=folder.name, tracking_uri=where)
@@ -92,7 +92,13 @@ def begin_logging(trainer: Trainer, config: TrainConfig) -> None:
             raise VitrailError(f"{title} cannot begin: {reason}; mend it, or choose others with --loggers") from error
 
 
-def end_logging(trainer: Trainer) -> None:
+def _local_uri(folder: Path) -> str:
+    return (folder.absolute() / STORE).as_uri()
+
+
+def end_logging(trainer: Trainer, folder: Path) -> None:
     """Close what would else go on in the next training of this process."""
+    if os.environ.get(MLFLOW_URI) == _local_uri(folder):
+        del os.environ[MLFLOW_URI]  # MLflow has put it there
     if trainer.is_global_zero and any(isinstance(logger, WandbLogger) for logger in trainer.loggers):
         import_extra(*PACKAGES["wandb"]).finish()

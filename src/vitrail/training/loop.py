@@ -26,7 +26,7 @@ from vitrail.training.adversarial import AdversarialModule
 from vitrail.training.batch_norm import BatchNormSync
 from vitrail.training.config import ResolvedConfig, TrainConfig
 from vitrail.training.epoch_lines import EpochLines
-from vitrail.training.loggers import check_loggers, end_logging, make_loggers
+from vitrail.training.loggers import begin_logging, check_loggers, end_logging, make_loggers
 from vitrail.training.module import TrainingModule, weight_average
 from vitrail.training.recorder import (
     AtomicCheckpointIO,
@@ -84,9 +84,10 @@ def fit_task(
     loaders = Loaders(config, splits, preprocessing)
     trainer.loggers = make_loggers(config, files.logs.parent)
     try:
+        begin_logging(trainer, config)
         trainer.fit(module, loaders, ckpt_path=str(files.last) if resumable else None, weights_only=True)
     finally:
-        end_logging(trainer)
+        end_logging(trainer, files.logs.parent)
 
 
 class Loaders(LightningDataModule):

@@ -20,7 +20,6 @@ from vitrail.data import TrainLoader
 from vitrail.tasks import Task
 from vitrail.training.config import ResolvedConfig
 from vitrail.training.freezing import frozen_part
-from vitrail.training.loggers import begin_logging
 from vitrail.training.optimizer import learning_rate_factor, parameter_groups
 from vitrail.training.time_limit import TimeLimit
 
@@ -76,9 +75,6 @@ class TrainingModule(LightningModule):
 
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    def on_train_start(self) -> None:
-        begin_logging(self.trainer, self.config)
 
     def on_train_epoch_start(self) -> None:
         seed_everything(self.config.seed, self.current_epoch, self.global_rank)
