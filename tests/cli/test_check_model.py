@@ -102,8 +102,8 @@ def test_the_exit_status_and_json_tell_it(
     results = json.loads(told.out)["checks"]
     assert [one["result"] for one in results] == ["failed", "ok"]
     assert told.err == "vitrail: error: 1 of 2 checks of toy_b failed: feature_info is true to the shapes\n"
-    assert main(["check-model", "toi"]) == 2
-    assert "there is no family, variant or token mixer 'toi'; yours needs --import FILE" in capsys.readouterr().err
+    assert main(["check-model", "toy_q"]) == 2
+    assert "there is no family, variant or token mixer 'toy_q'; did you mean toy_b or toy_a?" in capsys.readouterr().err
 
 
 def test_a_token_mixer_is_checked_inside_a_small_model() -> None:

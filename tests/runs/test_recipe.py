@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from vitrail.core.errors import RunError
+from vitrail.core.errors import ConfigError, RunError
 from vitrail.core.files import read_json
+from vitrail.data import DataConfig, load_data
 from vitrail.models.starting_point import FALLBACK, StartingPoint
 from vitrail.runs import recipe as recipe_module
 from vitrail.runs.evaluate import evaluate_run
@@ -123,6 +124,20 @@ def test_an_interrupted_finetuning_goes_on_without_a_second_probe(
     left, right = load_file(whole.weights), load_file(cut.weights)
     assert all(torch.equal(left[name], right[name]) for name in left)
     assert cut.read().recipe == whole.read().recipe
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"recipe": "probe"}, "recipe='probe' starts from weights that know images; give --weights"),
+        ({"recipe": "finetune"}, "recipe='finetune' starts from weights"),
+        ({"recipe": "probe", "task": "segmentation", "weights": "w"}, "is not for the task segmentation; use finetune"),
+        ({"recipe": "finetune", "task": "generation", "weights": "w"}, "is not for the task generation; use scratch"),
+    ],
+)
+def test_a_recipe_that_does_not_suit_is_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        recipe_module.decide(TrainConfig(model="vit_nano_patch4", **given), load_data(DataConfig()))
 
 
 def test_no_model_means_one_that_has_weights(

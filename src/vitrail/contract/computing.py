@@ -47,13 +47,13 @@ def state_dict_round_trip(make: Make) -> None:
         promised(torch.equal(model(x), other(x)), "the output is another one after saving and loading")
 
 
-def training_lowers_the_loss(make: Make) -> None:
-    """Some steps on eight images lower the loss by a fifth, and every parameter gets a gradient."""
+def training_lowers_the_loss(make: Make, most: int = MOST) -> None:
+    """Some steps, ``most`` at most, on eight images lower the loss by a fifth, and every parameter gets a gradient."""
     model = make(num_classes=4, drop_path_rate=0.05).train()
     x, targets = images_for(model, 8), torch.arange(8) % 4
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
     losses: list[float] = []
-    while len(losses) < FEWEST or (len(losses) < MOST and min(losses[-2:]) >= 0.8 * losses[0]):
+    while len(losses) < FEWEST or (len(losses) < most and min(losses[-2:]) >= 0.8 * losses[0]):
         loss = nn.functional.cross_entropy(model(x), targets)
         optimizer.zero_grad()
         loss.backward()

@@ -10,7 +10,7 @@ from lightning.pytorch import Trainer
 from safetensors.torch import save
 from torch import Tensor
 
-from vitrail.core.errors import VitrailError
+from vitrail.core.errors import ConfigError, VitrailError
 from vitrail.core.files import atomic_path
 from vitrail.core.types import Preprocessing
 from vitrail.data import CHOSEN_AUGMENT, DataSplits
@@ -54,11 +54,24 @@ def decide(config: TrainConfig, splits: DataSplits[Any]) -> Decided:
         splits: images of the training.
 
     Raises:
+        ConfigError: the recipe does not suit the task, or needs weights.
         VitrailError: the model does not take a field of the configuration.
     """
+    _check_recipe(config)
     weights = _kind_of(config.weights)
     layers = _num_layers(config, splits) if weights == "labelled" or config.recipe in ("finetune", "probe") else 1
     return resolve(config, Facts(task=config.task, num_images=len(splits.train), num_layers=layers, weights=weights))
+
+
+def _check_recipe(config: TrainConfig) -> None:
+    if config.recipe not in ("finetune", "probe"):
+        return
+    if config.weights is None:
+        told = "starts from weights that know images; give --weights, or leave out --model to get public ones"
+        raise ConfigError(told, recipe=config.recipe)
+    if config.task in WITHOUT_START or (config.recipe == "probe" and config.task != "classification"):
+        fitting = "scratch" if config.task in WITHOUT_START else "finetune or scratch"
+        raise ConfigError(f"is not for the task {config.task}; use {fitting}", recipe=config.recipe)
 
 
 def _kind_of(weights: str | None) -> Literal["random", "unlabelled", "labelled"]:
