@@ -56,7 +56,7 @@ class ProbeConfig:
         task: Task of the data; a probe is for classification alone.
         image_size: Pixels a side, or height and width. Default: the model's own size.
         num_images: Largest number of training images; more are left out by seed.
-        class_weights: "balanced" gives every class the same weight, however many images it has.
+        class_weights: Weight of the classes; "balanced" gives rare ones the same weight as frequent ones.
         batch_size: Number of images at once; changes speed, never the result.
         num_workers: Number of processes that decode images; 0 decodes in the process itself.
         cache: Folder that keeps features for the next time. Default: vitrail/features in the user's cache.
