@@ -14,10 +14,10 @@ import vitrail
 from vitrail.core.errors import ConfigError, DataError, RunError
 from vitrail.core.files import read_json
 from vitrail.data import load_data
-from vitrail.face import configured
 from vitrail.runs.load import load_task, task_of
 from vitrail.runs.quantize import CalibrationConfig
 from vitrail.runs.run import Run
+from vitrail.runs.settings import configured
 
 
 @pytest.fixture

@@ -9,18 +9,17 @@ import functools
 import inspect
 import os
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, fields, is_dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, get_type_hints
 
 from rich.console import Console
 
 from vitrail.bench import BenchConfig, BenchResult
-from vitrail.core.config import convert, typed
+from vitrail.core.config import convert
 from vitrail.core.errors import ConfigError
 from vitrail.core.paths import user_path
-from vitrail.core.synonyms import nearest_names
 from vitrail.data import DataConfig
 from vitrail.evaluation import Prediction, RobustnessConfig
 from vitrail.export import ExportRecord
@@ -46,17 +45,15 @@ from vitrail.runs.load import load_task
 from vitrail.runs.predict import ImageSource, predict_run
 from vitrail.runs.probe import ProbeConfig, probe as probe_run
 from vitrail.runs.probe_results import ProbeRow
-from vitrail.runs.quantize import CalibrationConfig, quantize_run, with_field_names
+from vitrail.runs.quantize import CalibrationConfig, quantize_run
 from vitrail.runs.robustness import measure_run_robustness
 from vitrail.runs.run import Run
 from vitrail.runs.schema import read_evaluation
+from vitrail.runs.settings import configured
 from vitrail.runs.train import train as train_run
 from vitrail.soundness import CheckConfig, Soundness, check_data as look_through
 from vitrail.tasks import Task
 from vitrail.training import TrainConfig
-
-Config = TypeVar("Config")
-
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -383,48 +380,6 @@ def check_data(
     if config.strict:
         found.require_sound()
     return found
-
-
-def configured(kind: type[Config], settings: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> Config:
-    """A configuration from flat settings; each sets the field of its name, also in a nested configuration.
-
-    Args:
-        kind: class of the configuration.
-        settings: option of the command line -> value.
-        given: values of known fields.
-
-    Raises:
-        ConfigError: a name is unknown, or a value is not allowed.
-    """
-    values: dict[str, Any] = {name: dict(value) for name, value in (given or {}).items()}
-    for name, value in with_field_names(settings).items():
-        path = _path_of(kind, name)
-        if path is None:
-            close = nearest_names(name, _names_of(kind), cutoff=0.6)
-            hint = f"did you mean {' or '.join(close[:2])}?" if close else f"known are {', '.join(_names_of(kind))}"
-            raise ConfigError(f"unknown setting {name}; {hint}")
-        place = values
-        for part in path[:-1]:
-            place = place.setdefault(part, {})
-        place[path[-1]] = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
-    return typed(kind, values)
-
-
-def _names_of(kind: type[Any]) -> list[str]:
-    """The names of all settings, those of nested configurations too."""
-    types = get_type_hints(kind)
-    inner = [field.name for field in fields(kind) if is_dataclass(types[field.name])]
-    own = [field.name for field in fields(kind) if field.name not in inner]
-    return [*own, *(name for field in inner for name in _names_of(types[field]))]
-
-
-def _path_of(kind: type[Any], name: str) -> tuple[str, ...] | None:
-    """The path of a field: at the top, else in a nested configuration."""
-    known, types = [field.name for field in fields(kind)], get_type_hints(kind)
-    if name in known:
-        return (name,)
-    inner = ((field, _path_of(types[field], name)) for field in known if is_dataclass(types[field]))
-    return next(((field, *path) for field, path in inner if path), None)
 
 
 def _wanted(progress: bool | None) -> bool:

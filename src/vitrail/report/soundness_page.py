@@ -20,7 +20,7 @@ from vitrail.core.files import write_json, write_text
 from vitrail.data import decode_image
 from vitrail.report.stained_glass import window
 from vitrail.soundness import Example, Finding, Soundness
-from vitrail.soundness.findings import amount
+from vitrail.soundness.soundness import amount
 
 MOST_SHOWN = 24
 """Cases of a finding that the page shows; the tables have all of them."""

@@ -124,17 +124,10 @@ def describe(
     if known:
         require_code(known.own_code, run.folder)
         _check_same_images(run, known.data.fingerprint == splits.fingerprint, set(images), config)
-    fields = {
-        "num_classes": task.backbone.num_classes,
-        "image_size": list(preprocessing.image_size),
-        "drop_path_rate": config.drop_path_rate,
-    } | config.model_fields
-    num_params = sum(one.numel() for one in task.parameters()) - adapter_size(task)
-    if config.weights is not None:
-        fields |= decided_fields(task.backbone, config.model)
-    own_code = used_code(config.model, fields, task.name, config.options)
+    model = _describe_model(config, task, preprocessing)
+    own_code = used_code(config.model, model["fields"], task.name, config.options)
     run.update(
-        model={"name": config.model, "fields": fields, "num_params": num_params},
+        model=model,
         task=task.name,
         **find_task(task.name).describe_data(splits),
         **({} if task.input_shape is None else {"input_shape": list(task.input_shape)}),
@@ -151,6 +144,18 @@ def describe(
     )
     write_parts(run.images, images)
     keep_copies(own_code, run.code)
+
+
+def _describe_model(config: ResolvedConfig, task: Task, preprocessing: Preprocessing) -> dict[str, Any]:
+    fields = {
+        "num_classes": task.backbone.num_classes,
+        "image_size": list(preprocessing.image_size),
+        "drop_path_rate": config.drop_path_rate,
+    } | config.model_fields
+    if config.weights is not None:
+        fields |= decided_fields(task.backbone, config.model)
+    num_params = sum(one.numel() for one in task.parameters()) - adapter_size(task)
+    return {"name": config.model, "fields": fields, "num_params": num_params}
 
 
 def _check_same_images(run: Run, alike: bool, images: set[KnownImage], config: TrainConfig) -> None:

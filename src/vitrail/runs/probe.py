@@ -199,20 +199,7 @@ def _probe_all(
 def _probe_one(
     source: ProbeSource, config: ProbeConfig, data: DataSplits[ImageSet], samples: ImageSet, progress: bool
 ) -> _Probed:
-    start = time.perf_counter()
-    train_config = ResolvedConfig(
-        recipe="probe",
-        model=source.model,
-        model_fields=source.fields,
-        weights=source.weights,
-        image_size=config.image_size,
-        data=config.data,
-        drop_path_rate=0.0,
-        label_smoothing=0.0,
-        seed=config.seed,
-        num_workers=config.num_workers,
-        batch_size=config.batch_size,
-    )
+    start, train_config = time.perf_counter(), _training_of(source, config)
     kind = find_task(config.task)
     spec = make_spec(kind.describe_data(data), train_config)
     task = kind.create(source.create(kind.num_outputs(spec), config.image_size), spec).eval()
@@ -245,6 +232,23 @@ def _probe_one(
         features=features,
         found=found,
         row=replace(row, seconds=time.perf_counter() - start),
+    )
+
+
+def _training_of(source: ProbeSource, config: ProbeConfig) -> ResolvedConfig:
+    """What the run of a probe keeps as its training."""
+    return ResolvedConfig(
+        recipe="probe",
+        model=source.model,
+        model_fields=source.fields,
+        weights=source.weights,
+        image_size=config.image_size,
+        data=config.data,
+        drop_path_rate=0.0,
+        label_smoothing=0.0,
+        seed=config.seed,
+        num_workers=config.num_workers,
+        batch_size=config.batch_size,
     )
 
 

@@ -33,6 +33,7 @@ from vitrail.training.freezing import freezing_remarks
 from vitrail.training.loop import contained, fit_task, is_interruption, make_trainer, settle
 from vitrail.training.lora import add_adapters
 from vitrail.training.module import seed_everything
+from vitrail.training.recipes import Decided
 from vitrail.training.recorder import Recorder
 from vitrail.training.time_limit import TimeLimit
 from vitrail.training.uneven import check_uneven, set_class_loss, uneven_remarks
@@ -156,8 +157,7 @@ def _train(trainer: Trainer, config: TrainConfig, run: Run, *, resume: bool, ove
     check_uneven(kind.task, config)
     begun = run.read() if resume and run.description.exists() else None
     asked, chosen = (completed(config, begun.training), "") if begun else with_model(config)
-    shown = progress and trainer.is_global_zero
-    splits = _load_splits(kind, config, progress=shown)
+    splits = _load_splits(kind, config, progress=progress and trainer.is_global_zero)
     decided = decide(asked, splits)
     seed_everything(config.seed)
     task = _make_task(kind, decided.config, splits)
@@ -171,15 +171,31 @@ def _train(trainer: Trainer, config: TrainConfig, run: Run, *, resume: bool, ove
     if asked.batch_size == AUTO:
         size, told = _batch_size_of(decided.config, task, splits, preprocessing, trainer)
         decided, remarks = decide(replace(asked, batch_size=size), splits), (*remarks, told)
-    settle(trainer, settled := decided.config)
+    settle(trainer, decided.config)
     if trainer.is_global_zero:
         opening = opening_line(decided, task, splits, preprocessing, trainer)
         _tell([opening, chosen, *splits.remarks, *remarks, *splits.warnings, *describe_balance(splits)], progress)
         if overwrite:
             clear(run)
-        describe(run, settled, task, splits, preprocessing, trainer.precision, remarks)
+        describe(run, decided.config, task, splits, preprocessing, trainer.precision, remarks)
         if begun is None:
             note_recipe(run, decided, splits)
+    _fit(trainer, task, decided, splits, preprocessing, run, resume=resume, progress=progress)
+
+
+def _fit(
+    trainer: Trainer,
+    task: Task,
+    decided: Decided,
+    splits: DataSplits[Any],
+    preprocessing: Preprocessing,
+    run: Run,
+    *,
+    resume: bool,
+    progress: bool,
+) -> None:
+    """Fit the probe and train the epochs, as the recipe has them, and keep the weights."""
+    settled, shown = decided.config, progress and trainer.is_global_zero
     if starts_from_probe(decided) and not (resume and training_files(run).last.exists()):
         _tell([start_from_probe(run, task, splits, preprocessing, settled, trainer)], shown)
     if decided.recipe != "probe":

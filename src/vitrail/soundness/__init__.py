@@ -2,6 +2,6 @@
 
 from vitrail.soundness.check import check_data
 from vitrail.soundness.config import CheckConfig
-from vitrail.soundness.findings import Doubt, Example, Finding, Soundness, Understood
+from vitrail.soundness.soundness import Doubt, Example, Finding, Soundness, Understood
 
 __all__ = ["CheckConfig", "Doubt", "Example", "Finding", "Soundness", "Understood", "check_data"]

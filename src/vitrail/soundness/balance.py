@@ -10,7 +10,7 @@ from typing import Any
 from vitrail.core.paths import typed_path
 from vitrail.data import DataSplits, LabelledImage
 from vitrail.data.records import BoxedImage
-from vitrail.soundness.findings import Example, Finding, Understood, amount
+from vitrail.soundness.soundness import Example, Finding, Understood, amount
 
 FEW = 10
 """Training images (or objects) of a class below which it is hardly learnt."""

@@ -16,9 +16,9 @@ from vitrail.models import Backbone, create_model
 from vitrail.models.weights_source import open_weights
 from vitrail.soundness.confident_learning import judge_labels
 from vitrail.soundness.config import CheckConfig
-from vitrail.soundness.findings import Doubt, Example, Finding, amount
 from vitrail.soundness.reading import DataUnderCheck
 from vitrail.soundness.same_images import label_of
+from vitrail.soundness.soundness import Doubt, Example, Finding, amount
 from vitrail.training.embedding import embed
 from vitrail.training.folds import ALWAYS_TRAINED, deal_folds, split_folds
 from vitrail.training.linear_probe import fit_linear_head

@@ -16,12 +16,12 @@ from vitrail.soundness.by_features import (
     open_backbone,
 )
 from vitrail.soundness.config import CheckConfig
-from vitrail.soundness.findings import Doubt, Example, Finding, Soundness, amount
 from vitrail.soundness.objects import find_odd_objects
 from vitrail.soundness.overview import understand
 from vitrail.soundness.picture_quality import find_odd_pictures
 from vitrail.soundness.reading import DataUnderCheck, read_for_check
 from vitrail.soundness.same_images import find_same_images
+from vitrail.soundness.soundness import Doubt, Example, Finding, Soundness, amount
 
 NEEDS_WEIGHTS = (
     "Wrong labels and outliers were not looked for: that needs a trained backbone; name its weights, such as --weights "

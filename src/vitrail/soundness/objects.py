@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitrail.data.records import Box, BoxedImage
-from vitrail.soundness.findings import Example, Finding, amount
 from vitrail.soundness.reading import DataUnderCheck
+from vitrail.soundness.soundness import Example, Finding, amount
 
 TINY = 0.01
 """Shorter side of a box over the longer side of its image below which little is left of it at 224 pixels."""

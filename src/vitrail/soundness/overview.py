@@ -12,8 +12,8 @@ from vitrail.core.errors import DataError
 from vitrail.data import IGNORE, LabelledImage, MaskSet
 from vitrail.data.check.appearance import Appearance
 from vitrail.data.records import BoxedImage, PosedObject, Record, ScoredImage
-from vitrail.soundness.findings import Understood
 from vitrail.soundness.reading import DataUnderCheck
+from vitrail.soundness.soundness import Understood
 
 MOST_FOLDERS = 40
 """Folders that are listed; a data set of a thousand classes has more, and its classes are listed already."""

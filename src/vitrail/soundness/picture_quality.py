@@ -8,7 +8,7 @@ import numpy as np
 
 from vitrail.data.check.appearance import Appearance
 from vitrail.data.check.near_copies import FLAT
-from vitrail.soundness.findings import Example, Finding, amount
+from vitrail.soundness.soundness import Example, Finding, amount
 
 ENOUGH = 20
 """Images from which a set says what is usual in it."""

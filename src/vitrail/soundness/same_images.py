@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from vitrail.data import LabelledImage, Record
 from vitrail.data.check.near_copies import NearCopy
-from vitrail.soundness.findings import Example, Finding, amount
 from vitrail.soundness.reading import PART_ORDER, DataUnderCheck
+from vitrail.soundness.soundness import Example, Finding, amount
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -57,7 +57,7 @@ class CrossValidation:
         return (answers == self.labels)[:, self.judged].astype(np.float64)
 
 
-def cross_validate(
+def cross_validate(  # long: half of it is arguments
     features: Features,
     labels: Indices,
     num_classes: int,

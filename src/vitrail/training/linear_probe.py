@@ -225,7 +225,7 @@ class LinearProbe:
     seconds: float
 
 
-def fit_probe(
+def fit_probe(  # long: half of it is arguments
     task: Task,
     train: ImageSet,
     preprocessing: Preprocessing,

@@ -119,9 +119,9 @@ def _finetuning(config: TrainConfig, facts: Facts) -> tuple[dict[str, Any], dict
         "batch_size": f"{counted}: an epoch has {steps_per_epoch} steps",
         "epochs": f"about {steps:,} steps are enough for {counted}",
         "learning_rate": f"grows with the batch size, {batch}",
-        "layer_decay": f"the first of {facts.num_layers} groups of layers learns at {FIRST_LAYER_RATE} of it",
+        "layer_decay": f"the first of {facts.num_layers} layer groups learns at {FIRST_LAYER_RATE} of the full rate",
         "warmup_epochs": "a tenth of the training",
-        "drop_path_rate": f"{counted}: " + ("enough to overfit slowly" if facts.num_images >= MANY_IMAGES else "few"),
+        "drop_path_rate": f"a training on {counted} is " + ("long" if facts.num_images >= MANY_IMAGES else "short"),
         "ema_decay": f"the average reaches back a tenth of {steps:,} steps",
     }
     mild = _augmentation(facts.num_images)

@@ -1,0 +1,56 @@
+"""Flat settings, as the command line has them, as nested configurations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields, is_dataclass
+from typing import Any, TypeVar, get_type_hints
+
+from vitrail.core.config import typed
+from vitrail.core.errors import ConfigError
+from vitrail.core.synonyms import nearest_names
+from vitrail.runs.quantize import with_field_names
+
+Config = TypeVar("Config")
+
+
+def configured(kind: type[Config], settings: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> Config:
+    """A configuration from flat settings; each sets the field of its name, also in a nested configuration.
+
+    Args:
+        kind: class of the configuration.
+        settings: option of the command line -> value.
+        given: values of known fields.
+
+    Raises:
+        ConfigError: a name is unknown, or a value is not allowed.
+    """
+    values: dict[str, Any] = {name: dict(value) for name, value in (given or {}).items()}
+    for name, value in with_field_names(settings).items():
+        path = _path_of(kind, name)
+        if path is None:
+            close = nearest_names(name, _names_of(kind), cutoff=0.6)
+            hint = f"did you mean {' or '.join(close[:2])}?" if close else f"known are {', '.join(_names_of(kind))}"
+            raise ConfigError(f"unknown setting {name}; {hint}")
+        place = values
+        for part in path[:-1]:
+            place = place.setdefault(part, {})
+        place[path[-1]] = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+    return typed(kind, values)
+
+
+def _names_of(kind: type[Any]) -> list[str]:
+    """The names of all settings, those of nested configurations too."""
+    types = get_type_hints(kind)
+    inner = [field.name for field in fields(kind) if is_dataclass(types[field.name])]
+    own = [field.name for field in fields(kind) if field.name not in inner]
+    return [*own, *(name for field in inner for name in _names_of(types[field]))]
+
+
+def _path_of(kind: type[Any], name: str) -> tuple[str, ...] | None:
+    """The path of a field: at the top, else in a nested configuration."""
+    known, types = [field.name for field in fields(kind)], get_type_hints(kind)
+    if name in known:
+        return (name,)
+    inner = ((field, _path_of(types[field], name)) for field in known if is_dataclass(types[field]))
+    return next(((field, *path) for field, path in inner if path), None)
