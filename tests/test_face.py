@@ -90,6 +90,7 @@ def test_every_kind_of_image_gets_the_same_answer(
         run.predict([])
 
 
+@pytest.mark.slow
 def test_the_verbs_are_methods(run: vitrail.TrainedRun) -> None:
     plan = run.quantize(bits=8, calibration=8, preset="min_max")
     assert plan.config.preset == "min_max"

@@ -122,7 +122,9 @@ def test_train_shows_first_what_people_need() -> None:
     assert {"--data", "--model", "--run", "--epochs", "--weights"} <= {name for one in first for name in one.names}
 
 
-@pytest.mark.parametrize("verb", CONFIGURED)
+@pytest.mark.parametrize(
+    "verb", [pytest.param(verb, marks=pytest.mark.slow if verb in ("run", "demo") else ()) for verb in CONFIGURED]
+)
 def test_a_wrong_value_is_answered_by_its_option(verb: str, capsys: Capture) -> None:
     start = [verb, *(["runs/none"] if verb in ("quantize", "bench") else []), "--print-config"]
     for one in options(verb):

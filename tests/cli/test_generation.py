@@ -32,6 +32,7 @@ def result(capsys: Capture, words: list[str]) -> Any:
     return json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_generation_goes_through_the_verbs(tmp_path: Path, capsys: Capture) -> None:
     run, data = str(tmp_path / "run"), tmp_path / "data"
     data.mkdir()

@@ -69,6 +69,8 @@ def test_a_run_of_another_model_is_refused(images: Path, pretrained: Path, tmp_p
     assert main([*words, "--weights", str(pretrained), "--model", "vit_nano_patch4"]) == 2
     assert "does not fit ViT" in capsys.readouterr().err
     assert main([*words, "--weights", str(images)]) == 2
+    assert "do not tell which model they are of; give --model too" in capsys.readouterr().err
+    assert main([*words, "--weights", str(images), "--model", "vit_nano_patch4"]) == 2
     assert "has no model.safetensors" in capsys.readouterr().err
 
 

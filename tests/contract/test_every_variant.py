@@ -17,16 +17,21 @@ from vitrail.models import FAMILIES, Backbone, create_model, find_family, list_m
 PUBLISHED = json.loads((Path(__file__).parent / "published_sizes.json").read_text())
 
 
+LARGEST = ("maxvit_base", "maxvit_large", "maxvit_xlarge")
+EVERY = [pytest.param(name, marks=pytest.mark.slow if name in LARGEST else ()) for name in list_models()]
+"""All variants. The largest MaxViTs take seconds even without memory, and have the blocks of the small ones."""
+
+
 def build_meta(name: str, **fields: object) -> Backbone:
     return meta_model(partial(create_model, name), **fields)
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", EVERY)
 def test_levels_are_as_announced(name: str) -> None:
     shapes.levels_are_as_announced(partial(create_model, name))
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", EVERY)
 def test_names_of_parameters_are_true(name: str) -> None:
     shapes.names_of_parameters_are_true(partial(create_model, name))
     model = build_meta(name)
@@ -36,7 +41,7 @@ def test_names_of_parameters_are_true(name: str) -> None:
     assert all("norm" in n or n.startswith(("final_conv.", "pre_logits.", "head", "alpha")) for n in rest), rest
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", EVERY)
 def test_the_classifier_can_be_changed_and_removed(name: str) -> None:
     shapes.classifier_can_be_changed(partial(create_model, name))
 
@@ -51,7 +56,7 @@ def test_sizes_equal_the_published_ones(name: str) -> None:
     assert counter.get_total_flops() / 2 == pytest.approx(expected["macs"], rel=0.005)
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", EVERY)
 def test_norms_and_depth_survive_a_rebuild_from_the_config(name: str) -> None:
     shapes.rebuilds_from_its_config(partial(create_model, name))
 

@@ -45,7 +45,12 @@ def test_published_counts_without_memory_for_the_weights(name: str, params: int,
     assert not any(module._forward_hooks for module in model.modules())
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+LARGEST = ("maxvit_base", "maxvit_large", "maxvit_xlarge")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in LARGEST else ()) for name in VARIANTS]
+)
 def test_the_table_has_what_is_counted(name: str) -> None:
     table = json.loads(COUNTED.read_text(encoding="utf-8"))
     assert table.get(name) == count_variant(name).to_dict(), "renew it with: python -m vitrail.models.complexity"

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from vitrail import DataConfig, TrainConfig
+from vitrail import DataConfig
 from vitrail.core.errors import RunError
 from vitrail.runs.folder import check_folder
 from vitrail.runs.run import Run
+from vitrail.training import ResolvedConfig
 
-STARTED = TrainConfig(data=DataConfig(path="/srv/a/photos"), devices=2, accelerator="gpu", strategy="ddp")
+STARTED = ResolvedConfig(data=DataConfig(path="/srv/a/photos"), devices=2, accelerator="gpu", strategy="ddp")
 
 
 @pytest.fixture

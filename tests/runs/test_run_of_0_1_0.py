@@ -60,6 +60,7 @@ def contents(path: Path) -> dict[str, Any]:
     return {"operations": [node.op_type for node in graph.node], "constants": constants}
 
 
+@pytest.mark.slow
 def test_exported_files_are_the_same(run: Run) -> None:
     records = export_run(run, 8)
     assert [record.path.name for record in records] == ["model.onnx", "model.int8.onnx"]

@@ -10,7 +10,7 @@ from torch import nn
 from vitrail.core.errors import ConfigError
 from vitrail.models import create_model
 from vitrail.tasks import ClassificationTask
-from vitrail.training import TrainConfig
+from vitrail.training import ResolvedConfig, TrainConfig
 from vitrail.training.freezing import freezing_remarks, frozen_part
 
 
@@ -26,7 +26,7 @@ def small_task(family: str) -> ClassificationTask:
 )
 def test_a_frozen_part_stays_as_it_is(family: str, freeze: str | int) -> None:
     task = small_task(family)
-    part = frozen_part(task, TrainConfig(model=SMALL[family], freeze=freeze))
+    part = frozen_part(task, ResolvedConfig(model=SMALL[family], freeze=freeze))
     part.hold()
     before = {name: value.clone() for name, value in task.state_dict().items()}
     images, labels = torch.randn(2, 3, *task.backbone.config.image_size), torch.tensor([0, 1])
@@ -49,7 +49,7 @@ def test_a_frozen_part_stays_as_it_is(family: str, freeze: str | int) -> None:
 def test_a_frozen_backbone_computes_what_it_does_in_evaluation(family: str) -> None:
     """Neither drop path nor the statistics of a batch."""
     task = small_task(family)
-    frozen_part(task, TrainConfig(model=SMALL[family], freeze="backbone")).hold()
+    frozen_part(task, ResolvedConfig(model=SMALL[family], freeze="backbone")).hold()
     images = torch.randn(2, 3, *task.backbone.config.image_size)
     held = list(task.backbone.forward_stages(images))
     expected = list(task.eval().backbone.forward_stages(images))
@@ -60,7 +60,7 @@ def test_a_frozen_backbone_computes_what_it_does_in_evaluation(family: str) -> N
 
 def test_what_is_released_is_trained_as_before() -> None:
     task = small_task("edgevit")
-    part = frozen_part(task, TrainConfig(model=SMALL["edgevit"], freeze="backbone"))
+    part = frozen_part(task, ResolvedConfig(model=SMALL["edgevit"], freeze="backbone"))
     part.hold()
     part.hold(frozen=False)
     assert all(parameter.requires_grad for parameter in task.parameters())
@@ -69,22 +69,22 @@ def test_what_is_released_is_trained_as_before() -> None:
 
 def test_the_stem() -> None:
     task = small_task("vit")
-    part = frozen_part(task, TrainConfig(model=SMALL["vit"], freeze="stem"))
+    part = frozen_part(task, ResolvedConfig(model=SMALL["vit"], freeze="stem"))
     assert set(map(id, part.parameters)) >= set(map(id, task.backbone.stem.parameters()))
     assert not [p for p in task.backbone.blocks.parameters() if any(p is held for held in part.parameters)]
     assert not any(isinstance(module, nn.ModuleList) for module in part.modules)
     with pytest.raises(ConfigError, match=r"freeze='stem' edgevit_nano_stride2 has no stem; freeze=1 freezes"):
-        frozen_part(small_task("edgevit"), TrainConfig(model="edgevit_nano_stride2", freeze="stem"))
+        frozen_part(small_task("edgevit"), ResolvedConfig(model="edgevit_nano_stride2", freeze="stem"))
 
 
 def test_more_groups_than_there_are() -> None:
     with pytest.raises(ConfigError, match=r"freeze=5 .*has 4 layer groups; give 1 to 4, or backbone"):
-        frozen_part(small_task("edgevit"), TrainConfig(model="edgevit_nano_stride2", freeze=5))
+        frozen_part(small_task("edgevit"), ResolvedConfig(model="edgevit_nano_stride2", freeze=5))
 
 
 def test_what_is_released_after_the_end() -> None:
     with pytest.raises(ConfigError, match=r"freeze_epochs=3\.0 must be below epochs=3; 0 freezes to the end"):
-        frozen_part(small_task("edgevit"), TrainConfig(model="edgevit_nano_stride2", freeze_epochs=3, epochs=3))
+        frozen_part(small_task("edgevit"), ResolvedConfig(model="edgevit_nano_stride2", freeze_epochs=3, epochs=3))
 
 
 def test_frozen_random_weights_are_warned_of() -> None:

@@ -10,7 +10,7 @@ from torch import nn
 from vitrail.core.errors import ConfigError
 from vitrail.models import create_model
 from vitrail.tasks import ClassificationTask
-from vitrail.training import TrainConfig
+from vitrail.training import ResolvedConfig, TrainConfig
 from vitrail.training.freezing import frozen_part
 from vitrail.training.lora import Adapter, adapter_size, add_adapters, merged
 
@@ -44,7 +44,7 @@ def test_merged_weights_answer_as_the_adapters_do(family: str) -> None:
 
 
 def test_new_adapters_change_nothing_and_are_trained_with_the_head_alone() -> None:
-    config = TrainConfig(model=SMALL["vit"], lora=2)
+    config = ResolvedConfig(model=SMALL["vit"], lora=2)
     plain, task = small_task("vit").eval(), small_task("vit")
     add_adapters(task, config)
     images = torch.randn(2, 3, 32, 32)

@@ -125,10 +125,10 @@ def fusing_changes_no_output(make: Make) -> None:
     model = lively_model(make).double()
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
-            for tensor in filter(None.__ne__, (module.running_mean, module.bias)):
-                nn.init.normal_(tensor)  # type: ignore[arg-type]
-            for tensor in filter(None.__ne__, (module.running_var, module.weight)):
-                nn.init.uniform_(tensor, 0.5, 2)  # type: ignore[arg-type]
+            for shift in (one for one in (module.running_mean, module.bias) if one is not None):
+                nn.init.normal_(shift)
+            for scale in (one for one in (module.running_var, module.weight) if one is not None):
+                nn.init.uniform_(scale, 0.5, 2)
         for name, parameter in module.named_parameters(recurse=False):
             if "layer_scale" in name:
                 nn.init.normal_(parameter)

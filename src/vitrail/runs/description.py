@@ -10,9 +10,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from vitrail.core.checked import checked
 from vitrail.core.errors import RunError, UnknownNameError
 from vitrail.core.types import ImageSize, Preprocessing
+from vitrail.data import CHOSEN_AUGMENT
 from vitrail.runs.remembered_code import CodeEntry, require_code
 from vitrail.tasks import TaskKind, find_task
 from vitrail.training import ResolvedConfig
+from vitrail.training.config import CHOSEN
 
 VERSION = 1
 """Version of the layout of ``run.json``; files of 0.1.0 have no such entry and the same layout."""
@@ -119,11 +121,14 @@ RENAMED_OPTIONS = {"opponent_width": "discriminator_width"}
 
 
 def _train_config(values: Any) -> Any:
-    """Leave out the fields of later versions, and rename the options of earlier ones."""
+    """Leave out the fields of later versions and what is left open, and rename the options of earlier ones."""
     if not isinstance(values, dict):
         return values
     known = {field.name for field in fields(ResolvedConfig)}
     kept = {name: value for name, value in values.items() if name in known}
+    kept = {name: value for name, value in kept.items() if value is not None or name not in (*CHOSEN, "model")}
+    if isinstance(augment := kept.get("augment"), dict):
+        kept["augment"] = {name: one for name, one in augment.items() if one is not None or name not in CHOSEN_AUGMENT}
     if isinstance(given := values.get("options"), dict):
         kept["options"] = {RENAMED_OPTIONS.get(name, name): value for name, value in given.items()}
     return kept

@@ -29,7 +29,12 @@ LOW = QuantizationConfig(
 
 @pytest.mark.parametrize(
     ("name", "size"),
-    [("vit_nano_patch4", 32), ("revit_nano_patch4", 32), ("edgevit_nano_stride2", 32), ("maxvit_nano", 48)],
+    [
+        ("vit_nano_patch4", 32),
+        ("revit_nano_patch4", 32),
+        ("edgevit_nano_stride2", 32),
+        pytest.param("maxvit_nano", 48, marks=pytest.mark.slow),
+    ],
 )
 def test_blocks_one_after_the_other_are_the_model(name: str, size: int) -> None:
     model = create_model(name, num_classes=5, image_size=size).eval()
@@ -150,7 +155,7 @@ def test_reconstruction_lowers_the_error_on_fresh_images(vit: nn.Module) -> None
     assert _error(vit, trained, fresh) < 0.8 * _error(vit, nearest, fresh)
 
 
-@pytest.mark.parametrize("name", ["vit", "edgevit"])
+@pytest.mark.parametrize("name", ["vit", pytest.param("edgevit", marks=pytest.mark.slow)])
 def test_the_plan_rebuilds_what_was_trained(name: str, request: pytest.FixtureRequest, images: Tensor) -> None:
     model = request.getfixturevalue(name)
     quantized = quantize(model, images, config=LOW)

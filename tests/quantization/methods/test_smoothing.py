@@ -25,7 +25,12 @@ def random_smoothing(num_channels: int, can_shift: bool, explicit: bool = False)
     return Smoothing(scale=scale, shift=shift, explicit=explicit)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+HEAVY = ("maxvit", "remvit", "vitaev2")
+
+
+@pytest.mark.parametrize(
+    "family", [pytest.param(family, marks=pytest.mark.slow if family in HEAVY else ()) for family in FAMILIES]
+)
 def test_every_family_computes_what_it_did(family: str) -> None:
     model = lively_model(family).double()
     x = torch.randn(2, 3, *model.config.image_size, dtype=torch.float64)
