@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
+from vitrail.cli.main import main
 from vitrail.core.errors import ConfigError, RunError
 from vitrail.core.files import read_json
 from vitrail.data import DataConfig, load_data
@@ -99,6 +102,25 @@ def test_the_recipe_probe_trains_no_epoch(photos: Path, start: Run, tmp_path: Pa
     assert evaluate_run(run)["reports"]["torch-float"]["top1"] == description.recipe.probe  # type: ignore[union-attr]
     with pytest.raises(RunError, match="already trained"):
         train(settings(photos, weights=str(start.folder), recipe="probe"), run=run, progress=False)
+
+
+def test_the_command_line_shows_the_probe(
+    photos: Path, start: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump({"model": "vit_nano_patch4", "model_fields": FIELDS}))
+    words = ["train", "--config", str(tmp_path / "c.yaml"), "--data", str(photos), "--weights", str(start.folder)]
+    words += ["--image-size", "16", "--recipe", "probe", "--num-workers", "0", "--run", str(tmp_path / "run")]
+    assert main([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "run": str(tmp_path / "run"),
+        "epochs": 0,
+        "epoch": 0,
+        "val_top1": Run(tmp_path / "run").read().recipe.probe,  # type: ignore[union-attr]
+    }
+    assert main([*words, "--overwrite"]) == 0
+    assert "probe" in capsys.readouterr().out
+    assert main(["report", str(tmp_path / "run")]) == 0
+    assert "In training, top-1" in " ".join(capsys.readouterr().out.split())
 
 
 def test_an_interrupted_finetuning_goes_on_without_a_second_probe(

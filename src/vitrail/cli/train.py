@@ -14,7 +14,7 @@ from vitrail.runs.telling import TOP_K
 from vitrail.runs.train import train as train_model
 from vitrail.tasks import Score
 from vitrail.training import TrainConfig
-from vitrail.training.recorder import best_row, read_metrics
+from vitrail.training.recorder import Row, best_row, read_metrics
 
 TRAIN_NAMES = {"data.path": "data", "data.seed": "split_seed", "options": "option"}
 
@@ -103,9 +103,21 @@ def train(
         finished = train_model(config, run=run, resume=resume, overwrite=overwrite, progress=shown.progress)
         show_training(shown, finished)
         shown.say(f"Next: vitrail evaluate {typed_path(run)}")
-        rows = read_metrics(finished.metrics)
-        best = best_row(rows, deciding_score(finished))
-        shown.result({"run": str(run), "epochs": len(rows), **best})
+        rows = recorded(finished)
+        probe, kept = _probe_row(finished), finished.read().trained
+        best = best_row(rows, deciding_score(finished)) if rows else {}
+        shown.result({"run": str(run), "epochs": len(rows), **(probe if kept and kept.keep == "probe" else best)})
+
+
+def recorded(run: Run) -> list[Row]:
+    """The epochs of a run; a linear probe has none."""
+    return read_metrics(run.metrics) if run.metrics.exists() else []
+
+
+def _probe_row(run: Run) -> Row:
+    """The linear probe that a training started from, as an epoch before the first; empty without one."""
+    recipe = run.read().recipe
+    return {} if recipe is None or recipe.probe is None else {"epoch": 0, "val_top1": recipe.probe}
 
 
 def deciding_score(run: Run) -> Score:
@@ -114,14 +126,15 @@ def deciding_score(run: Run) -> Score:
 
 
 def show_training(shown: Display, run: Run) -> None:
-    """The best and the last epoch."""
-    rows = read_metrics(run.metrics)
+    """The probe, the best and the last epoch."""
+    rows, probe = recorded(run), _probe_row(run)
     score = deciding_score(run)
     kind = task_of(run)
     scores = [score, *(one for one in kind.scores if kind.task.per_image and one.name not in (score.name, *TOP_K))]
+    found = {"probe": probe} | ({"best": best_row(rows, score), "last": rows[-1]} if rows else {})
     shown.table(
-        f"Training: {len(rows)} epoch{'s' * (len(rows) != 1)}",
-        ("", "epoch", "training loss", "validation loss", *(f"validation {one.title}" for one in scores)),
+        f"Training: {len(rows)} epoch{'s' * (len(rows) != 1)}; loss and scores of the validation images",
+        ("", "epoch", "training loss", "loss", *(one.title for one in scores)),
         [
             (
                 name,
@@ -130,6 +143,7 @@ def show_training(shown: Display, run: Run) -> None:
                 number(row.get("val_loss"), 4),
                 *(figure(row.get(f"val_{one.name}"), percentage=one.percent) for one in scores),
             )
-            for name, row in (("best", best_row(rows, score)), ("last", rows[-1]))
+            for name, row in found.items()
+            if row
         ],
     )
