@@ -6,7 +6,7 @@
 schedule counts steps, not epochs; the first layers, which know most already, learn the least (layer-wise decay as in
 BEiT, Bao et al., ICLR 2022); and the classifier starts from a linear probe instead of random numbers, since a random
 one spoils the backbone in its first steps (Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform
-Out-of-Distribution", ICLR 2022). The values are measured in ``docs/results/recipes.md``.
+Out-of-Distribution", ICLR 2022). The values are judgement; ``benchmarks/recipes.py`` measures what they reach.
 """
 
 from __future__ import annotations
