@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from vitrail.cli.main import main
-from vitrail.core.errors import ConfigError, RunError
+from vitrail.core.errors import ConfigError, RunError, TrainingError
 from vitrail.core.files import read_json
 from vitrail.data import DataConfig, load_data
 from vitrail.models.starting_point import FALLBACK, StartingPoint
@@ -87,9 +87,9 @@ def test_the_probe_is_kept_where_no_epoch_is_better(photos: Path, start: Run, tm
     assert (trained.keep, trained.epoch, trained.num_epochs) == ("probe", 0, 1)
     kept, probe = load_file(run.weights), load_file(run.checkpoints / "probe.safetensors")
     assert all(torch.equal(kept[name], probe[name]) for name in probe)
-    assert evaluate_run(run)["reports"]["torch-float"]["top1"] == run.read().recipe.probe  # type: ignore[union-attr]
+    assert evaluate_run(run)["reports"]["torch-float"]["top1"] == run.read().recipe.probe
     last = train(settings(photos, weights=str(start.folder), epochs=1, keep="last"), run=tmp_path / "last")
-    assert last.read().trained.keep == "last"  # type: ignore[union-attr]
+    assert last.read().trained.keep == "last"
 
 
 def test_the_recipe_probe_trains_no_epoch(photos: Path, start: Run, tmp_path: Path) -> None:
@@ -99,9 +99,26 @@ def test_the_recipe_probe_trains_no_epoch(photos: Path, start: Run, tmp_path: Pa
     assert description.trained is not None
     assert (description.trained.keep, description.trained.num_epochs) == ("probe", 0)
     assert not (run.checkpoints / "last.ckpt").exists()
-    assert evaluate_run(run)["reports"]["torch-float"]["top1"] == description.recipe.probe  # type: ignore[union-attr]
+    assert evaluate_run(run)["reports"]["torch-float"]["top1"] == description.recipe.probe
     with pytest.raises(RunError, match="already trained"):
         train(settings(photos, weights=str(start.folder), recipe="probe"), run=run, progress=False)
+
+
+def test_a_kill_before_the_recipe_is_noted_loses_nothing(
+    photos: Path, start: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    asked = settings(photos, weights=str(start.folder), recipe="probe")
+    with monkeypatch.context() as patch:
+        patch.setattr("vitrail.runs.train.note_recipe", killed)
+        with pytest.raises(TrainingError, match="training was stopped"):
+            train(asked, run=tmp_path / "run", progress=False)
+    description = train(asked, run=tmp_path / "run", resume=True, progress=False).read()
+    assert description.recipe is not None
+    assert (description.status, description.recipe.name) == ("trained", "probe")
+    assert description.recipe.probe is not None
 
 
 def test_the_command_line_shows_the_probe(
@@ -115,7 +132,7 @@ def test_the_command_line_shows_the_probe(
         "run": str(tmp_path / "run"),
         "epochs": 0,
         "epoch": 0,
-        "val_top1": Run(tmp_path / "run").read().recipe.probe,  # type: ignore[union-attr]
+        "val_top1": Run(tmp_path / "run").read().recipe.probe,
     }
     assert main([*words, "--overwrite"]) == 0
     assert "probe" in capsys.readouterr().out

@@ -168,7 +168,7 @@ def track(items: Iterable[T], title: str, *, progress: bool, total: int | None =
         progress: whether a person watches.
         total: number of items. Default: their length.
     """
-    work = Work(title, len(items) if total is None else total, progress=progress)  # type: ignore[arg-type]
+    work = Work(title, len(items) if total is None else total, progress=progress)  # type: ignore[arg-type]  # sized
     try:
         for item in items:
             yield item

@@ -178,7 +178,7 @@ def _train(trainer: Trainer, config: TrainConfig, run: Run, *, resume: bool, ove
         if overwrite:
             clear(run)
         describe(run, decided.config, task, splits, preprocessing, trainer.precision, remarks)
-        if begun is None:
+        if begun is None or (begun.recipe is None and not training_files(run).last.exists()):  # or killed in between
             note_recipe(run, decided, splits)
     _fit(trainer, task, decided, splits, preprocessing, run, resume=resume, progress=progress)
 

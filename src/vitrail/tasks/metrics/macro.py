@@ -17,7 +17,7 @@ class MacroScores(MulticlassStatScores):
     def __init__(self, num_classes: int) -> None:
         super().__init__(num_classes=num_classes, average=None, validate_args=False)
 
-    def compute(self) -> dict[str, Tensor]:  # type: ignore[override]
+    def compute(self) -> dict[str, Tensor]:  # type: ignore[override]  # several values
         """Two scalars by name."""
         hits, wrong, _, missed, support = (column.double() for column in super().compute().reshape(-1, 5).T)
         occurs = support > 0
