@@ -53,7 +53,7 @@ def test_eight_bits_keep_the_outputs_of_a_task_and_its_file_agrees(
     assert heads  # the head's own layers take codes too
     path = tmp_path / "model.int8.onnx"
     record = export_model(
-        task, path, preprocessing=HOW, classes=("a",), images=IMAGES, quantized=quantized, variant="int8"
+        task, path, preprocessing=HOW, classes=task.classes, images=IMAGES, quantized=quantized, variant="int8"
     )
     assert record.max_relative_error < 0.1
 
