@@ -18,6 +18,8 @@ from vitrail.core.registered import find_registration
 from vitrail.core.synonyms import nearest_names
 from vitrail.layers import TOKEN_MIXERS
 from vitrail.models import FAMILIES, create_model, find_family, list_models
+from vitrail.models.registry import is_model
+from vitrail.models.timm_model import PREFIX
 
 MIXER_MODEL = "poolformer_nano"
 """Model whose token mixer is replaced by one that is checked."""
@@ -110,7 +112,7 @@ def find_subject(name: str) -> Subject:
     variants = list_models()  # it brings the entry points of packages
     if name in FAMILIES:
         return Subject(name=name, variants=tuple(_by_size(FAMILIES[name].variants)))
-    if name in variants:
+    if name in variants or (name.startswith(PREFIX) and is_model(name)):
         return Subject(name=name, variants=(name,))
     if name in TOKEN_MIXERS:
         return Subject(name=name, variants=(MIXER_MODEL,), fields={"token_mixer": name})

@@ -88,7 +88,8 @@ class ConvNormAct(nn.Module):
 def fuse_sequence(sequence: nn.Sequential) -> None:
     """Fold every BatchNorm of a sequence into the convolution right before it."""
     for (_, conv), (name, norm) in itertools.pairwise(list(sequence.named_children())):
-        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+        # a subclass may do more, as those with an activation of other libraries
+        if type(conv) is nn.Conv2d and type(norm) is nn.BatchNorm2d:
             fold_norm_after(conv, norm)
             setattr(sequence, name, nn.Identity())
 

@@ -125,7 +125,7 @@ class Backbone(nn.Module, ABC):
         self.check_image_size(x.shape[-2], x.shape[-1])
         image_size = (x.shape[-2], x.shape[-1])
         count = len(self.feature_info)
-        wanted = _level_indices(indices, count)
+        wanted = level_indices(indices, count)
         levels: dict[int, Tensor] = {}
         last = x
         for index, last in enumerate(self.forward_stages(x)):
@@ -295,7 +295,12 @@ def drop_path_rates(rate: float, depth: int) -> list[float]:
     return [rate * i / max(depth - 1, 1) for i in range(depth)]
 
 
-def _level_indices(indices: int | Sequence[int] | None, count: int) -> list[int]:
+def level_indices(indices: int | Sequence[int] | None, count: int) -> list[int]:
+    """Indices of levels as numbers from 0, in rising order; see :meth:`Backbone.forward_intermediates`.
+
+    Raises:
+        ConfigError: there is no such level.
+    """
     if indices is None:
         return list(range(count))
     chosen = range(-indices, 0) if isinstance(indices, int) else indices

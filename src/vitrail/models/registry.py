@@ -31,6 +31,7 @@ from vitrail.models.base import Backbone, BackboneConfig
 from vitrail.models.checkpoint import find_layout, load_state
 from vitrail.models.family import Family
 from vitrail.models.pretrained import PretrainedWeights, parse_pretrained
+from vitrail.models.timm_model import PREFIX as TIMM, TimmModel, timm_family, timm_names
 from vitrail.models.weights_source import WeightsSource, open_public, open_weights
 
 FAMILIES: dict[str, Family] = {
@@ -55,9 +56,26 @@ LOGGER = logging.getLogger("vitrail")
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Names of all variants that fit a shell-style pattern, e.g. ``"edgevit*"``; those of users' own families too."""
+    """Names of all variants that fit a shell-style pattern, e.g. ``"edgevit*"``; those of users' own families too.
+
+    A pattern such as ``"timm:*vit*"`` lists the models of timm.
+
+    Raises:
+        MissingDependencyError: timm is asked for and not installed.
+    """
+    if pattern.startswith(TIMM):
+        return sorted(timm_names(pattern))
     load_installed()
     return sorted(name for family in FAMILIES.values() for name in fnmatch.filter(family.variants, pattern))
+
+
+def is_model(name: str) -> bool:
+    """Whether :func:`create_model` takes the name."""
+    try:
+        find_family(name)
+    except UnknownNameError:
+        return False
+    return True
 
 
 def find_family(name: str) -> Family:
@@ -65,7 +83,10 @@ def find_family(name: str) -> Family:
 
     Raises:
         UnknownNameError: with the nearest names.
+        MissingDependencyError: it is a model of timm, which is not installed.
     """
+    if name.startswith(TIMM):
+        return timm_family(name)
     if (family := _family_with(name)) is not None:
         return family
     load_installed()
@@ -82,6 +103,8 @@ def _family_with(variant: str) -> Family | None:
 
 def family_of(model: Backbone) -> Family:
     """The family that a model belongs to."""
+    if isinstance(model, TimmModel):
+        return timm_family(TIMM + model.config.architecture)
     return next(family for family in FAMILIES.values() if type(model) is family.backbone)
 
 
@@ -98,7 +121,8 @@ def create_model(
     """Build a model by name.
 
     Args:
-        name: a variant, see :func:`list_models`.
+        name: a variant, see :func:`list_models`; or ``timm:NAME`` for any model of timm, perhaps with the tag of its
+            weights as in ``timm:resnet18.a1_in1k``.
         num_classes: outputs of the classifier; 0 gives pooled features. The default is 1000, or with weights from the
             hub their number.
         in_chans: channels of the image.

@@ -9,10 +9,10 @@ from typing import Any
 
 from vitrail.core.errors import CheckpointError, ConfigError, VitrailError
 from vitrail.core.paths import user_path
-from vitrail.models import Backbone, create_model, find_family, list_models
+from vitrail.models import Backbone, create_model, find_family
 from vitrail.models.hub import cached_file
 from vitrail.models.pretrained import PREFIX, PretrainedWeights
-from vitrail.models.registry import FAMILIES
+from vitrail.models.registry import FAMILIES, is_model
 from vitrail.runs.run import Run
 
 SMALL = ("vit_tiny_patch16", "mobilevit_s", "poolformer_s12")
@@ -101,7 +101,7 @@ def _source(word: str) -> ProbeSource:
     if path.is_dir():
         return _of_run(path)
     name, equals, given = word.partition("=")
-    if equals and name in list_models():
+    if equals and is_model(name):
         if (user_path(given) / "run.json").is_file():
             return _of_run(user_path(given))
         return ProbeSource(label=name, model=name, weights=_weights(given))

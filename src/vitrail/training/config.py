@@ -12,7 +12,7 @@ from vitrail.core.errors import ConfigError
 from vitrail.core.registered import portable
 from vitrail.core.types import Interpolation, as_channels, as_image_size
 from vitrail.data import AugmentConfig, DataConfig, ResolvedAugment
-from vitrail.models.registry import find_family, list_models
+from vitrail.models.registry import find_family, is_model
 from vitrail.tasks import DEFAULT_TASK, ClassWeights, LossName
 
 RGB = 3
@@ -242,7 +242,7 @@ class TrainConfig:
         known["weights"] = "random"
         if self.model is None:
             known |= {"model": "the smallest with public weights", "weights": "those of the model, if there are any"}
-        elif self.model not in list_models():
+        elif not is_model(self.model):
             known = {}  # a generator takes no weights and has one image size
         elif self.weights is None:
             height, width = find_family(self.model).variants[self.model].image_size
