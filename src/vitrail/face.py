@@ -191,8 +191,8 @@ class TrainedRun(Run):
             images: a file, a folder, a PIL image, a uint8 array (h, w, 3) or (h, w), a uint8 tensor (3, h, w), or a
                 list of these.
             top_k: number of entries in an answer. Default: the task's own number.
-            min_confidence: least probability of an object in an answer. Default: the best one on the validation images,
-                which :meth:`evaluate` finds; one half before.
+            min_confidence: least probability of an object or a class in an answer. Default: the best one on the
+                validation images, which :meth:`evaluate` finds; one half before.
             batch_size: number of images at once; it changes speed, never the result.
             progress: show a bar. Default: in terminals and notebooks.
 

@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from vitrail.data import DataConfig, load_data
-from vitrail.data.records import BoxedImage, LabelledImage, MaskedImage, PosedObject, Record, ScoredImage
+from vitrail.data.records import (
+    BoxedImage,
+    LabelledImage,
+    MaskedImage,
+    MultiLabelImage,
+    PosedObject,
+    Record,
+    ScoredImage,
+)
 
 WHERE = {"name": "a/1.jpg", "source": Path("a/1.jpg"), "part": "train"}
 BOXES = {"boxes": ((1, 2.5, 3.0, 4.0),), "labels": (7,), "crowd": (False,)}
@@ -19,6 +27,10 @@ BOXES = {"boxes": ((1, 2.5, 3.0, 4.0),), "labels": (7,), "crowd": (False,)}
     [
         (Record(**WHERE), "a/1.jpg\0d\n"),
         (LabelledImage(**WHERE, label=3), "a/1.jpg\x003\0d\n"),
+        (
+            MultiLabelImage(**WHERE, labels=(0, 2), unknown=(1,)),
+            "a/1.jpg\0d\0Labels(labels=(0, 2), unknown=(1,))\n",
+        ),
         (
             BoxedImage(**WHERE, **BOXES),
             "a/1.jpg\0d\0Objects(boxes=((1, 2.5, 3.0, 4.0),), labels=(7,), crowd=(False,))\n",

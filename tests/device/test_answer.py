@@ -37,6 +37,7 @@ SMALL = {
 }
 TASK_SPECS = {
     "classification": TaskSpec(classes=CLASSES),
+    "multilabel": TaskSpec(classes=CLASSES),
     "segmentation": TaskSpec(classes=CLASSES, options={"width": 8}),
     "detection": TaskSpec(classes=CLASSES, options={"width": 8, "extra_levels": 0}),
     "instances": TaskSpec(classes=CLASSES, options={"width": 8, "proposals": 6, "extra_levels": 0}),

@@ -141,15 +141,15 @@ def test_the_head_of_a_task_is_set_in_place(images: ImageSet, tmp_path: Path) ->
     probe = fit_probe(task, train, preprocessing, val=val, cache=tmp_path)
     assert probe.absent == ("x",)
     assert probe.majority == 0.5
-    assert probe.val_top1 is not None
-    assert probe.val_top1 > 0.8
+    assert probe.val_score is not None
+    assert probe.val_score > 0.8
     pixels = torch.stack([val.fitted(i, preprocessing)[0] for i in range(len(val))])
     with torch.inference_mode():
         answers = task(preprocessing.normalize(pixels)).argmax(1)
-    assert float((answers == val.labels).double().mean()) == probe.val_top1
+    assert float((answers == val.labels).double().mean()) == probe.val_score
     for name, value in before.items():
         assert torch.equal(task.state_dict()[name], value)
-    assert fit_probe(task, train, preprocessing, cache=tmp_path).val_top1 is None
+    assert fit_probe(task, train, preprocessing, cache=tmp_path).val_score is None
 
 
 def test_a_probe_is_of_a_classifier(images: ImageSet) -> None:

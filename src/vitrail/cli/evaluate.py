@@ -133,9 +133,10 @@ def show_evaluation(shown: Display, values: dict[str, Any]) -> None:
         told = (f"{one['title']} {figure(trivial['scores'][one['name']], percentage=one['percent'])}" for one in known)
         shown.say(f"Without a look at an image, {trivial['answer']} has {', '.join(told)}")
     if found := values.get("confidence"):
-        shown.say(
-            f"Answers name objects from a probability of {found['min_confidence']:.2f} on: F1 {percent(found['f1'])} "
-            f"on {found['num_images']} validation images"
-        )
+        bound, chosen = f"Answers name objects from a probability of {found['min_confidence']:.2f} on", ""
+        if own := found.get("by_class"):
+            bound = f"Answers name each class from its own probability on ({min(own):.2f} to {max(own):.2f})"
+            chosen = ", which chose them"
+        shown.say(f"{bound}: F1 {percent(found['f1'])} on {found['num_images']} validation images{chosen}")
     for reason in values.get("stale", {}).values():
         shown.say(f"Left out: {reason}")

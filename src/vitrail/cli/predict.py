@@ -38,11 +38,11 @@ def predict(
     """Apply a model to files, folders, or paths from standard input.
 
     Folders are searched for images at any depth; `-` reads one path a line from standard input. A classifier gives each
-    image its most probable class. Other tasks give boxes, masks, keypoints or scores, and `--out` draws them. A model
-    of aesthetics sorts the images by its score, and writes a contact sheet of the best and the worst to `--out`.
-    Images that cannot be decoded are listed on standard error and skipped, and so are files of folders that look like
-    images and are not read. A generator takes no images: it writes
-    `--count` pictures, a page of them, and a page of interpolations to `--out`.
+    image its most probable class, a multi-label one all classes from their least probability on. Other tasks give
+    boxes, masks, keypoints or scores, and `--out` draws them. A model of aesthetics sorts the images by its score, and
+    writes a contact sheet of the best and the worst to `--out`. Images that cannot be decoded are listed on standard
+    error and skipped, and so are files of folders that look like images and are not read. A generator takes no images:
+    it writes `--count` pictures, a page of them, and a page of interpolations to `--out`.
 
     **Examples**
 
@@ -57,10 +57,11 @@ def predict(
     Args:
         run: Run folder.
         sources: Image files, folders, or `-` for a list of paths on standard input.
-        top_k: Largest number of classes, or of objects, in an answer. Default: 1 class, or 100 objects
-            (`--option.max-objects` of the training).
-        min_confidence: Least probability of an object, in the list and in pictures. Default: the one with the best F1
-            on the validation images, which `vitrail evaluate` finds; 0.5 before.
+        top_k: Largest number of classes, or of objects, in an answer. Default: 1 class (of a multi-label model all), or
+            100 objects (`--option.max-objects` of the training).
+        min_confidence: Least probability of an object, or of a class of a multi-label model, in the list and in
+            pictures. Default: the one with the best F1 on the validation images (of each class its own), which
+            `vitrail evaluate` finds; 0.5 before.
         csv: Print CSV: the image, then the columns of the table.
         out: Folder for a picture of every answer. Default: none; for a generator `figures/` of the run.
         count: Number of pictures that a generator makes.
@@ -104,15 +105,19 @@ def _make(shown: Display, run: Run, out: Path, sources: Sequence[str], count: in
 
 def _bound_text(run: Run, predictions: Predictions, *, given: bool) -> str:
     """What was left out, and why."""
-    answers = predictions.answers
-    bound, empty = answers.task.min_confidence, [one for one in predictions.images if not answers.rows(one.answer)]
-    text = f"objects of a probability below {bound:.2g} are left out"
+    answers, task = predictions.answers, predictions.answers.task
+    empty = [one for one in predictions.images if not answers.rows(one.answer)]
+    what = task.bounds or "object"
+    bound = f"{task.min_confidence:.2g}"
+    if task.min_confidences:
+        bound = f"their own bound ({min(task.min_confidences):.2g} to {max(task.min_confidences):.2g})"
+    text = f"{'classes' if what == 'class' else f'{what}s'} of a probability below {bound} are left out"
     if not given:
         found = found_confidence(run)
         why = "the best F1 on the validation images" if found else f"vitrail evaluate {run.folder} finds the best one"
         text += f" ({why}; --min-confidence sets another)"
     if empty:
-        text += f"; {len(empty)} of {len(predictions.images)} images have no object, the first {empty[0].path}"
+        text += f"; {len(empty)} of {len(predictions.images)} images have no {what}, the first {empty[0].path}"
     return text
 
 

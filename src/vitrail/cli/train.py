@@ -116,8 +116,8 @@ def recorded(run: Run) -> list[Row]:
 
 def _probe_row(run: Run) -> Row:
     """The linear probe that a training started from, as an epoch before the first; empty without one."""
-    recipe = run.read().recipe
-    return {} if recipe is None or recipe.probe is None else {"epoch": 0, "val_top1": recipe.probe}
+    recipe, main = run.read().recipe, task_of(run).scores[0].name
+    return {} if recipe is None or recipe.probe is None else {"epoch": 0, f"val_{main}": recipe.probe}
 
 
 def deciding_score(run: Run) -> Score:

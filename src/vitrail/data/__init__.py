@@ -14,6 +14,7 @@ from vitrail.data.loading.batches import (
     train_loader,
 )
 from vitrail.data.loading.images import load_data
+from vitrail.data.loading.many_labels import load_labels
 from vitrail.data.loading.masks import load_masks
 from vitrail.data.loading.pictures import load_pictures
 from vitrail.data.mirror import mirror_order
@@ -29,11 +30,12 @@ from vitrail.data.pixels.decode import (
 from vitrail.data.pixels.fit import fit_image
 from vitrail.data.pixels.letterbox import Letterbox
 from vitrail.data.pixels.view import View
-from vitrail.data.records import IGNORE, LabelledImage, Record
+from vitrail.data.records import IGNORE, LabelledImage, MultiLabelImage, Record
 from vitrail.data.sets.box_set import BoxSet, InstanceSet
 from vitrail.data.sets.image_set import ImageSet, PictureSet
 from vitrail.data.sets.keypoint_set import KeypointSet
 from vitrail.data.sets.mask_set import MaskSet
+from vitrail.data.sets.multilabel_set import MultiLabelSet
 from vitrail.data.sets.samples import Samples, draw_order
 from vitrail.data.sets.score_set import ScoreSet
 from vitrail.data.sets.splits import DataSplits
@@ -53,6 +55,8 @@ __all__ = [
     "LabelledImage",
     "Letterbox",
     "MaskSet",
+    "MultiLabelImage",
+    "MultiLabelSet",
     "Order",
     "PictureSet",
     "Record",
@@ -76,6 +80,7 @@ __all__ = [
     "load_data",
     "load_instances",
     "load_keypoints",
+    "load_labels",
     "load_masks",
     "load_pictures",
     "load_scores",

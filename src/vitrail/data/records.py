@@ -61,6 +61,22 @@ class LabelledImage(Record):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class MultiLabelImage(Record):
+    """An image of any number of classes, also of none.
+
+    Attributes:
+        labels: indices of its classes, ascending.
+        unknown: indices of the classes of which nobody said whether the image has them, ascending.
+    """
+
+    labels: tuple[int, ...]
+    unknown: tuple[int, ...] = ()
+
+    def fingerprint_line(self, digest: str) -> str:
+        return f"{self.name}\0{digest}\0Labels(labels={self.labels!r}, unknown={self.unknown!r})\n"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class BoxedImage(Record):
     """An image with objects; the fields have one entry an object.
 

@@ -20,6 +20,7 @@ from vitrail.device.outputs import (
     enlarge,
     find_keypoints,
     find_objects,
+    named_classes,
     paste_mask,
     rate,
     run_lengths,
@@ -66,8 +67,8 @@ def answer(run: RunFile, pixels: Array, facts: Facts, *, top_k: int | None = Non
         pixels: the image, uint8 (h, w, 3).
         facts: what the file says, see :func:`read_facts`.
         top_k: largest number of things that the answer names; the task's own number by default.
-        options: ``min_confidence`` of objects, in place of the file's; ``box`` (left, top, right, bottom) of the object
-            that has keypoints, in place of the whole picture.
+        options: ``min_confidence`` of objects or classes, in place of the file's; ``box`` (left, top, right, bottom) of
+            the object that has keypoints, in place of the whole picture.
 
     Raises:
         ValueError: the task has no answer here, or the output does not fit the classes.
@@ -81,6 +82,14 @@ def answer(run: RunFile, pixels: Array, facts: Facts, *, top_k: int | None = Non
 def _classes(run: RunFile, pixels: Array, facts: Facts, top_k: int | None) -> dict[str, Any]:
     how = facts["preprocessing"]
     return {"classes": best_classes(run(normalise(fit(pixels, how), how))[0], facts["classes"], top_k or 1)}
+
+
+def _labels(
+    run: RunFile, pixels: Array, facts: Facts, top_k: int | None, min_confidence: float | None = None
+) -> dict[str, Any]:
+    how, classes, least = facts["preprocessing"], facts["classes"], facts["task"]["min_confidences"]
+    least = least if min_confidence is None else [min_confidence] * len(classes)
+    return {"classes": named_classes(run(normalise(fit(pixels, how), how))[0], classes, least)[:top_k]}
 
 
 def _scores(run: RunFile, pixels: Array, facts: Facts, _: int | None) -> dict[str, Any]:
@@ -236,6 +245,7 @@ def make_picture(run: RunFile, facts: Facts, noise: Array, label: int = 0) -> Ar
 
 _ANSWERS: dict[str, Callable[..., dict[str, Any]]] = {
     "classification": _classes,
+    "multilabel": _labels,
     "segmentation": _segments,
     "detection": _objects,
     "instances": _objects,

@@ -47,6 +47,23 @@ def best_classes(logits: Array, classes: Sequence[str], count: int) -> list[dict
     return [{"label": classes[index], "index": index, "probability": float(shares[index])} for index in order]
 
 
+def named_classes(logits: Array, classes: Sequence[str], min_confidences: Sequence[float]) -> list[dict[str, Any]]:
+    """The classes of logits (c,) whose probability is at least their own bound, the most probable first: ``label``,
+    ``index``, ``probability``.
+
+    Raises:
+        ValueError: another number of logits than of classes or of bounds.
+    """
+    if not logits.shape == (len(classes),) == (len(min_confidences),):
+        raise ValueError(
+            f"the output of an image has shape {logits.shape} for {len(classes)} classes, {len(min_confidences)} bounds"
+        )
+    shares = sigmoid(logits)
+    order = np.argsort(-shares, kind="stable")
+    order = order[shares[order] >= np.asarray(min_confidences, np.float32)[order]].tolist()
+    return [{"label": classes[index], "index": index, "probability": float(shares[index])} for index in order]
+
+
 def rate(shares: Array, scale: Sequence[float]) -> tuple[float, float]:
     """Mean and standard deviation of the votes, from the share (n,) of each score of the scale."""
     votes = np.asarray(scale, np.float32)

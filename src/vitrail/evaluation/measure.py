@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import isfinite
 from typing import Any
 
 import torch
@@ -46,7 +47,7 @@ def measure(
 
     Returns:
         for each predictor: the task's scores, ``loss``, ``num_images``, ``agreement`` with the first predictor, and
-        ``per_class``, a row for each class with ``name`` and what the task measures of it.
+        ``per_class``, a row with ``name`` and what the task measures of it for each class that can be measured.
 
     Raises:
         DataError: no images.
@@ -85,7 +86,8 @@ def _report(task: Task, values: Mapping[str, Tensor], means: dict[str, float]) -
         {"name": label} | {name: column[index] for name, column in columns.items()}
         for index, label in enumerate(task.classes)
     ]
-    return {score.name: float(values[score.name]) for score in task.scores} | means | {"per_class": rows}
+    measured = [row for row in rows if len(row) == 1 or any(isfinite(row[name]) for name in columns)]
+    return {score.name: float(values[score.name]) for score in task.scores} | means | {"per_class": measured}
 
 
 def evaluate_task(

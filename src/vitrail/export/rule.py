@@ -48,6 +48,10 @@ ANSWERS = {
     "classification": """
 Probabilities are the softmax of the logits.
 """,
+    "multilabel": """
+The probability of a class is the sigmoid of its logit; an image has the classes whose probability is at least their
+number in min_confidences, which may be none.
+""",
     "aesthetics": """
 The output is the share of votes for each score of scale; the answer is their mean.
 """,

@@ -94,7 +94,7 @@ def _unevaluated(run: Run) -> str:
     rows = read_metrics(run.metrics) if run.metrics.exists() else []
     value = best_row(rows, score).get(f"val_{score.name}") if rows else None
     if (trained := description.trained) is not None and trained.keep == "probe":
-        value = (trained.model_extra or {}).get("val_top1")
+        value = (trained.model_extra or {}).get(f"val_{score.name}")
     known = "" if value is None else f" In training, {_value(score, value)} was reached on the validation images."
     return f"How good it is has not been measured on images it has not seen; do so with: {command}.{known}"
 

@@ -66,7 +66,7 @@ class TrainedEntry(BaseModel):
     Attributes:
         keep: "best" or "last"; "probe" where the linear probe before the first epoch was kept.
         epoch: number of that epoch, from 1; 0 for the probe.
-        best_top1: top-1 accuracy of the best epoch on the validation images, where a probe was kept beside it.
+        best_score: the task's first score (top-1, mAP) of the best epoch on the validation images.
         num_epochs: number of epochs that were trained.
         seconds: duration of all of them.
         stopped: why training ended before its last epoch; "" if it did not.
@@ -76,23 +76,25 @@ class TrainedEntry(BaseModel):
 
     keep: str = ""
     epoch: int | None = None
-    best_top1: float | None = None
+    best_score: float | None = None
     num_epochs: int = 0
     seconds: float = 0.0
     stopped: str = ""
 
 
 class ConfidenceEntry(_Entry):
-    """The least probability of an object in answers, where the run's task has such a bound.
+    """The least probability of an object or a class in answers, where the run's task has such a bound.
 
     Attributes:
         min_confidence: the one with the best F1 on the validation images.
-        f1: F1 of all their objects together at that probability.
+        by_class: the same for each class, where a task has one for each; empty where it has not.
+        f1: F1 of all their objects, or labels, together.
         num_images: number of these images.
         weights_hash: hash of the weights that found them.
     """
 
     min_confidence: Annotated[float, Field(gt=0, lt=1)]
+    by_class: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
     f1: float = 0.0
     num_images: int = 0
     weights_hash: str = ""
@@ -105,8 +107,9 @@ class RecipeEntry(_Entry):
         name: "scratch", "finetune" or "probe".
         why: reason of the recipe, as a clause.
         reasons: field of the configuration -> reason of its value, for what the recipe chose.
-        majority: share of the validation images that always answering the most frequent class gets right.
-        probe: the same share of the linear probe that the training started from.
+        majority: the task's first score on the validation images of an answer that looks at no image, such as always
+            the most frequent class.
+        probe: the same of the linear probe that the training started from.
     """
 
     name: str = ""
@@ -156,7 +159,7 @@ class Description(BaseModel):
         command: command line that made the run.
         status: "training" until the last epoch is done, then "trained".
         trained: the epoch whose weights were kept; None before the last epoch is done.
-        confidence: least probability of an object in answers; None until it is found.
+        confidence: least probability of what answers name; None until it is found.
         stages: stage of the whole way -> seconds that it took.
         quantized: configuration of the quantisation, for runs that a comparison quantised.
         own_code: what of its user's own code the run needs; it is never imported because it is named here.

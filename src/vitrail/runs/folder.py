@@ -193,16 +193,17 @@ def finish(run: Run, config: ResolvedConfig) -> None:
     Raises:
         TrainingError: the weights are not finite.
     """
-    files, recipe, score = training_files(run), run.read().recipe, find_task(config.task).score(config.keep_score)
+    kind, files, recipe = find_task(config.task), training_files(run), run.read().recipe
+    score, main = kind.score(config.keep_score), f"val_{kind.scores[0].name}"
     rows = recorded_rows(read_checkpoint(files.last)) if files.last.exists() else []
     probe = recipe.probe if recipe is not None and files.probe.exists() else None
     best = best_row(rows, score) if rows else None
     kept: dict[str, Any] = {"num_epochs": len(rows), "seconds": round(sum(row["seconds"] for row in rows), 3)}
     if best is not None:
-        kept["best_top1"] = best.get("val_top1")
-    comparable = config.keep == "best" and score.name == "top1"
-    if probe is not None and (best is None or (comparable and probe >= best["val_top1"])):
-        state, kept = read_trained(files.probe), kept | {"keep": "probe", "epoch": 0, "val_top1": probe}
+        kept["best_score"] = best.get(main)
+    comparable = config.keep == "best" and score == kind.scores[0]
+    if probe is not None and (best is None or (comparable and probe >= best[main])):
+        state, kept = read_trained(files.probe), kept | {"keep": "probe", "epoch": 0, main: probe}
     else:
         path, row = (files.best, best) if config.keep == "best" else (files.last, rows[-1])
         assert row is not None

@@ -69,12 +69,17 @@ def load_task(run: Run | str | Path) -> Task:
     task = build_task(description)
     load_strictly(task, read_trained(run.weights), str(run.weights), remedy="was it or run.json replaced?")
     if (found := found_confidence(as_run(run))) is not None:
-        task.min_confidence = found.min_confidence
+        set_confidence(task, found)
     return task.eval()
 
 
+def set_confidence(task: Task, found: ConfidenceEntry) -> None:
+    """Let a task name what has at least the probability that was found."""
+    task.min_confidence, task.min_confidences = found.min_confidence, found.by_class
+
+
 def found_confidence(run: Run) -> ConfidenceEntry | None:
-    """The least probability of an object that was found for the run's present weights."""
+    """The least probability of what answers name that was found for the run's present weights."""
     found = run.read().confidence
     return found if found is not None and found.weights_hash == run.weights_hash else None
 

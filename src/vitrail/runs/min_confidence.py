@@ -1,4 +1,4 @@
-"""The least probability of an object in answers: found on the validation images, kept in ``run.json``."""
+"""The least probability of an object or a class in answers: found on the validation images, kept in ``run.json``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from vitrail.core.progress import track
 from vitrail.data import DataSplits, eval_loader
 from vitrail.runs.description import ConfidenceEntry
-from vitrail.runs.load import found_confidence
+from vitrail.runs.load import found_confidence, set_confidence
 from vitrail.runs.run import Run
 from vitrail.tasks import Task
 
@@ -39,7 +39,13 @@ def keep_confidence(run: Run, task: Task, data: DataSplits[Any], *, progress: bo
             with torch.inference_mode():
                 search.update(task(preprocessing.normalize(batch.images.to(device))), batch.targets)
         least, f1 = search.best()
-        found = ConfidenceEntry(min_confidence=least, f1=f1, num_images=len(data.val), weights_hash=run.weights_hash)
+        found = ConfidenceEntry(
+            min_confidence=least,
+            by_class=search.by_class(),
+            f1=f1,
+            num_images=len(data.val),
+            weights_hash=run.weights_hash,
+        )
         run.update(confidence=found.model_dump())
-    task.min_confidence = found.min_confidence
+    set_confidence(task, found)
     return found

@@ -40,15 +40,16 @@ def predict_run(
         run: run with weights.
         sources: images; folders are searched for images at any depth.
         top_k: number of entries in an answer. Default: the task's own number.
-        min_confidence: least probability of an object in an answer and its picture. Default: the best one on the
-            validation images, as ``vitrail evaluate`` and ``vitrail export`` find it, or one half.
+        min_confidence: least probability of an object or a class in an answer and its picture. Default: the best one on
+            the validation images (with any number of classes an image, each class has its own), as ``vitrail evaluate``
+            and ``vitrail export`` find it, or one half.
         batch_size: number of images at once; it changes speed, never the result.
         pictures: folder for a picture of every answer; only for image files.
         progress: show a bar.
 
     Raises:
         ConfigError: the task takes no images, there are no sources, or ``min_confidence`` is no probability or given
-            to a task without objects.
+            to a task that does not name several things.
         DataError: a folder has no images, no image can be decoded, or pixels have another shape or type.
     """
     task = load_task(run)
@@ -83,7 +84,7 @@ def _bound(task: Task, min_confidence: float) -> None:
         )
     if not 0 <= min_confidence < 1:
         raise ConfigError("is outside [0, 1)", min_confidence=min_confidence)
-    task.min_confidence = min_confidence
+    task.min_confidence, task.min_confidences = min_confidence, ()
 
 
 def _predict_pixels(

@@ -8,7 +8,6 @@ from typing import Any, Literal
 import torch
 from lightning.pytorch import Trainer
 from safetensors.torch import save
-from torch import Tensor
 
 from vitrail.core.errors import ConfigError, VitrailError
 from vitrail.core.files import atomic_path
@@ -69,7 +68,7 @@ def _check_recipe(config: TrainConfig) -> None:
     if config.weights is None:
         told = "starts from weights that know images; give --weights, or leave out --model to get public ones"
         raise ConfigError(told, recipe=config.recipe)
-    if config.task in WITHOUT_START or (config.recipe == "probe" and config.task != "classification"):
+    if config.task in WITHOUT_START or (config.recipe == "probe" and not find_task(config.task).task.probed):
         fitting = "scratch" if config.task in WITHOUT_START else "finetune or scratch"
         raise ConfigError(f"is not for the task {config.task}; use {fitting}", recipe=config.recipe)
 
@@ -113,22 +112,20 @@ def expected(config: TrainConfig) -> dict[str, str]:
 def note_recipe(run: Run, decided: Decided, splits: DataSplits[Any]) -> None:
     """Keep in ``run.json`` what was decided and why, and how often the most frequent class is right."""
     entry = RecipeEntry(
-        name=decided.recipe, why=decided.why, reasons=decided.reasons, majority=_majority(decided.config.task, splits)
+        name=decided.recipe, why=decided.why, reasons=decided.reasons, majority=_simplest(decided.config.task, splits)
     )
     run.update(recipe=entry.model_dump())
 
 
-def _majority(task: str, splits: DataSplits[Any]) -> float | None:
-    """Share of the validation images that have the class which is the most frequent in training."""
-    if task != "classification":
-        return None
-    labels: Tensor = splits.val.labels
-    return float((labels == splits.train.labels.mode().values).float().mean())
+def _simplest(task: str, splits: DataSplits[Any]) -> float | None:
+    """The first score of an answer that looks at no image, on the validation images."""
+    simplest = find_task(task).simplest
+    return None if simplest is None else simplest[1](splits)
 
 
 def starts_from_probe(decided: Decided) -> bool:
     """Whether the classifier starts from a linear probe."""
-    return decided.recipe != "scratch" and decided.config.task == "classification"
+    return decided.recipe != "scratch" and find_task(decided.config.task).task.probed
 
 
 def start_from_probe(
@@ -169,9 +166,13 @@ def start_from_probe(
             temporary.write_bytes(
                 save({name: value.contiguous() for name, value in merged(task.state_dict(), config).items()})
             )
-        run.update(recipe=entry.model_dump() | {"probe": found.val_top1})
+        run.update(recipe=entry.model_dump() | {"probe": found.val_score})
     absent = f"; no training images of {', '.join(found.absent)}, which it never answers" if found.absent else ""
-    return f"Linear probe: {found.val_top1:.1%} of the validation images are right, in {found.seconds:.0f} s{absent}"
+    value, title = found.val_score, task.scores[0].title
+    reached = (
+        f"{value:.1%} of the validation images are right" if task.per_image else f"{title} {value:.1%} in validation"
+    )
+    return f"Linear probe: {reached}, in {found.seconds:.0f} s{absent}"
 
 
 def verdict(run: Run) -> str:
@@ -180,11 +181,13 @@ def verdict(run: Run) -> str:
     recipe, trained = description.recipe, description.trained
     if recipe is None or trained is None or recipe.majority is None:
         return ""
-    shown = {"always the most frequent class": recipe.majority, "linear probe": recipe.probe}
+    kind = description.kind
+    shown = {kind.simplest[0] if kind.simplest else "always the same": recipe.majority, "linear probe": recipe.probe}
     if recipe.name != "probe":
-        shown["fine-tuned" if recipe.name == "finetune" else "trained"] = trained.best_top1
+        shown["fine-tuned" if recipe.name == "finetune" else "trained"] = trained.best_score
     figures = ", ".join(f"{name} {value:.1%}" for name, value in shown.items() if value is not None)
     kept = (
         "; the probe is kept, since no epoch was better" if trained.keep == "probe" and recipe.name != "probe" else ""
     )
-    return f"On {description.data.num_val} validation images: {figures}{kept}"
+    title = "" if kind.task.per_image else f"{kind.scores[0].title} of "
+    return f"On {description.data.num_val} validation images: {title}{figures}{kept}"

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vitrail.core.paths import typed_path
-from vitrail.data import DataSplits, LabelledImage
+from vitrail.data import DataSplits, LabelledImage, MultiLabelImage
 from vitrail.data.records import BoxedImage
 from vitrail.soundness.soundness import Example, Finding, Understood, amount
 
@@ -134,7 +134,7 @@ def describe_balance(data: DataSplits[Any]) -> list[str]:
         return []
     learnt: Counter[str] = Counter()
     for record in data.train.records:
-        labels = record.labels if isinstance(record, BoxedImage) else ()
+        labels = record.labels if isinstance(record, BoxedImage | MultiLabelImage) else ()
         for label in (record.label,) if isinstance(record, LabelledImage) else labels:
             learnt[data.classes[label]] += 1
     counted = "objects" if isinstance(data.train.records[0], BoxedImage) else "images"

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from vitrail.core.errors import DataError
-from vitrail.data import IGNORE, LabelledImage, MaskSet
+from vitrail.data import IGNORE, LabelledImage, MaskSet, MultiLabelImage
 from vitrail.data.check.appearance import Appearance
 from vitrail.data.records import BoxedImage, PosedObject, Record, ScoredImage
 from vitrail.soundness.reading import DataUnderCheck
@@ -20,7 +20,7 @@ MOST_FOLDERS = 40
 
 MOST_SIZES = 5
 
-COUNTED = {LabelledImage: "images", BoxedImage: "objects", PosedObject: "keypoints"}
+COUNTED = {LabelledImage: "images", MultiLabelImage: "images", BoxedImage: "objects", PosedObject: "keypoints"}
 """Kind of sample -> what is counted of a class."""
 
 Counts = dict[str, dict[str, int]]
@@ -74,6 +74,8 @@ def _labels(data: DataUnderCheck, index: int, record: Record) -> Sequence[int]:
     """Classes of a sample, each as often as it counts."""
     if isinstance(record, LabelledImage):
         return (record.label,)
+    if isinstance(record, MultiLabelImage):
+        return record.labels
     if isinstance(record, BoxedImage):
         return [label for label, crowd in zip(record.labels, record.crowd, strict=True) if not crowd]
     if isinstance(record, PosedObject):
@@ -92,7 +94,15 @@ def _notes(records: Sequence[Record]) -> list[str]:
     scores = [record.score for record in records if isinstance(record, ScoredImage)]
     boxed = [record for record in records if isinstance(record, BoxedImage)]
     posed = [record for record in records if isinstance(record, PosedObject)]
+    tagged = [record for record in records if isinstance(record, MultiLabelImage)]
     notes = []
+    if tagged:
+        empty, unknown = sum(not one.labels for one in tagged), sum(len(one.unknown) for one in tagged)
+        mean, most = sum(len(one.labels) for one in tagged) / len(tagged), max(len(one.labels) for one in tagged)
+        notes.append(
+            f"{mean:.1f} labels an image on average, at most {most}, and none in {empty} images"
+            + (f"; {unknown} are unknown" if unknown else "")
+        )
     if scores:
         low, middle, high = np.quantile(scores, [0, 0.5, 1]).tolist()
         notes.append(f"Scores go from {low:.4g} to {high:.4g}; half of them are above {middle:.4g}")

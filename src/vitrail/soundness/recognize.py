@@ -13,6 +13,7 @@ from vitrail.core.files import read_json, read_text
 from vitrail.data import find_images
 from vitrail.data.formats.class_folders import REMEDY
 from vitrail.data.formats.coco_files import annotation_files
+from vitrail.data.formats.label_tables import has_several_labels
 from vitrail.data.formats.layout import (
     IMAGE_FOLDERS,
     MASK_FOLDERS,
@@ -55,8 +56,7 @@ def likely_tasks(path: str) -> list[str]:
 
 
 def _found(root: Path) -> Iterator[str]:
-    if (root / "labels.csv").is_file():
-        yield "classification"
+    yield from _in_tables(root)
     if (root / "scores.csv").is_file() or (root / "AVA.txt").is_file():
         yield "aesthetics"
     yield from _in_coco(root)
@@ -66,6 +66,15 @@ def _found(root: Path) -> Iterator[str]:
     elif is_voc(root) or _has_yolo(root):
         yield "detection"
     elif any(map(_has_classes, folders)):
+        yield "classification"
+
+
+def _in_tables(root: Path) -> Iterator[str]:
+    """One class an image, or any number, where a table says it."""
+    listed = (root / "labels.csv").is_file()
+    if has_several_labels(root):
+        yield "multilabel"
+    if listed:
         yield "classification"
 
 

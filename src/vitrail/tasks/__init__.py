@@ -10,6 +10,7 @@ from vitrail.tasks.detection import DetectionTask
 from vitrail.tasks.generation import GenerationTask
 from vitrail.tasks.instances import InstanceTask
 from vitrail.tasks.kind import NoOptions, TaskKind
+from vitrail.tasks.multilabel import MultiLabelTask
 from vitrail.tasks.pose import PoseTask
 from vitrail.tasks.pretraining import PretrainingTask
 from vitrail.tasks.segmentation import SegmentationTask
@@ -29,6 +30,7 @@ __all__ = [
     "GenerationTask",
     "InstanceTask",
     "LossName",
+    "MultiLabelTask",
     "NoOptions",
     "PoseTask",
     "PretrainingTask",

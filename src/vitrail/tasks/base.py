@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from torch import Tensor, nn
 
 from vitrail.models import Backbone
-from vitrail.tasks.class_loss import ClassLoss
+from vitrail.tasks.class_loss import LossName, class_loss
 
 if TYPE_CHECKING:
     from torchmetrics import Metric, MetricCollection  # takes seconds to import, and most commands need no metrics
 
     from vitrail.tasks.findings.findings import Findings
-    from vitrail.tasks.metrics.confidence import ConfidenceSearch
+
+
+class BoundSearch(Protocol):
+    """A search for the least probability of what answers name."""
+
+    def update(self, output: Tensor, targets: Any) -> None:
+        """The raw output (b, ...) and the targets of a batch."""
+
+    def best(self) -> tuple[float, float]:
+        """The best :attr:`Task.min_confidence`, and the F1 of all answers together."""
+
+    def by_class(self) -> tuple[float, ...]:
+        """The best :attr:`Task.min_confidences`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,15 +62,18 @@ class Task(nn.Module, ABC):
         takes_images: whether :meth:`forward` takes images; without, :attr:`input_shape` is that of one input.
         comparable: whether its scores compare models on annotated images.
         adversarial: whether it is an :class:`AdversarialTask`.
-        chooses: whether its loss is that of a choice among classes, which :attr:`class_loss` may replace.
-        class_loss: the loss of a training step in place of the plain cross-entropy; None for that.
+        losses: kinds of loss that it takes in training, the plain one first; empty where it has one of its own.
+        class_loss: the loss of a training step in place of the plain one, see :meth:`make_class_loss`; None for that.
+        probed: whether logistic regression on the backbone's features can be its head.
         usual_epochs: number of epochs that trainings from random weights usually take.
         crop_fraction: share of the image that evaluation keeps; None leaves it to the backbone.
         output_name: the output's name in exported files.
         row_parts: number of channels of each part of a row, where the output (b, rows, channels) is a set of rows
             chosen by their scores; two correct files may choose or order rows differently where scores are alike.
         input_shape: shape of one input of :meth:`forward`, where that is no image.
-        min_confidence: least probability of an object that an answer names; None where a task has no such bound.
+        bounds: what :attr:`min_confidence` bounds: "object" or "class"; "" where a task has no such bound.
+        min_confidence: least probability of what an answer names; None where a task has no such bound.
+        min_confidences: the same for each class; empty where one holds for all.
         backbone: the model; its state-dict names start with ``backbone.`` here.
         classes: names, in the order of the labels; empty where there are none.
     """
@@ -69,14 +84,17 @@ class Task(nn.Module, ABC):
     takes_images: ClassVar[bool] = True
     comparable: ClassVar[bool] = True
     adversarial: ClassVar[bool] = False
-    chooses: ClassVar[bool] = False
-    class_loss: ClassLoss | None = None
+    losses: ClassVar[tuple[LossName, ...]] = ()
+    class_loss: Callable[..., Tensor] | None = None
+    probed: ClassVar[bool] = False
     usual_epochs: ClassVar[int] = 100
     crop_fraction: ClassVar[float | None] = None
     output_name: str = "logits"
     row_parts: tuple[int, ...] = ()
     input_shape: tuple[int, int, int] | None = None
+    bounds: ClassVar[str] = ""
     min_confidence: float | None = None
+    min_confidences: tuple[float, ...] = ()
 
     def __init__(self, backbone: Backbone, classes: Sequence[str] = ()) -> None:
         super().__init__()
@@ -106,7 +124,16 @@ class Task(nn.Module, ABC):
         """New metrics of (raw output, targets). They compute a dictionary with the names in :attr:`scores`. Metrics
         with one value for each class, such as ``iou_per_class``, are shown by evaluation alone."""
 
-    def confidence_search(self) -> ConfidenceSearch | None:
+    def make_class_loss(self, shares: Tensor, **choices: Any) -> Callable[..., Tensor]:
+        """A new :attr:`class_loss` for training images with these classes.
+
+        Args:
+            shares: what :meth:`vitrail.data.Samples.class_shares` says of them.
+            choices: arguments of :func:`~vitrail.tasks.class_loss.class_loss`.
+        """
+        return class_loss(shares, **choices)
+
+    def confidence_search(self) -> BoundSearch | None:
         """A new search for the best :attr:`min_confidence`; None for tasks without one."""
         return None
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-LossName = Literal["cross_entropy", "focal", "logit_adjusted"]
+LossName = Literal["cross_entropy", "focal", "logit_adjusted", "asymmetric"]
 ClassWeights = Literal["balanced", "effective"]
 
 

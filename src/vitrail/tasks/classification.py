@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from vitrail.core.errors import ConfigError
 from vitrail.core.types import Preprocessing
-from vitrail.data import load_data
+from vitrail.data import DataSplits, ImageSet, load_data
 from vitrail.device.outputs import best_classes
 from vitrail.models import Backbone
 from vitrail.tasks.answers import Answers
@@ -60,7 +60,8 @@ class ClassificationTask(Task):
         Score(name="macro_f1", title="macro F1"),
     )
     per_image = True
-    chooses = True
+    losses = ("cross_entropy", "focal", "logit_adjusted")
+    probed = True
 
     def __init__(self, backbone: Backbone, classes: Sequence[str], *, label_smoothing: float = 0.0) -> None:
         super().__init__(backbone, classes)
@@ -141,10 +142,16 @@ class ClassificationAnswers(Answers[ClassificationTask, tuple[ClassScore, ...]])
         return {"classes": [asdict(score) for score in answer]}
 
 
+def _majority(data: DataSplits[ImageSet]) -> float:
+    """Share of the validation images that have the class which is the most frequent in training."""
+    return float((data.val.labels == data.train.labels.mode().values).float().mean())
+
+
 CLASSIFICATION = TaskKind(
     task=ClassificationTask,
     build=lambda backbone, spec, _: ClassificationTask(backbone, spec.classes, label_smoothing=spec.label_smoothing),
     answers=ClassificationAnswers,
     load_data=load_data,
+    simplest=("always the most frequent class", _majority),
     num_outputs=lambda spec: len(spec.classes),
 )

@@ -15,6 +15,7 @@ from vitrail.tasks.detection import DETECTION
 from vitrail.tasks.generation import GENERATION
 from vitrail.tasks.instances import INSTANCES
 from vitrail.tasks.kind import TaskKind
+from vitrail.tasks.multilabel import MULTILABEL
 from vitrail.tasks.pose import POSE
 from vitrail.tasks.pretraining import PRETRAINING
 from vitrail.tasks.segmentation import SEGMENTATION
@@ -22,7 +23,17 @@ from vitrail.tasks.spec import TaskSpec
 
 TASKS: dict[str, TaskKind] = {
     kind.name: kind
-    for kind in (CLASSIFICATION, SEGMENTATION, DETECTION, INSTANCES, POSE, AESTHETICS, GENERATION, PRETRAINING)
+    for kind in (
+        CLASSIFICATION,
+        MULTILABEL,
+        SEGMENTATION,
+        DETECTION,
+        INSTANCES,
+        POSE,
+        AESTHETICS,
+        GENERATION,
+        PRETRAINING,
+    )
 }
 
 DEFAULT_TASK = CLASSIFICATION.name

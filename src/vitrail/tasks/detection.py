@@ -107,6 +107,7 @@ class DetectionTask(Task):
     usual_epochs = 50
     output_name = "boxes_and_logits"
     masks: ClassVar[bool] = False
+    bounds = "object"
     min_confidence = MIN_CONFIDENCE
 
     def __init__(self, backbone: Backbone, classes: Sequence[str], options: DetectionOptions | None = None) -> None:

@@ -20,6 +20,9 @@ VERDICTS = {"found": (0, 170, 80), "missed": (230, 30, 40), "invented": (255, 15
 DASH = 4
 """Length of a dash, in widths of the line."""
 
+READABLE = 320
+"""Longer side in pixels of an image with words below it, at least."""
+
 GOLDEN = 0.618034
 """Hues this far apart never come close to one another, however many there are."""
 
@@ -95,6 +98,24 @@ def draw_judged(image: Tensor, boxes: Sequence[tuple[Sequence[float], str, str]]
             text = pen.textbbox((left + width, top + width), label, font=font)
             pen.rectangle(text, fill=colour)
             pen.text((left + width, top + width), label, font=font, fill=(255, 255, 255))
+    return torch.from_numpy(np.asarray(picture).transpose(2, 0, 1).copy())
+
+
+def draw_labels(image: Tensor, labels: Sequence[tuple[str, str]]) -> Tensor:
+    """uint8 (3, h, w) with a line below for each (text, verdict of :data:`VERDICTS` or ""); small images are enlarged,
+    so that words can be read."""
+    scale = max(READABLE / max(image.shape[-2:]), 1.0)
+    width, height = (max(round(side * scale), 1) for side in (image.shape[-1], image.shape[-2]))
+    size = max(round(max(width, height) / 16), 12)
+    font, lines = ImageFont.load_default(size), labels or [("no class", "")]
+    picture = Image.new("RGB", (max(width, READABLE // 2), height + round(1.5 * size) * len(lines)), "white")
+    pixels = Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy()))
+    picture.paste(pixels.resize((width, height)) if scale > 1 else pixels, (0, 0))
+    pen = ImageDraw.Draw(picture)
+    for number, (text, verdict) in enumerate(lines):
+        top = height + round(1.5 * size) * number
+        pen.rectangle((0, top, size // 2, top + round(1.5 * size) - 2), VERDICTS.get(verdict, (150, 150, 150)))
+        pen.text((size, top), text, font=font, fill=(20, 20, 20))
     return torch.from_numpy(np.asarray(picture).transpose(2, 0, 1).copy())
 
 

@@ -32,6 +32,8 @@ class TaskKind:
         options: frozen keyword-only dataclass of what only this task can be told (``--option.NAME`` in training).
         notes: name -> what ``run.json`` keeps of the data beside the classes, a list of plain values.
         later_notes: names of notes that runs of earlier versions lack.
+        simplest: an answer that looks at no image, and its first score on the validation images of a training; None
+            where trainings are not compared with one.
         num_outputs: outputs of the backbone's own classifier; 0 where the task brings a head of its own.
         make_backbone: what builds the model from a name and the arguments of :func:`vitrail.models.create_model`.
     """
@@ -43,6 +45,7 @@ class TaskKind:
     options: type[Any] = NoOptions
     notes: Mapping[str, Callable[[DataSplits[Any]], list[Any]]] = field(default_factory=dict)
     later_notes: frozenset[str] = frozenset()
+    simplest: tuple[str, Callable[[DataSplits[Any]], float]] | None = None
     num_outputs: Callable[[TaskSpec], int] = lambda _: 0
     make_backbone: Callable[..., Backbone] = create_model
 

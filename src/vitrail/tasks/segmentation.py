@@ -88,7 +88,7 @@ class SegmentationTask(Task):
         Score(name="miou", title="mIoU"),
         Score(name="pixel_accuracy", title="pixel accuracy"),
     )
-    chooses = True
+    losses = ("cross_entropy", "focal", "logit_adjusted")
     crop_fraction = 1.0
     usual_epochs = 60
 

@@ -54,10 +54,10 @@ class TrainConfig:
     Attributes:
         recipe: rule that makes the choices that are left out: "scratch" for random weights; "finetune" for weights that
             know other images (classification: first a linear probe, then all layers from it; the better one is kept);
-            "probe" for the linear probe alone; "auto" takes "finetune" for classification where weights are given or
-            found, and "scratch" elsewhere.
-        task: task of the model: classification, segmentation, detection, instances, pose, aesthetics, generation or
-            pretraining.
+            "probe" for the linear probe alone; "auto" takes "finetune" for classification (one class an image, or any
+            number) where weights are given or found, and "scratch" elsewhere.
+        task: task of the model: classification, multilabel (any number of classes an image), segmentation, detection,
+            instances, pose, aesthetics, generation or pretraining.
         options: options of the task alone, each as ``--option.NAME VALUE``, e.g. ``--option.head upernet``.
         model: name of a model; ``vitrail models`` lists them. Default: the smallest whose public weights are here or
             can be downloaded, with these; without any, edgevit_xxs with random weights.
@@ -115,8 +115,9 @@ class TrainConfig:
             the first score of the task, top-1 for classification.
         patience: number of epochs without a better one, as keep counts the best, after which training stops; 0 trains
             all epochs.
-        loss: loss of a choice among classes: cross_entropy, focal (right answers count less), or logit_adjusted (the
-            classes' shares are allowed for).
+        loss: loss of classes: cross_entropy, focal (right answers count less), logit_adjusted (the classes' shares are
+            allowed for; where an image has one class), or asymmetric (where it has any number: classes that it has not
+            count less).
         focal_gamma: power of the focal loss; 0 makes it the cross-entropy.
         logit_adjustment: scale of the logarithms that logit_adjusted adds to the logits in training.
         class_weights: weight of a class in the loss: balanced is one over its number of images, effective is milder for

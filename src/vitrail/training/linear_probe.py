@@ -16,11 +16,12 @@ from torch import nn
 
 from vitrail.core.errors import ConfigError, DataError
 from vitrail.core.types import Preprocessing
-from vitrail.data import ImageSet
+from vitrail.data import ImageSet, MultiLabelSet
 from vitrail.models import Backbone
 from vitrail.tasks import Task
 from vitrail.training.embedding import Features, embed
 from vitrail.training.folds import Indices, deal_folds, groups_of, split_folds
+from vitrail.training.one_vs_rest import fit_separators
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """scikit-learn's C (small is strong regularisation), of standardised features."""
@@ -209,28 +210,25 @@ class LinearProbe:
 
     Attributes:
         strength: scikit-learn's C, chosen by cross-validation among the training images.
-        train_top1: share of the training images that are right, which says nothing of new images.
-        val_top1: share of the validation images that are right; None without them.
-        majority: share of the validation images (of the training images without them) that have the class which is most
-            frequent in training.
+        train_score: the task's first score (top-1, mAP) on the training images, which says nothing of new images.
+        val_score: the same on the validation images; None without them.
         absent: names of classes without training images; the probe never answers them.
         seconds: duration, features included.
     """
 
     strength: float
-    train_top1: float
-    val_top1: float | None
-    majority: float
+    train_score: float
+    val_score: float | None
     absent: tuple[str, ...]
     seconds: float
 
 
 def fit_probe(  # long: half of it is arguments
     task: Task,
-    train: ImageSet,
+    train: ImageSet | MultiLabelSet,
     preprocessing: Preprocessing,
     *,
-    val: ImageSet | None = None,
+    val: ImageSet | MultiLabelSet | None = None,
     class_weights: ClassWeights = "none",
     batch_size: int = 32,
     num_workers: int = 0,
@@ -241,7 +239,7 @@ def fit_probe(  # long: half of it is arguments
     """Set the classifier of a task to the linear probe of its frozen backbone, in place.
 
     Args:
-        task: a classification task; its backbone should have pretrained weights.
+        task: a task with one class an image, or any number; its backbone should have pretrained weights.
         train: images that the probe is fitted on.
         preprocessing: conversion of an image to the input of the task.
         val: images that the probe is measured on.
@@ -257,11 +255,11 @@ def fit_probe(  # long: half of it is arguments
         DataError: there are no training images, they have one class, or all of them are alike.
         CheckpointError: the features are not finite.
     """
-    if not task.per_image:
+    if not task.probed:
         raise ConfigError(f"a linear probe tells classes apart, and the task is {task.name}; use classification")
     start = time.perf_counter()
 
-    def features_of(samples: ImageSet) -> Features:
+    def features_of(samples: ImageSet | MultiLabelSet) -> Features:
         return embed(
             task.backbone,
             samples,
@@ -272,21 +270,42 @@ def fit_probe(  # long: half of it is arguments
             progress=progress,
         )
 
-    features, labels = features_of(train), train.labels.numpy()
-    head = fit_linear_head(
-        features, labels, len(task.classes), groups=groups_of(train), class_weights=class_weights, seed=seed
-    )
+    features = features_of(train)
+    head = _head_for(train, features, len(task.classes), class_weights=class_weights, seed=seed)
     head.give(task.backbone)
-    judged = labels if val is None or not len(val) else val.labels.numpy()
     return LinearProbe(
         strength=head.strength,
-        train_top1=_top1(head, features, labels),
-        val_top1=None if val is None or not len(val) else _top1(head, features_of(val), judged),
-        majority=float(np.mean(judged == np.bincount(labels).argmax())),
+        train_score=_score(task, head, features, train),
+        val_score=None if val is None or not len(val) else _score(task, head, features_of(val), val),
         absent=tuple(task.classes[label] for label in head.absent),
         seconds=time.perf_counter() - start,
     )
 
 
-def _top1(head: LinearHead, features: Features, labels: Indices) -> float:
-    return float(np.mean(head.logits(features).argmax(axis=1) == labels))
+def _head_for(
+    train: ImageSet | MultiLabelSet, features: Features, num_classes: int, *, class_weights: ClassWeights, seed: int
+) -> LinearHead:
+    """One choice among the classes, or a question for each of them."""
+    if isinstance(train, ImageSet):
+        labels = train.labels.numpy()
+        groups = groups_of(train)
+        return fit_linear_head(features, labels, num_classes, groups=groups, class_weights=class_weights, seed=seed)
+    found = fit_separators(
+        np.asarray(features, dtype=np.float64),
+        train.targets().numpy(),
+        strengths=STRENGTHS,
+        groups=groups_of(train),
+        balanced=class_weights == "balanced",
+        seed=seed,
+    )
+    return LinearHead(weight=found.weight, bias=found.bias, strength=found.strength, absent=found.absent)
+
+
+def _score(task: Task, head: LinearHead, features: Features, samples: ImageSet | MultiLabelSet) -> float:
+    """The task's first score."""
+    logits = head.logits(features)
+    if isinstance(samples, ImageSet):
+        return float(np.mean(logits.argmax(axis=1) == samples.labels.numpy()))
+    metric = task.metrics()
+    metric.update(torch.from_numpy(logits), samples.targets())
+    return float(metric.compute()[task.scores[0].name])

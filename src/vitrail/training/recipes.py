@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from vitrail.data import CHOSEN_AUGMENT, ResolvedAugment
+from vitrail.tasks import find_task
 from vitrail.training.config import AUTO, CHOSEN, Recipe, ResolvedConfig, TrainConfig, completed
 
 STEPS_PER_ROOT = 20.0
@@ -93,7 +94,7 @@ def _recipe_of(config: TrainConfig, facts: Facts) -> tuple[Recipe, str]:
         return "scratch", "the weights are random"
     if facts.weights == "unlabelled":
         return "scratch", "the weights have learnt without labels, and no recipe for them was measured yet"
-    if facts.task != "classification":
+    if not find_task(facts.task).task.probed:
         return "scratch", f"no recipe for {facts.task} from pretrained weights was measured yet"
     return "finetune", "the weights have seen other images"
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from vitrail.core.errors import ConfigError
 from vitrail.data import DataSplits, Order, balanced_order
-from vitrail.tasks import Task, class_loss
+from vitrail.tasks import Task
 from vitrail.training.config import TrainConfig
 
 
@@ -17,8 +17,10 @@ def check_uneven(kind: type[Task], config: TrainConfig) -> None:
     """
     given = {"loss": config.loss if config.loss != "cross_entropy" else None, "class_weights": config.class_weights}
     for name, value in given.items():
-        if value is not None and not kind.chooses:
+        if value is not None and not kind.losses:
             raise ConfigError(f"task {kind.name} has a loss of its own; leave it out", **{name: value})
+    if given["loss"] and config.loss not in kind.losses:
+        raise ConfigError(f"is no loss of the task {kind.name}; it has {', '.join(kind.losses)}", loss=config.loss)
     if config.sampler == "balanced" and not kind.per_image:
         raise ConfigError(f"task {kind.name} has no single class an image; leave it out", sampler=config.sampler)
 
@@ -29,7 +31,7 @@ def set_class_loss(task: Task, config: TrainConfig, splits: DataSplits[Any]) -> 
         return
     shares = splits.train.class_shares(len(splits.classes))
     assert shares is not None
-    task.class_loss = class_loss(
+    task.class_loss = task.make_class_loss(
         shares,
         loss=config.loss,
         class_weights=config.class_weights,

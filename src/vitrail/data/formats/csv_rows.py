@@ -28,7 +28,13 @@ Rows = list[tuple[int, Row]]
 
 
 def read_rows(table: Path, remedy: str) -> Rows:
-    """The rows of a table, at least one, with the number of the line on which each ends.
+    """The rows of a table, see :func:`read_headed_rows`."""
+    return read_headed_rows(table, remedy)[1]
+
+
+def read_headed_rows(table: Path, remedy: str) -> tuple[Row, Rows]:
+    """Column -> its heading as the table has it; and the rows of a table, at least one, with the number of the line on
+    which each ends.
 
     Values are separated by commas, semicolons, tabs or bars, whatever the first line has most of. Names of columns
     are in small letters, with ``_`` for spaces; names and values have no spaces around them. Empty rows are left out.
@@ -41,7 +47,8 @@ def read_rows(table: Path, remedy: str) -> Rows:
     separator = max(SEPARATORS, key=text.partition("\n")[0].count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
-        columns = [re.sub(r"[\s-]+", "_", name.strip().lower()) for name in next(reader, [])]
+        headings = [name.strip() for name in next(reader, [])]
+        columns = [re.sub(r"[\s-]+", "_", name.lower()) for name in headings]
         lines = [(reader.line_num, [value.strip() for value in values]) for values in reader]
     except csv.Error as error:
         raise DataError(
@@ -61,7 +68,7 @@ def read_rows(table: Path, remedy: str) -> Rows:
             rows.append((number, dict(zip(columns, values + [""] * len(columns), strict=False))))
     if not rows:
         raise DataError(f"{table} has no rows; {remedy}")
-    return rows
+    return dict(zip(columns, headings, strict=True)), rows
 
 
 def rename_columns(table: Path, rows: Rows, columns: Mapping[str, Sequence[str]]) -> Rows:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence, Set as AbstractSet
+from collections.abc import Iterator, Sequence, Set as AbstractSet
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 from vitrail.core.errors import DataError
 from vitrail.data.check.problems import Problems
 from vitrail.data.data_config import DataConfig
 from vitrail.data.formats.built_in import CLASSES, read_built_in
 from vitrail.data.formats.class_folders import REMEDY, read_class_folders
+from vitrail.data.formats.label_tables import has_several_labels
 from vitrail.data.formats.labels_csv import read_labels_csv
 from vitrail.data.formats.layout import data_folder, inner_folder, leave_out_rest
 from vitrail.data.formats.own_folders import describe_own_folders
@@ -44,7 +47,8 @@ def load_data(config: DataConfig | str | os.PathLike[str], *, progress: bool = F
     try:
         root = inner_folder(data_folder(config.path, REMEDY))
         listed = (root / "labels.csv").is_file()
-        classes, records = read_labels_csv(root) if listed else read_class_folders(root, problems)
+        with _several_labels_told(root, problems, listed=listed):
+            classes, records = read_labels_csv(root) if listed else read_class_folders(root, problems)
         if len(classes) < 2 and config.val_fraction < 1:
             raise DataError(f"{root} has only one class ({classes[0]}), and telling classes apart needs at least 2")
     except PermissionError as error:
@@ -67,6 +71,25 @@ def load_data(config: DataConfig | str | os.PathLike[str], *, progress: bool = F
         problems=problems,
         cut=cut_by_class,
     )
+
+
+@contextmanager
+def _several_labels_told(root: Path, problems: Problems, *, listed: bool) -> Iterator[None]:
+    """Tables that give an image several classes are for another task: errors say so, and so does a warning where such a
+    table was read for single classes (``listed``).
+
+    Raises:
+        DataError: the block raises one.
+    """
+    remedy = "pass --task multilabel"
+    try:
+        yield
+    except DataError as error:
+        if has_several_labels(root):
+            raise DataError(f"{error}; a table gives images several classes: for that, {remedy}") from error
+        raise
+    if listed and has_several_labels(root):
+        problems.warnings.append(f"Labels in {root} look like several classes an image; if they are, {remedy}")
 
 
 def _load_built_in(config: DataConfig) -> DataSplits[ImageSet]:

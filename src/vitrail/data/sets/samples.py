@@ -63,16 +63,22 @@ class Samples(Dataset[tuple[Tensor, Any]], ABC):
 
     @abstractmethod
     def renumber(self, table: Tensor) -> Self:
-        """The same samples; class i becomes ``table[i]``. Targets that name no classes stay as they are."""
+        """The same samples; class i becomes ``table[i]``, or is left out below 0. Targets that name no classes stay."""
 
     def occurs(self, label: int) -> bool:
         """Whether a target names class ``label``, as far as that is known without reading the targets."""
         return True
 
     def class_shares(self, num_classes: int) -> Tensor | None:
-        """How many images each class has (num_classes,), in fractions where the pixels of an image have several; None
-        where targets are no choice among classes."""
+        """How many images each class has (num_classes,), in fractions where the pixels of an image have several; where
+        an image has any number of classes, how many have each not, and how many have it (2, num_classes); None where
+        targets are neither."""
         return None
+
+    def for_classes(self, count: int) -> Self:
+        """The same samples for a model of so many classes, after :meth:`renumber`; targets with an entry for each class
+        differ."""
+        return self
 
     def mix(self, augment: ResolvedAugment, num_classes: int) -> Mix | None:
         """What mixes the images of a batch, or None.

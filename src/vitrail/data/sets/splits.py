@@ -15,7 +15,7 @@ from vitrail.core.paths import NOT_UTF8
 from vitrail.core.types import PixelRange
 from vitrail.data.check.problems import Problems, readable
 from vitrail.data.data_config import DataConfig
-from vitrail.data.records import BoxedImage, LabelledImage, Record
+from vitrail.data.records import BoxedImage, LabelledImage, MultiLabelImage, Record
 from vitrail.data.sets.copies import describe_copies, originals
 from vitrail.data.sets.image_set import LabelledSamples
 from vitrail.data.sets.samples import Samples, draw_order
@@ -101,14 +101,9 @@ class DataSplits(Generic[Part_co]):
                 f"{self.source} has {len(unknown)} classes that the model does not know ({', '.join(unknown[:5])}); "
                 f"rename the folders to the model's classes: {known}"
             )
-        table = torch.tensor([list(classes).index(name) if name in classes else 0 for name in self.classes])
-        return replace(
-            self,
-            classes=tuple(classes),
-            train=self.train.renumber(table),
-            val=self.val.renumber(table),
-            test=None if self.test is None else self.test.renumber(table),
-        )
+        table = torch.tensor([list(classes).index(name) if name in classes else -1 for name in self.classes])
+        train, val, *test = (part.renumber(table).for_classes(len(classes)) for part in parts)
+        return replace(self, classes=tuple(classes), train=train, val=val, test=test[0] if test else None)
 
 
 def cut_by_name(samples: Samples, config: DataConfig) -> list[int]:
@@ -235,7 +230,7 @@ def _alike(classes: Sequence[str]) -> list[str]:
 
 
 def _untrained(classes: Sequence[str], records: Sequence[Record]) -> list[str]:
-    labels = [record.labels for record in records if isinstance(record, BoxedImage)]
+    labels = [record.labels for record in records if isinstance(record, BoxedImage | MultiLabelImage)]
     labels += [(record.label,) for record in records if isinstance(record, LabelledImage)]
     seen = {label for some in labels for label in some}
     names = [name for label, name in enumerate(classes) if label not in seen]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 MOST_POINTS = 100
@@ -136,3 +137,28 @@ def thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     if count > MOST_POINTS:
         points = [points[round(k * (count - 1) / (MOST_POINTS - 1))] for k in range(MOST_POINTS)]
     return [(round(float(x), 4), round(float(y), 4)) for x, y in points]
+
+
+def precision_line(scores: Tensor, right: Tensor, total: int) -> list[tuple[float, float]]:
+    """(recall, precision) at every probability, the highest first.
+
+    Args:
+        scores: (n,) probabilities.
+        right: (n,) whether what has them is right.
+        total: number of all that could be found.
+    """
+    order = scores.argsort(descending=True, stable=True)
+    hits = right[order].double().cumsum(0)
+    counts = torch.arange(1, len(order) + 1)
+    ordered = scores[order]
+    last = torch.ones(len(order), dtype=torch.bool)
+    last[:-1] = ordered[1:] < ordered[:-1]  # all or none of equal ones
+    return list(zip((hits / total)[last].tolist(), (hits / counts)[last].tolist(), strict=True)) or [(0.0, 0.0)]
+
+
+def area_below(line: Sequence[tuple[float, float]]) -> float:
+    """Area below a line, as steps."""
+    area = before = 0.0
+    for recall, precision in line:
+        area, before = area + (recall - before) * precision, recall
+    return area

@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from vitrail.core.types import ImageSize
-from vitrail.tasks.findings.findings import Curve, Findings, Matrix, Table, Trivial, thinned
+from vitrail.tasks.findings.findings import Curve, Findings, Matrix, Table, Trivial, area_below, precision_line, thinned
 from vitrail.tasks.findings.plain_words import amount
 from vitrail.tasks.metrics.confidence import SAME, match_objects
 
@@ -150,9 +150,9 @@ class ObjectFindings(Findings):
         for index, name in enumerate(self.classes):
             own = labels == index
             if total := int((given == index).sum()):
-                lines[name] = _precision(scores[own], right[own], total)
-        hardest = sorted(lines, key=lambda name: _area(lines[name]))[:MOST_LINES]
-        every = {"all objects": _precision(scores, right, len(given))} if len(lines) > 1 and len(given) else {}
+                lines[name] = precision_line(scores[own], right[own], total)
+        hardest = sorted(lines, key=lambda name: area_below(lines[name]))[:MOST_LINES]
+        every = {"all objects": precision_line(scores, right, len(given))} if len(lines) > 1 and len(given) else {}
         shown = every | {name: lines[name] for name in self.classes if name in hardest}
         if not shown:
             return []
@@ -238,22 +238,3 @@ def _count_size(named: Sequence[Judged], low: float, high: float) -> list[Any]:
         given += int(inside.sum())
         found += int(inside[one.which[one.kinds == FOUND]].sum())
     return [given, found, found / given if given else None]
-
-
-def _precision(scores: Tensor, right: Tensor, total: int) -> list[tuple[float, float]]:
-    """(recall, precision) at every probability, the highest first."""
-    order = scores.argsort(descending=True, stable=True)
-    hits = right[order].double().cumsum(0)
-    counts = torch.arange(1, len(order) + 1)
-    ordered = scores[order]
-    last = torch.ones(len(order), dtype=torch.bool)
-    last[:-1] = ordered[1:] < ordered[:-1]  # all or none of equal ones
-    return list(zip((hits / total)[last].tolist(), (hits / counts)[last].tolist(), strict=True)) or [(0.0, 0.0)]
-
-
-def _area(line: Sequence[tuple[float, float]]) -> float:
-    """Area below a line, as steps."""
-    area = before = 0.0
-    for recall, precision in line:
-        area, before = area + (recall - before) * precision, recall
-    return area

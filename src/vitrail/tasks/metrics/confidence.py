@@ -50,6 +50,10 @@ class ConfidenceSearch:
         last = int(f1.argmax())
         return round(float(scores[last] + after[last]) / 2, 6), float(f1[last])
 
+    def by_class(self) -> tuple[float, ...]:
+        """Nothing: one holds for all classes."""
+        return ()
+
 
 def _judge(found: dict[str, Any], target: dict[str, Any]) -> tuple[Tensor, Tensor]:
     """Whether each found object (n,) is right, and whether it counts: each annotated one is found once."""
