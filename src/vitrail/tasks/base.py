@@ -59,6 +59,8 @@ class Task(nn.Module, ABC):
             chosen by their scores; two correct files may choose or order rows differently where scores are alike.
         input_shape: shape of one input of :meth:`forward`, where that is no image.
         min_confidence: least probability of an object that an answer names; None where a task has no such bound.
+        temperature: what the logits of a classifier are divided by, see :mod:`vitrail.evaluation.trust.temperature`; it
+            is fitted after the training, and 1 until somebody wants it.
         backbone: the model; its state-dict names start with ``backbone.`` here.
         classes: names, in the order of the labels; empty where there are none.
     """
@@ -77,6 +79,7 @@ class Task(nn.Module, ABC):
     row_parts: tuple[int, ...] = ()
     input_shape: tuple[int, int, int] | None = None
     min_confidence: float | None = None
+    temperature: float = 1.0
 
     def __init__(self, backbone: Backbone, classes: Sequence[str] = ()) -> None:
         super().__init__()
@@ -86,6 +89,11 @@ class Task(nn.Module, ABC):
     @abstractmethod
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (b, c, h, w) to one tensor (b, ...); this is what is exported, quantised and measured."""
+
+    def with_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The result of :meth:`forward`, and the pooled features (b, num_features) of the backbone."""
+        features = self.backbone.forward_head(self.backbone.forward_features(images), pre_logits=True)
+        return type(self).forward(self, images), features
 
     def inputs(self, images: Tensor, targets: Any = None) -> Tensor:
         """The input of :meth:`forward` for normalised images (b, c, h, w) and their targets: the images, unless the
