@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from vitrail.models import create_model, list_models, load_checkpoint
     from vitrail.quantization import QuantizationConfig, quantize
     from vitrail.report.recommendation import Limits
+    from vitrail.runs.drift import DriftConfig, measure_drift
     from vitrail.runs.elsewhere import EvaluateConfig
     from vitrail.runs.probe import ProbeConfig
     from vitrail.runs.quantize import CalibrationConfig
+    from vitrail.runs.trust import TrustConfig, fit_trust
     from vitrail.runs.whole_way import WholeWayConfig
     from vitrail.serve.browser import BrowserConfig
     from vitrail.soundness import CheckConfig
@@ -39,6 +41,7 @@ _HOMES = {
     "CheckConfig": "soundness",
     "ComparePlan": "compare",
     "DataConfig": "data",
+    "DriftConfig": "runs.drift",
     "EvaluateConfig": "runs.elsewhere",
     "Limits": "report.recommendation",
     "ProbeConfig": "runs.probe",
@@ -46,15 +49,18 @@ _HOMES = {
     "RobustnessConfig": "evaluation",
     "TrainConfig": "training",
     "TrainedRun": "face",
+    "TrustConfig": "runs.trust",
     "WholeWayConfig": "runs.whole_way",
     "check_data": "face",
     "create_model": "models",
     "evaluate": "evaluation",
     "export_model": "export",
+    "fit_trust": "runs.trust",
     "import_code": "core.import_code",
     "list_models": "models",
     "load_checkpoint": "models",
     "load_data": "data",
+    "measure_drift": "runs.drift",
     "open_run": "face",
     "probe": "face",
     "quantize": "quantization",
@@ -71,6 +77,7 @@ __all__ = [
     "CheckConfig",
     "ComparePlan",
     "DataConfig",
+    "DriftConfig",
     "EvaluateConfig",
     "Limits",
     "ProbeConfig",
@@ -78,16 +85,19 @@ __all__ = [
     "RobustnessConfig",
     "TrainConfig",
     "TrainedRun",
+    "TrustConfig",
     "WholeWayConfig",
     "__version__",
     "check_data",
     "create_model",
     "evaluate",
     "export_model",
+    "fit_trust",
     "import_code",
     "list_models",
     "load_checkpoint",
     "load_data",
+    "measure_drift",
     "open_run",
     "probe",
     "quantize",

@@ -182,6 +182,8 @@ class TrainedRun(Run):
         *,
         top_k: int | None = None,
         min_confidence: float | None = None,
+        coverage: float | None = None,
+        outlier_score: bool = False,
         batch_size: int = 32,
         progress: bool | None = None,
     ) -> Rows[Prediction]:
@@ -193,6 +195,9 @@ class TrainedRun(Run):
             top_k: number of entries in an answer. Default: the task's own number.
             min_confidence: least probability of an object or a class in an answer. Default: the best one on the
                 validation images, which :meth:`evaluate` finds; one half before.
+            coverage: share of images whose set of classes (``trust.classes`` of an answer) shall hold the right one;
+                it takes :func:`vitrail.fit_trust`.
+            outlier_score: whether answers have ``trust.outlier_score`` and ``trust.unusual``; it takes the same.
             batch_size: number of images at once; it changes speed, never the result.
             progress: show a bar. Default: in terminals and notebooks.
 
@@ -207,6 +212,8 @@ class TrainedRun(Run):
             images if isinstance(images, list | tuple) else [images],
             top_k=top_k,
             min_confidence=min_confidence,
+            coverage=coverage,
+            outlier_score=outlier_score,
             batch_size=batch_size,
             progress=_wanted(progress),
         )

@@ -42,6 +42,8 @@ VERBS = {
     "pretrain": "Train a backbone on images without labels",
     "train": "Train a model on a folder of images",
     "evaluate": "Measure the accuracy of a run or of a weights file",
+    "trust": "Fit how far a model's answers can be trusted: probabilities, sets of classes, unusual images",
+    "drift": "Tell whether new images differ from those that a model was validated on",
     "predict": "Classify files, folders, or paths from standard input",
     "compare": "Train several models under one recipe and compare them",
     "explain": "Show what a model looks at, and what its features are like",

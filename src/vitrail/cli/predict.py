@@ -13,7 +13,7 @@ from vitrail.cli.display import Display, Output, OutputOptions, display, number,
 from vitrail.cli.options import WholeNumber
 from vitrail.cli.words import STANDARD_INPUT
 from vitrail.core.errors import ConfigError
-from vitrail.evaluation import Predictions
+from vitrail.evaluation import AnswerTrust, Predictions
 from vitrail.runs.load import found_confidence, task_of
 from vitrail.runs.predict import predict_run, sample_run
 from vitrail.runs.run import Run
@@ -28,6 +28,8 @@ def predict(
     *sources: Annotated[str, Parameter(allow_leading_hyphen=True)],
     top_k: Annotated[WholeNumber | None, Parameter(name=("--top-k", "--max-detections"))] = None,
     min_confidence: float | None = None,
+    coverage: float | None = None,
+    outlier_score: Annotated[bool, Parameter(negative=())] = False,
     csv: Annotated[bool, Parameter(negative=())] = False,
     batch_size: WholeNumber = 32,
     out: Path | None = None,
@@ -50,6 +52,7 @@ def predict(
     vitrail predict runs/photos cat.jpg holidays/
     find . -name '*.png' | vitrail predict runs/photos - --csv > classes.csv
     vitrail predict runs/photos cat.jpg --top-k 3 --json
+    vitrail predict runs/photos cat.jpg --coverage 0.95 --outlier-score
     vitrail predict runs/cells pictures/ --out drawn/ --min-confidence 0.3 --max-detections 20
     vitrail predict runs/generator --count 100 --seed 7 --out made/
     ```
@@ -62,6 +65,10 @@ def predict(
         min_confidence: Least probability of an object, or of a class of a multi-label model, in the list and in
             pictures. Default: the one with the best F1 on the validation images (of each class its own), which
             `vitrail evaluate` finds; 0.5 before.
+        coverage: Share of images whose set of classes shall hold the right one, such as 0.9; the set is shown beside
+            each answer. It takes a run of `vitrail trust`. Default: no sets.
+        outlier_score: Show how unlike the training images each image is, and whether that is unusual. It takes a run
+            of `vitrail trust`.
         csv: Print CSV: the image, then the columns of the table.
         out: Folder for a picture of every answer. Default: none; for a generator `figures/` of the run.
         count: Number of pictures that a generator makes.
@@ -73,6 +80,8 @@ def predict(
     with display(output) as shown:
         opened = Run.open(run)
         if not task_of(opened).task.takes_images:
+            if coverage is not None or outlier_score:
+                raise ConfigError("a generator answers no images; leave out --coverage and --outlier-score")
             _make(shown, opened, out or opened.figures, sources, count, seed)
             return
         if not sources:
@@ -82,6 +91,8 @@ def predict(
             list(image_paths(sources)),
             top_k=top_k,
             min_confidence=min_confidence,
+            coverage=coverage,
+            outlier_score=outlier_score,
             batch_size=batch_size,
             pictures=out,
             progress=shown.progress and not csv,
@@ -130,20 +141,45 @@ def image_paths(sources: Sequence[str]) -> Iterator[Path]:
             yield Path(source)
 
 
+def _trust_columns(predictions: Predictions) -> dict[str, tuple[str, Callable[[Any], Any]]]:
+    """Heading -> kind, and the cell of what is known of an answer's trust."""
+    first = predictions.images[0].trust if predictions.images else None
+    columns: dict[str, tuple[str, Callable[[Any], Any]]] = {}
+    if first is not None and first.classes is not None:
+        columns["set"] = "text", lambda trust: "; ".join(trust.classes)
+    if first is not None and first.outlier_score is not None:
+        columns["outlier score"] = "number", lambda trust: trust.outlier_score
+        columns["unusual"] = "text", lambda trust: "yes" if trust.unusual else "no"
+    return columns
+
+
+def _trust_values(trust: AnswerTrust | None) -> dict[str, Any]:
+    names = {"set": "classes", "outlier_score": "outlier_score", "unusual": "unusual"}
+    values = {name: getattr(trust, field, None) for name, field in names.items()}
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def _show(shown: Display, predictions: Predictions, *, as_csv: bool) -> None:
     answers = predictions.answers
-    rows = [(str(image.path), *row) for image in predictions.images for row in answers.rows(image.answer)]
-    header = ("image", *answers.columns)
+    more = _trust_columns(predictions)
+    rows = [
+        (str(image.path), *row, *(cell(image.trust) for _, cell in more.values()))
+        for image in predictions.images
+        for row in answers.rows(image.answer)
+    ]
+    header = ("image", *answers.columns, *more)
     if as_csv:
         shown.csv(header, rows)
     else:
         title = f"{len(predictions.images)} image{'s' if len(predictions.images) > 1 else ''}"
         cells: list[Callable[[Any], object]] = [str, *(CELLS[kind] for kind in answers.columns.values())]
+        cells += [CELLS[kind] for kind, _ in more.values()]
         shown.table(title, header, [[cell(v) for cell, v in zip(cells, row, strict=True)] for row in rows])
     shown.result(
         {
             "predictions": [
-                {"image": str(image.path), **answers.to_dict(image.answer)} for image in predictions.images
+                {"image": str(image.path), **answers.to_dict(image.answer), **_trust_values(image.trust)}
+                for image in predictions.images
             ],
             "skipped": [{"image": str(image.path), "reason": image.reason} for image in predictions.skipped],
             "damaged": [{"image": str(image.path), "reason": image.reason} for image in predictions.damaged],

@@ -4,7 +4,7 @@ from vitrail.evaluation.classification import ClassificationReport, ClassResult,
 from vitrail.evaluation.described import describe_findings
 from vitrail.evaluation.made_pictures import write_samples
 from vitrail.evaluation.measure import evaluate_task, measure
-from vitrail.evaluation.predict import Prediction, Predictions, SkippedImage, predict_images
+from vitrail.evaluation.predict import AnswerTrust, Prediction, Predictions, SkippedImage, predict_images
 from vitrail.evaluation.robustness import (
     GROUPS,
     RobustnessConfig,
@@ -15,6 +15,7 @@ from vitrail.evaluation.statistics import Interval, bootstrap, mcnemar_exact, wi
 
 __all__ = [
     "GROUPS",
+    "AnswerTrust",
     "ClassResult",
     "ClassificationReport",
     "ConfidenceBin",

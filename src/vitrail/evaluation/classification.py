@@ -191,11 +191,12 @@ def _report(
             for name, precision, recall, f1, support in rows
         ),
         confusion=confusion.tolist(),
-        calibration=_bins(*confidences),
+        calibration=confidence_bins(*confidences),
     )
 
 
-def _bins(confidence: Tensor, correct: Tensor) -> tuple[ConfidenceBin, ...]:
+def confidence_bins(confidence: Tensor, correct: Tensor) -> tuple[ConfidenceBin, ...]:
+    """The bins of images (n,) by confidence, those without images left out; ``correct`` is 1 or 0."""
     edges = torch.linspace(0, 1, NUM_BINS + 1, dtype=torch.float64)
     place = torch.bucketize(confidence, edges[1:-1])  # right-closed bins
     bins = []

@@ -24,12 +24,28 @@ MOST_SHOWN = 10
 SHEET = "contact_sheet.png"
 
 
+@dataclass(frozen=True, kw_only=True)
+class AnswerTrust:
+    """How far the answer to an image can be trusted; None for what was not asked for.
+
+    Attributes:
+        classes: a set that holds the right class in the share of images that was asked for; it may be empty.
+        outlier_score: high for images unlike those of the training.
+        unusual: whether the score is above that of 95 % of the validation images.
+    """
+
+    classes: tuple[str, ...] | None = None
+    outlier_score: float | None = None
+    unusual: bool | None = None
+
+
 @dataclass(frozen=True)
 class Prediction:
-    """What the task answered to one image."""
+    """What the task answered to one image, and perhaps how far that can be trusted."""
 
     path: Path
     answer: Any
+    trust: AnswerTrust | None = None
 
 
 @dataclass(frozen=True)
@@ -88,7 +104,7 @@ def predict_images(
     for name, number in (("top_k", top_k), ("batch_size", batch_size)):
         if number is not None and number < 1:
             raise ConfigError("is below 1", **{name: number})
-    (files, skipped), answers = _expand(paths), answers_of(task)
+    (files, skipped), answers = image_files(paths), answers_of(task)
     predictions: list[Prediction] = []
     damaged: list[SkippedImage] = []
     steps = range(0, len(files), batch_size)
@@ -130,8 +146,12 @@ def _write_sheet(
         sheet.save(temporary)
 
 
-def _expand(paths: Iterable[str | Path]) -> tuple[list[Path], list[SkippedImage]]:
-    """Each file once, in the order of its first mention, and what folders have beside their images."""
+def image_files(paths: Iterable[str | Path]) -> tuple[list[Path], list[SkippedImage]]:
+    """The files of files and folders, each once, in the order of its first mention, and what folders have beside them.
+
+    Raises:
+        DataError: a folder has no images, or there are no paths.
+    """
     files: dict[Path, None] = {}
     skipped: dict[Path, SkippedImage] = {}
     for path in map(Path, paths):

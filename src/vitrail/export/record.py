@@ -48,6 +48,7 @@ class ExportRecord:
         dynamic_size: whether it was run at more than one height and width, and agreed at both.
         weights_hash: the hash of the weights that it was made from; empty where it is not known.
         row_parts: number of channels of each part of an output row, where the outputs are sets of rows; else empty.
+        temperature: what the logits were divided by, see :class:`vitrail.tasks.Task`.
         checks: the same comparison in every runtime of this machine that takes the file, that of ``runtime`` first.
         cpu_features: features of the processor that it was verified on, see :mod:`vitrail.runtimes.processor`; 8-bit
             sums may saturate on one without VNNI.
@@ -68,6 +69,7 @@ class ExportRecord:
     dynamic_size: bool = False
     weights_hash: str = ""
     row_parts: tuple[int, ...] = ()
+    temperature: float = 1.0
     checks: tuple[RuntimeCheck, ...] = ()
     cpu_features: tuple[str, ...] = ()
 

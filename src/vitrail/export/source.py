@@ -69,6 +69,12 @@ class Source:
         return getattr(self.model, "output_name", "logits")
 
     @property
+    def temperature(self) -> float:
+        """What the model divides its logits by, where it is one of our tasks."""
+        value = getattr(self.model, "temperature", 1.0)
+        return float(value) if isinstance(value, int | float) else 1.0
+
+    @property
     def metadata(self) -> dict[str, str]:
         """The facts as strings of JSON: ``vitrail.preprocessing``, ``vitrail.classes``, ..."""
         return {f"vitrail.{name}": json.dumps(value, ensure_ascii=False) for name, value in self.facts.items()}

@@ -126,6 +126,7 @@ def export_source(
             dynamic_size=source.dynamic_size and own is not None,
             weights_hash=weights_hash,
             row_parts=tuple(getattr(source.reference, "row_parts", ())),
+            temperature=source.temperature,
             checks=tuple(checks),
             cpu_features=processor()[1],
         )

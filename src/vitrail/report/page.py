@@ -25,6 +25,7 @@ from vitrail.report.contents import (
 from vitrail.report.embedded import read_explanation, read_robustness_section
 from vitrail.report.first_screen import first_screen
 from vitrail.report.stained_glass import window
+from vitrail.report.trust_section import read_trust_section
 from vitrail.report.written import difference, megabytes, number, percent, points, score
 from vitrail.runs.description import Description
 from vitrail.runs.run import Run
@@ -76,6 +77,7 @@ def _write(run: Run) -> Path:
         speed=speed,
         explanation=read_explanation(run),
         robustness=read_robustness_section(run),
+        trust=read_trust_section(run),
         first=first_screen(run),
         figures=key_figures(accuracy, speed, exports, run),
         place=speed.place if speed else None,

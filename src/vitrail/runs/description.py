@@ -100,6 +100,20 @@ class ConfidenceEntry(_Entry):
     weights_hash: str = ""
 
 
+class TemperatureEntry(_Entry):
+    """What the logits of a classifier are divided by, where its user wants that.
+
+    Attributes:
+        value: the temperature under which the labels of the validation images are most probable.
+        num_images: number of these images.
+        weights_hash: hash of the weights that it was fitted for.
+    """
+
+    value: Annotated[float, Field(gt=0, lt=1e6)]
+    num_images: int = 0
+    weights_hash: str = ""
+
+
 class RecipeEntry(_Entry):
     """The recipe of a training.
 
@@ -160,6 +174,7 @@ class Description(BaseModel):
         status: "training" until the last epoch is done, then "trained".
         trained: the epoch whose weights were kept; None before the last epoch is done.
         confidence: least probability of what answers name; None until it is found.
+        temperature: what logits are divided by; None where they stay as they are.
         stages: stage of the whole way -> seconds that it took.
         quantized: configuration of the quantisation, for runs that a comparison quantised.
         own_code: what of its user's own code the run needs; it is never imported because it is named here.
@@ -184,6 +199,7 @@ class Description(BaseModel):
     status: str = ""
     trained: TrainedEntry | None = None
     confidence: ConfidenceEntry | None = None
+    temperature: TemperatureEntry | None = None
     stages: dict[str, float] = {}
     quantized: dict[str, Any] = {}
     own_code: tuple[CodeEntry, ...] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
+from math import isclose
 from pathlib import Path
 
 from vitrail.core.progress import track
@@ -13,7 +14,7 @@ from vitrail.export import ExportRecord, export_source
 from vitrail.export.source import Source, about
 from vitrail.quantization import quantize
 from vitrail.runs.data import load_run_data
-from vitrail.runs.load import load_task
+from vitrail.runs.load import load_task, used_temperature
 from vitrail.runs.min_confidence import keep_confidence
 from vitrail.runs.quantize import load_plan
 from vitrail.runs.run import Run, writes
@@ -76,7 +77,8 @@ def export_run(
 def stale_reason(run: Run, file: Path) -> str | None:
     """The reason why an exported file does not match the run's weights; None if it does.
 
-    A file is accepted if its record has no hash, as in version 0.1.0, or the run has no weights.
+    A file is accepted if its record has no hash, as in version 0.1.0, or the run has no weights. One that divides its
+    logits by another temperature than the run is not.
 
     Args:
         run: run of the file.
@@ -86,10 +88,17 @@ def stale_reason(run: Run, file: Path) -> str | None:
         one line with the command that makes the file again.
     """
     record = read_record(run, file)
-    if not (record and file.exists() and run.weights.exists()) or record["weights_hash"] in ("", run.weights_hash):
+    if not (record and file.exists() and run.weights.exists()):
         return None
     command = export_command(run.folder, record["format"])
-    return f"{file.name} was made from other weights; make it again with: {command}"
+    if record["weights_hash"] not in ("", run.weights_hash):
+        return f"{file.name} was made from other weights; make it again with: {command}"
+    if not isclose(record["temperature"], used := used_temperature(run), rel_tol=1e-9):
+        return (
+            f"{file.name} divides its logits by {record['temperature']:.3g}, and the run by {used:.3g}; make it again "
+            f"with: {command}"
+        )
+    return None
 
 
 def unfit_reason(run: Run, file: Path, runtime: str) -> str | None:

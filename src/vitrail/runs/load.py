@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from vitrail.core.errors import ConfigError
-from vitrail.core.paths import user_path
+from vitrail.core.paths import typed_path, user_path
 from vitrail.core.types import Preprocessing
 from vitrail.models import Backbone, create_model, load_checkpoint
 from vitrail.models.checkpoint import load_strictly, read_trained
@@ -16,6 +17,8 @@ from vitrail.runs.remembered_code import require_code
 from vitrail.runs.run import Run
 from vitrail.tasks import Task, TaskKind, TaskSpec, create_task
 from vitrail.training import TrainConfig
+
+LOG = logging.getLogger(__name__)
 
 
 def task_of(run: Run | str | Path) -> TaskKind:
@@ -57,7 +60,9 @@ def as_run(run: Run | str | Path) -> Run:
 
 def load_task(run: Run | str | Path) -> Task:
     """The trained task of a run, or of a run folder, in evaluation mode, with the least probability that was found for
-    these weights.
+    these weights, and with the temperature that is used.
+
+    A temperature that was fitted for other weights is not used, which a warning says.
 
     Raises:
         RunError: the run lacks its description or its weights, describes no task, or needs own code that is missing.
@@ -70,7 +75,25 @@ def load_task(run: Run | str | Path) -> Task:
     load_strictly(task, read_trained(run.weights), str(run.weights), remedy="was it or run.json replaced?")
     if (found := found_confidence(as_run(run))) is not None:
         set_confidence(task, found)
+    task.temperature = used_temperature(as_run(run))
     return task.eval()
+
+
+def used_temperature(run: Run) -> float:
+    """What the logits of the run's present weights are divided by; 1 where they stay as they are."""
+    entry = run.read().temperature if run.description.exists() else None
+    if entry is None:
+        return 1.0
+    if entry.weights_hash != run.weights_hash:
+        LOG.warning(
+            "the temperature %.3g of %s was fitted for other weights and is not used; fit it again with: vitrail trust "
+            "%s --use-temperature",
+            entry.value,
+            run.folder,
+            typed_path(run.folder),
+        )
+        return 1.0
+    return entry.value
 
 
 def set_confidence(task: Task, found: ConfidenceEntry) -> None:

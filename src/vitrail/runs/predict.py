@@ -18,6 +18,7 @@ from vitrail.data import MAX_PIXELS, decode_image, pixels_of
 from vitrail.evaluation import Prediction, Predictions, predict_images, write_samples
 from vitrail.runs.load import load_task
 from vitrail.runs.run import Run
+from vitrail.runs.trusted_answers import trusted_answers
 from vitrail.tasks import Task, answers_of
 
 ImageSource = str | Path | Image.Image | NDArray[Any] | Tensor
@@ -30,6 +31,8 @@ def predict_run(
     *,
     top_k: int | None = None,
     min_confidence: float | None = None,
+    coverage: float | None = None,
+    outlier_score: bool = False,
     batch_size: int = 32,
     pictures: Path | None = None,
     progress: bool = False,
@@ -43,13 +46,17 @@ def predict_run(
         min_confidence: least probability of an object or a class in an answer and its picture. Default: the best one on
             the validation images (with any number of classes an image, each class has its own), as ``vitrail evaluate``
             and ``vitrail export`` find it, or one half.
+        coverage: share of images whose set of classes shall hold the right one; None makes no sets.
+        outlier_score: whether each answer says how unlike the training images its image is.
         batch_size: number of images at once; it changes speed, never the result.
         pictures: folder for a picture of every answer; only for image files.
         progress: show a bar.
 
     Raises:
         ConfigError: the task takes no images, there are no sources, or ``min_confidence`` is no probability or given
-            to a task that does not name several things.
+            to a task that does not name several things; or ``coverage`` or ``outlier_score`` to one that gives an
+            image no class.
+        RunError: ``coverage`` or ``outlier_score`` is wanted, and ``vitrail trust`` has not been called.
         DataError: a folder has no images, no image can be decoded, or pixels have another shape or type.
     """
     task = load_task(run)
@@ -60,21 +67,22 @@ def predict_run(
     if min_confidence is not None:
         _bound(task, min_confidence)
     paths = [user_path(source) for source in sources if isinstance(source, str | Path)]
-    if len(paths) < len(sources):
-        return _predict_pixels(task, run, sources, top_k=top_k, batch_size=batch_size)
-    predictions = predict_images(
-        task,
-        paths,
-        run.read().preprocessing,
-        top_k=top_k,
-        batch_size=batch_size,
-        pictures=pictures,
-        progress=progress,
-    )
+    with trusted_answers(run, task, coverage, outlier_score=outlier_score) as trusted:
+        if len(paths) < len(sources):
+            return trusted.attach(_predict_pixels(task, run, sources, top_k=top_k, batch_size=batch_size))
+        predictions = predict_images(
+            task,
+            paths,
+            run.read().preprocessing,
+            top_k=top_k,
+            batch_size=batch_size,
+            pictures=pictures,
+            progress=progress,
+        )
     if not predictions.images:
         first, count = predictions.skipped[0].reason, len(predictions.skipped)
         raise DataError(first if count == 1 else f"none of the {count} images could be decoded; the first: {first}")
-    return predictions
+    return trusted.attach(predictions)
 
 
 def _bound(task: Task, min_confidence: float) -> None:

@@ -39,13 +39,15 @@ DERIVED = (
     "predictions.npz",
     "scores.json",
     "robustness.json",
+    "trust.json",
+    "trust.safetensors",
     "quantization.json",
     "quantization.partial.json",
     "bench.jsonl",
     "report.html",
     "probe.json",
     "probe.html",
-    *(f"figures/{name}.png" for name in ("confusion", "reliability")),
+    *(f"figures/{name}.png" for name in ("confusion", "reliability", "trust")),
     *(f"figures/{name}.png" for name in ("quantization_noise", "quantization_budget", "bit_widths")),
     *(f"figures/robustness-{group}.png" for group in ("translation", "rotation", "scale", "corruption", "resolution")),
     "explanation/arrays.npz",
@@ -63,7 +65,7 @@ WRITTEN_VARIANTS = ("float", "int8")
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
 """Environment variables with the number of a process among those that train together."""
 
-MAKERS = {"evaluation": "evaluate", "quantization": "quantize", "bench_rows": "bench"}
+MAKERS = {"evaluation": "evaluate", "trust": "trust", "quantization": "quantize", "bench_rows": "bench"}
 """Artefact -> verb that makes it."""
 
 
@@ -132,6 +134,16 @@ class Run:
     def robustness(self) -> Path:
         """Accuracy and consistency under shifts, rotations, corruptions and other changes."""
         return self.folder / "robustness.json"
+
+    @property
+    def trust(self) -> Path:
+        """How far the answers can be trusted: temperature, sets of classes, outlier score."""
+        return self.folder / "trust.json"
+
+    @property
+    def trust_arrays(self) -> Path:
+        """The statistics behind :attr:`trust`."""
+        return self.folder / "trust.safetensors"
 
     @property
     def quantization(self) -> Path:

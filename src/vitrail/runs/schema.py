@@ -7,9 +7,9 @@ Fields of later versions are kept; files of version 0.1.0 have no ``version`` an
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from vitrail.core.checked import Count, FileModel, Number, Share, checked
 from vitrail.core.errors import RunError
@@ -196,6 +196,7 @@ class RecordEntry(FileModel):
     dynamic_size: bool = False
     weights_hash: str = ""
     row_parts: tuple[Count, ...] = ()
+    temperature: Annotated[float, Field(gt=0, lt=1e6)] = 1.0
     checks: tuple[CheckEntry, ...] = ()
 
 

@@ -21,3 +21,8 @@ def majority(report: Mapping[str, Any]) -> tuple[str, float] | None:
         return None
     most = max(counted, key=lambda row: row["support"])
     return most["name"], most["support"] / sum(row["support"] for row in counted)
+
+
+def share_text(share: float, digits: int = 1) -> str:
+    """0.876 as ``87.6 %``."""
+    return f"{100 * share:.{digits}f} %"

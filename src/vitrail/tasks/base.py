@@ -74,6 +74,8 @@ class Task(nn.Module, ABC):
         bounds: what :attr:`min_confidence` bounds: "object" or "class"; "" where a task has no such bound.
         min_confidence: least probability of what an answer names; None where a task has no such bound.
         min_confidences: the same for each class; empty where one holds for all.
+        temperature: what the logits of a classifier are divided by, see :mod:`vitrail.evaluation.trust.temperature`; it
+            is fitted after the training, and 1 until somebody wants it.
         backbone: the model; its state-dict names start with ``backbone.`` here.
         classes: names, in the order of the labels; empty where there are none.
     """
@@ -95,6 +97,7 @@ class Task(nn.Module, ABC):
     bounds: ClassVar[str] = ""
     min_confidence: float | None = None
     min_confidences: tuple[float, ...] = ()
+    temperature: float = 1.0
 
     def __init__(self, backbone: Backbone, classes: Sequence[str] = ()) -> None:
         super().__init__()
@@ -104,6 +107,11 @@ class Task(nn.Module, ABC):
     @abstractmethod
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (b, c, h, w) to one tensor (b, ...); this is what is exported, quantised and measured."""
+
+    def with_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The result of :meth:`forward`, and the pooled features (b, num_features) of the backbone."""
+        features = self.backbone.forward_head(self.backbone.forward_features(images), pre_logits=True)
+        return type(self).forward(self, images), features
 
     def inputs(self, images: Tensor, targets: Any = None) -> Tensor:
         """The input of :meth:`forward` for normalised images (b, c, h, w) and their targets: the images, unless the

@@ -78,7 +78,16 @@ class ClassificationTask(Task):
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (b, c, h, w) to logits (b, num_classes)."""
-        return self.backbone(images)
+        return self._tempered(self.backbone(images))
+
+    def with_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        if type(self).forward is not ClassificationTask.forward:
+            return super().with_features(images)
+        last = self.backbone.forward_features(images)
+        return self._tempered(self.backbone.forward_head(last)), self.backbone.forward_head(last, pre_logits=True)
+
+    def _tempered(self, logits: Tensor) -> Tensor:
+        return logits if self.temperature == 1 else logits / self.temperature
 
     def loss(self, output: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy of logits (b, num_classes) with class indices (b,) or soft labels (b, num_classes); in training
@@ -102,6 +111,10 @@ class ClassificationTask(Task):
         }
         # grouping by equal states of the first batch would make top-5 a copy of top-1
         return MetricCollection(metrics | {"macro": MacroScores(count)}, compute_groups=False)
+
+    def decoding(self) -> dict[str, Any]:
+        """``temperature``, where the logits are divided by one."""
+        return super().decoding() | ({} if self.temperature == 1 else {"temperature": self.temperature})
 
     def findings(self) -> ClassFindings:
         """Which confidence is enough, and what always one class reaches."""
