@@ -31,14 +31,15 @@ format: $(INSTALLED)  ## mend what can be mended without thinking
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(INSTALLED)  ## execute the documentation and check its links
+docs: $(INSTALLED)  ## execute the documentation, check its links, and build the site: site/index.html
 	$(PYTEST) $(PARALLEL) tests/docs $(PYTEST_ARGS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 web: $(INSTALLED)  ## onnxruntime-web, with npm, into the package: a wheel that is built then carries it
 	$(BIN)/python -m vitrail.serve.browser.fetch
 
 clean:  ## everything that can be made again, runs excepted
-	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) dist build site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find src tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(INSTALLED): pyproject.toml constraints.txt

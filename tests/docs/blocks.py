@@ -12,6 +12,9 @@ _BLOCK = re.compile(
     r"(?:^<!-- test: (?P<note>.+?) -->\n)?^```(?P<language>\w+)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
 )
 
+_EXCHANGE = re.compile(r"\"([^\"]+)\" -> \"([^\"]+)\"|'([^']+)' -> '([^']+)'")
+KINDS = ("fast", "slow", "fails", "not run")
+
 
 @dataclass(frozen=True)
 class Block:
@@ -28,6 +31,20 @@ class Block:
     code: str
     note: str
     line: int
+
+    @property
+    def kind(self) -> str:
+        """What a test does with it: ``fast`` (unless the note says otherwise), ``slow``, ``fails`` or ``not run``."""
+        return next((kind for kind in KINDS if self.note.startswith(kind)), "fast")
+
+    def quick(self) -> str:
+        """The code with the quicker settings that the note names, each as ``"old" -> "new"``."""
+        code = self.code
+        for groups in _EXCHANGE.findall(self.note):
+            old, new = (text for text in groups if text)
+            assert old in code, f"line {self.line}: {old!r} is not in the block"
+            code = code.replace(old, new)
+        return code
 
 
 def code_blocks(page: str, *languages: str) -> list[Block]:
