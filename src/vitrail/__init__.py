@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vitrail.evaluation import RobustnessConfig, evaluate
     from vitrail.export import export_model
     from vitrail.face import TrainedRun, check_data, open_run, probe, train
+    from vitrail.face_tune import Tuned, tune
     from vitrail.models import create_model, list_models, load_checkpoint
     from vitrail.quantization import QuantizationConfig, quantize
     from vitrail.report.recommendation import Limits
@@ -46,6 +47,7 @@ _HOMES = {
     "RobustnessConfig": "evaluation",
     "TrainConfig": "training",
     "TrainedRun": "face",
+    "Tuned": "face_tune",
     "WholeWayConfig": "runs.whole_way",
     "check_data": "face",
     "create_model": "models",
@@ -60,6 +62,7 @@ _HOMES = {
     "quantize": "quantization",
     "register": "tasks.register",
     "train": "face",
+    "tune": "face_tune",
 }
 """Public name -> module that has it."""
 
@@ -78,6 +81,7 @@ __all__ = [
     "RobustnessConfig",
     "TrainConfig",
     "TrainedRun",
+    "Tuned",
     "WholeWayConfig",
     "__version__",
     "check_data",
@@ -93,6 +97,7 @@ __all__ = [
     "quantize",
     "register",
     "train",
+    "tune",
 ]
 
 
