@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vitrail.evaluation import RobustnessConfig, evaluate
     from vitrail.export import export_model
     from vitrail.face import TrainedRun, check_data, open_run, probe, train
+    from vitrail.face_tune import Tuned, tune
     from vitrail.models import create_model, list_models, load_checkpoint
     from vitrail.quantization import QuantizationConfig, quantize
     from vitrail.report.recommendation import Limits
@@ -50,6 +51,7 @@ _HOMES = {
     "TrainConfig": "training",
     "TrainedRun": "face",
     "TrustConfig": "runs.trust",
+    "Tuned": "face_tune",
     "WholeWayConfig": "runs.whole_way",
     "check_data": "face",
     "create_model": "models",
@@ -66,6 +68,7 @@ _HOMES = {
     "quantize": "quantization",
     "register": "tasks.register",
     "train": "face",
+    "tune": "face_tune",
 }
 """Public name -> module that has it."""
 
@@ -86,6 +89,7 @@ __all__ = [
     "TrainConfig",
     "TrainedRun",
     "TrustConfig",
+    "Tuned",
     "WholeWayConfig",
     "__version__",
     "check_data",
@@ -103,6 +107,7 @@ __all__ = [
     "quantize",
     "register",
     "train",
+    "tune",
 ]
 
 

@@ -8,18 +8,16 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, get_type_hints
 
-from rich.console import Console
-
 from vitrail.bench import BenchConfig, BenchResult
 from vitrail.core.config import convert
 from vitrail.core.errors import ConfigError
 from vitrail.core.paths import user_path
+from vitrail.core.progress import is_watched
 from vitrail.data import DataConfig
 from vitrail.evaluation import Prediction, RobustnessConfig
 from vitrail.export import ExportRecord
@@ -391,4 +389,4 @@ def check_data(
 
 def _wanted(progress: bool | None) -> bool:
     """Whether bars are shown. Default: in terminals and notebooks."""
-    return (sys.stderr.isatty() or Console().is_jupyter) if progress is None else progress
+    return is_watched() if progress is None else progress

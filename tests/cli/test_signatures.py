@@ -113,7 +113,9 @@ def test_what_needs_no_option_is_explained(word: str, capsys: Capture) -> None:
 
 def test_an_option_of_other_verbs_is_told(capsys: Capture) -> None:
     assert main(["quantize", "R", "--epochs", "3"]) == 2
-    assert "unknown option --epochs; --epochs is an option of demo, run, pretrain, train;" in capsys.readouterr().err
+    assert (
+        "unknown option --epochs; --epochs is an option of demo, run, pretrain, train, tune;" in capsys.readouterr().err
+    )
     assert main(["quantize", "R", "--xyzzy"]) == 2
     assert "unknown option --xyzzy; 'vitrail quantize --help' lists" in capsys.readouterr().err
 

@@ -41,6 +41,7 @@ VERBS = {
     "probe": "Compare frozen backbones on your images in a minute, before training",
     "pretrain": "Train a backbone on images without labels",
     "train": "Train a model on a folder of images",
+    "tune": "Search for the settings of a training that suit your images",
     "evaluate": "Measure the accuracy of a run or of a weights file",
     "trust": "Fit how far a model's answers can be trusted: probabilities, sets of classes, unusual images",
     "drift": "Tell whether new images differ from those that a model was validated on",
@@ -58,7 +59,7 @@ VERBS = {
 IMPORT = "--import"
 """Option of every verb that names own code."""
 
-RESUMABLE = ("pretrain", "train", "run", "demo")
+RESUMABLE = ("pretrain", "train", "tune", "run", "demo")
 
 EPILOGUE = "`vitrail VERB --help` explains a verb, with examples. Start with: `vitrail demo`"
 

@@ -33,7 +33,8 @@ VERBS_MEANT: Mapping[str, str] = {
     "check-model": "contract verify conformance validate-model test-model",
     "explain": "gradcam grad-cam attention visualize visualise interpret",
     "report": "html page summary",
-    "compare": "sweep ablate experiment",
+    "tune": "hpo optuna search hyperparameters sweep optimize optimise grid",
+    "compare": "ablate experiment",
     "run": "all pipeline auto",
     "demo": "example quickstart tutorial hello",
 }

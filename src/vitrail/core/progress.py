@@ -43,6 +43,13 @@ def tell(log: logging.Logger, line: str, *, progress: bool) -> None:
     log.info("%s", line)
 
 
+def is_watched() -> bool:
+    """Whether a person watches: in terminals and notebooks."""
+    from rich.console import Console
+
+    return sys.stderr.isatty() or Console().is_jupyter
+
+
 def time_text(seconds: float) -> str:
     """A duration for people, with two digits or so: ``45 s``, ``12 min``, ``3 h 20 min``, ``2 days 4 h``."""
     if (whole := round(seconds)) < 90:

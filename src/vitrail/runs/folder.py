@@ -184,11 +184,16 @@ def typed_command() -> str:
     return shlex.join([program.name if program.name == "vitrail" else str(program), *sys.argv[1:]])
 
 
-def finish(run: Run, config: ResolvedConfig) -> None:
+def finish(run: Run, config: ResolvedConfig, stopped: str = "") -> None:
     """Write ``model.safetensors`` from the checkpoint that ``config.keep`` selects, and note it in ``run.json``.
 
     A linear probe that the training started from stays the model where no epoch is better: it is the simpler one, and
     was not chosen among many. It reads only files, so that it also works if another process trained the epochs.
+
+    Args:
+        run: run whose epochs are done.
+        config: every choice of the training.
+        stopped: why training ended before its last epoch, where somebody ended it.
 
     Raises:
         TrainingError: the weights are not finite.
@@ -210,7 +215,7 @@ def finish(run: Run, config: ResolvedConfig) -> None:
         state, kept = merged(task_state(read_checkpoint(path)), config), {"keep": config.keep, **row} | kept
     if wrong := [name for name, value in state.items() if not torch.isfinite(value).all()]:
         raise diverged(f"{len(wrong)} weights of epoch {kept['epoch']} are not finite ({wrong[0]}, ...)", config)
-    if told := stop_told(rows, score, config.patience, config.epochs):
+    if told := stopped or stop_told(rows, score, config.patience, config.epochs):
         kept["stopped"] = told
     keep_weights(run, state, kept)
 

@@ -58,7 +58,7 @@ def decide(config: TrainConfig, splits: DataSplits[Any]) -> Decided:
     """
     _check_recipe(config)
     weights = _kind_of(config.weights)
-    layers = _num_layers(config, splits) if weights == "labelled" or config.recipe in ("finetune", "probe") else 1
+    layers = num_layers(config, splits) if weights == "labelled" or config.recipe in ("finetune", "probe") else 1
     return resolve(config, Facts(task=config.task, num_images=len(splits.train), num_layers=layers, weights=weights))
 
 
@@ -80,8 +80,12 @@ def _kind_of(weights: str | None) -> Literal["random", "unlabelled", "labelled"]
     return "unlabelled" if task == "pretraining" else "labelled"
 
 
-def _num_layers(config: TrainConfig, splits: DataSplits[Any]) -> int:
-    """Groups of layers of the model, which is built without memory for its weights."""
+def num_layers(config: TrainConfig, splits: DataSplits[Any]) -> int:
+    """Groups of layers of the model, which is built without memory for its weights.
+
+    Raises:
+        VitrailError: there is no such model, or it does not take a field of the configuration.
+    """
     kind = find_task(config.task)
     num_outputs = kind.num_outputs(make_spec(kind.describe_data(splits), config))
     with torch.device("meta"):

@@ -27,16 +27,29 @@ def configured(kind: type[Config], settings: Mapping[str, Any], given: Mapping[s
     """
     values: dict[str, Any] = {name: dict(value) for name, value in (given or {}).items()}
     for name, value in with_field_names(settings).items():
-        path = _path_of(kind, name)
-        if path is None:
-            close = nearest_names(name, _names_of(kind), cutoff=0.6)
-            hint = f"did you mean {' or '.join(close[:2])}?" if close else f"known are {', '.join(_names_of(kind))}"
-            raise ConfigError(f"unknown setting {name}; {hint}")
+        path = field_path(kind, name)
         place = values
         for part in path[:-1]:
             place = place.setdefault(part, {})
         place[path[-1]] = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
     return typed(kind, values)
+
+
+def field_path(kind: type[Any], name: str) -> tuple[str, ...]:
+    """The path of the field that a setting means, such as ``("augment", "mixup_alpha")`` for ``mixup_alpha``.
+
+    Args:
+        kind: class of the configuration.
+        name: name of the field, at the top or in a nested configuration.
+
+    Raises:
+        ConfigError: there is no such field; the message has the nearest names.
+    """
+    if (path := _path_of(kind, name)) is not None:
+        return path
+    close = nearest_names(name, _names_of(kind), cutoff=0.6)
+    hint = f"did you mean {' or '.join(close[:2])}?" if close else f"known are {', '.join(_names_of(kind))}"
+    raise ConfigError(f"unknown setting {name}; {hint}")
 
 
 def _names_of(kind: type[Any]) -> list[str]:

@@ -34,7 +34,7 @@ from vitrail.training.loop import contained, fit_task, is_interruption, make_tra
 from vitrail.training.lora import add_adapters
 from vitrail.training.module import seed_everything
 from vitrail.training.recipes import Decided
-from vitrail.training.recorder import Recorder
+from vitrail.training.recorder import Judge, Recorder
 from vitrail.training.time_limit import TimeLimit
 from vitrail.training.uneven import check_uneven, set_class_loss, uneven_remarks
 
@@ -52,6 +52,7 @@ def train(
     progress: bool = True,
     clock: Seconds = time.perf_counter,
     follows: Callable[[float], float] = lambda _step_seconds: 0.0,
+    judge: Judge = lambda _rows, _num_epochs: "",
 ) -> Run:
     """Train a model and write it, with its description, to a run folder.
 
@@ -68,6 +69,8 @@ def train(
         clock: seconds, from which the time that is left follows.
         follows: function from the seconds of a training step to those of what follows the training, such as other
             stages. They are shown, and kept of ``config.minutes``.
+        judge: function from the epochs that are done, and the number of all, to why training ends here; "" goes on. The
+            run is finished then, like one whose patience is over. It is asked in every process.
 
     Returns:
         the run, with ``model.safetensors``, ``metrics.csv``, ``run.json``, checkpoints and TensorBoard logs.
@@ -82,7 +85,7 @@ def train(
     if resume and overwrite:
         raise ConfigError("resume and overwrite contradict each other; pass only one of --resume and --overwrite")
     run = run if isinstance(run, Run) else Run(user_path(run))
-    recorder = Recorder(training_files(run), find_task(config.task).score(config.keep_score), config.patience)
+    recorder = Recorder(training_files(run), find_task(config.task).score(config.keep_score), config.patience, judge)
     lines = _lines(config, recorder, follows, clock, progress=progress)
     with contained():
         trainer = make_trainer(config, training_files(run), lines)
@@ -201,7 +204,8 @@ def _fit(
     if decided.recipe != "probe":
         fit_task(trainer, task, settled, splits, preprocessing, training_files(run), resume=resume)
     if trainer.is_global_zero:
-        finish(run, settled)
+        recorder = trainer.checkpoint_callback
+        finish(run, settled, recorder.stopped if isinstance(recorder, Recorder) else "")
         done = run.read().trained
         _tell([done.stopped if done else "", verdict(run)], progress)
 

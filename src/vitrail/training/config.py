@@ -77,8 +77,8 @@ class TrainConfig:
         augment: random changes of the training images.
         epochs: number of passes over the training images. Default: the recipe's; from random weights 100.
         minutes: minutes that all may take: check of the data, training, validation, in ``vitrail run`` the other stages
-            too. The first steps are measured, and the schedule is fitted to the time; the last epoch may be incomplete.
-            If the epochs end before, they end the training. Default: no limit.
+            too, in ``vitrail tune`` all trials. The first steps are measured, and the schedule is fitted to the time;
+            the last epoch may be incomplete. If the epochs end before, they end the training. Default: no limit.
         batch_size: number of images in one batch on one device, or "auto" for the largest power of two that fits.
             Default: the recipe's; from random weights 64.
         learning_rate: learning rate of AdamW after warm-up; the number of devices does not scale it. Default: the

@@ -6,7 +6,7 @@ import csv
 import io
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,9 +23,13 @@ from vitrail.core.faults import find_fault
 from vitrail.core.files import atomic_path, check_regular, read_text, write_text
 from vitrail.tasks import Score
 from vitrail.training.module import TrainingModule
+from vitrail.training.time_limit import TimeLimit
 
 Row = dict[str, float]
 """Metrics of one epoch."""
+
+Judge = Callable[[Sequence[Row], int], str]
+"""Function from the epochs that are done, and the number of all, to why training ends here; "" goes on."""
 
 LARGEST = 1e300
 """Larger numbers in a file are refused: charts compute with them."""
@@ -90,12 +94,20 @@ class Recorder(Checkpoint):
         files: what is written.
         score: what decides which epoch is the best.
         patience: epochs without a better one after which training stops; 0 never stops it.
+        judge: what looks at every epoch, once it is saved, and may end the training.
+
+    Attributes:
+        stopped: why the judge ended the training; "" if it did not.
     """
 
-    def __init__(self, files: TrainingFiles, score: Score, patience: int = 0) -> None:
+    def __init__(
+        self, files: TrainingFiles, score: Score, patience: int = 0, judge: Judge = lambda _rows, _num_epochs: ""
+    ) -> None:
         self.files = files
         self.score = score
         self.patience = patience
+        self.judge = judge
+        self.stopped = ""
         self.rows: list[Row] = []
         self.started = 0.0
         self.learning_rate = 0.0
@@ -126,6 +138,12 @@ class Recorder(Checkpoint):
             for logger in trainer.loggers:
                 logger.log_metrics({k: v for k, v in self.rows[-1].items() if k != "epoch"}, step=trainer.global_step)
         if is_patience_over(self.rows, self.score, self.patience):
+            trainer.should_stop = True
+        limit = next((one for one in trainer.callbacks if isinstance(one, TimeLimit)), None)  # type: ignore[attr-defined]  # it is set later
+        self.stopped = self.judge(
+            self.rows, int(trainer.max_epochs or 1) if limit is None else limit.num_epochs(trainer)
+        )
+        if self.stopped:
             trainer.should_stop = True
 
 
