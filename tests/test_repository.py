@@ -186,7 +186,7 @@ def test_what_a_stranger_looks_for_is_there(name: str) -> None:
 
 
 def test_decisions_are_short() -> None:
-    lengths = {path.name: len(path.read_text().splitlines()) for path in (ROOT / "docs/decisions").glob("*.md")}
+    lengths = {path.name: len(path.read_text().splitlines()) for path in (ROOT / "docs/decisions").glob("0*.md")}
     assert lengths
     assert not {name: length for name, length in lengths.items() if length > 30}
 

@@ -97,12 +97,7 @@ def predict(
             pictures=out,
             progress=shown.progress and not csv,
         )
-        for skipped in predictions.skipped:
-            print(f"vitrail: skipped: {skipped.reason}", file=sys.stderr)
-        for damaged in predictions.damaged:
-            print(f"vitrail: warning: {damaged.reason}; the answer may be wrong", file=sys.stderr)
-        if predictions.answers.task.min_confidence is not None:
-            print(f"vitrail: {_bound_text(opened, predictions, given=min_confidence is not None)}", file=sys.stderr)
+        _warn(opened, predictions, given=min_confidence is not None)
         _show(shown, predictions, as_csv=csv)
 
 
@@ -112,6 +107,16 @@ def _make(shown: Display, run: Run, out: Path, sources: Sequence[str], count: in
     files = sample_run(run, out, count=count, seed=seed)
     shown.say(f"{count} pictures, and pages of them: {files[0]}, {files[1]}")
     shown.result({"files": [str(path) for path in files]})
+
+
+def _warn(run: Run, predictions: Predictions, *, given: bool) -> None:
+    """Lines on standard error: images that have no answer, or perhaps a wrong one, and what answers leave out."""
+    for skipped in predictions.skipped:
+        print(f"vitrail: skipped: {skipped.reason}", file=sys.stderr)
+    for damaged in predictions.damaged:
+        print(f"vitrail: warning: {damaged.reason}; the answer may be wrong", file=sys.stderr)
+    if predictions.answers.task.min_confidence is not None:
+        print(f"vitrail: {_bound_text(run, predictions, given=given)}", file=sys.stderr)
 
 
 def _bound_text(run: Run, predictions: Predictions, *, given: bool) -> str:

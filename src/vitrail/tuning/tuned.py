@@ -196,7 +196,7 @@ class TuneReport:
         failed = [one for one in self.trials if one.state == "failed"]
         if not failed:
             why = "".join(f"; {remark}" for remark in self.remarks)
-            raise TrainingError(f"no trial of {self.folder.folder} is complete; go on with --resume{why}")
+            raise TrainingError(f"no trial of {self.folder.folder} is complete{why}; go on with --resume")
         first = failed[0]
         place = f"its log is {log[first.folder]}" if first.folder in log else f"its log is on {first.host}"
         raise TrainingError(
