@@ -13,6 +13,7 @@ from torch import nn
 from vitrail.contract.promise import (
     NUM_CLASSES,
     Make,
+    NotApplicableError,
     images_for,
     lively_model,
     need_close,
@@ -20,6 +21,9 @@ from vitrail.contract.promise import (
     promised,
 )
 from vitrail.core.errors import ImageSizeError
+
+FAINT = 1e-3
+"""Difference of two images' outputs below which nothing can be told from rounding."""
 
 FEWEST, MOST = 8, 100
 """Steps of training: a model of a few thousand parameters needs more than a large one."""
@@ -32,7 +36,10 @@ def images_do_not_mix(make: Make) -> None:
     with torch.no_grad():
         together, alone = model(x), torch.cat([model(x[i : i + 1]) for i in range(3)])
     need_close("alone against three together", together, alone, 1e-4, 1e-5)
-    promised(float((together[0] - together[1]).abs().max()) > 1e-3, "two different images have the same output")
+    difference = float((together[0] - together[1]).abs().max())
+    promised(difference > 0, "two different images have the same output")
+    if difference <= FAINT:
+        raise NotApplicableError(f"with random weights, outputs of different images differ by {difference:.2g} only")
 
 
 def state_dict_round_trip(make: Make) -> None:
