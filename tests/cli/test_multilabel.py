@@ -126,6 +126,7 @@ def test_it_learns_and_says_what_it_learnt(run: Run, squares: Path, tmp_path: Pa
         assert text in page
 
 
+@pytest.mark.slow  # capture and conversion
 def test_quantised_exported_and_measured(run: Run, capsys: Capture) -> None:
     folder = str(run.folder)
     result(capsys, ["quantize", folder, "--calibration", "8", "--preset", "fast"])
@@ -151,7 +152,7 @@ def test_other_data_and_what_is_refused(run: Run, squares: Path, tmp_path: Path,
     report = result(capsys, ["evaluate", str(run.folder), "--data", str(other)])
     assert {row["name"] for row in report["per_class"]} == {"green", "red"}, "blue has no column, so it is unknown"
     for words, message in (
-        (["evaluate", str(run.folder), "--robustness"], "multilabel"),
+        (["evaluate", str(run.folder), "--robustness"], "gives images no single class"),
         (
             ["probe", str(squares), "--task", "multilabel", "--run", str(tmp_path / "p")],
             "cannot do the task 'multilabel'",

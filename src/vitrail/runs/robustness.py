@@ -31,7 +31,7 @@ def measure_run_robustness(
     """
     task = load_task(run)
     if not task.per_image:
-        raise RunError(f"run {run.folder} does not classify; robustness is only measured for classification")
+        raise RunError(f"run {run.folder} gives images no single class; robustness is only measured for classification")
     images = load_run_data(run).held_out
     values = {"version": VERSION}
     values |= measure_robustness(task, images, run.read().preprocessing, config, progress=progress)
