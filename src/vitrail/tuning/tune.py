@@ -77,7 +77,7 @@ def tune(
 
 def _check(config: TrainConfig, trials: int | None) -> None:
     if trials is not None and not 1 <= trials <= MOST_TRIALS:
-        raise ConfigError(f"is not allowed; it must be 1 to {MOST_TRIALS:,}", trials=trials)
+        raise ConfigError(f"{trials} trials are not allowed; give 1 to {MOST_TRIALS:,}")
     several = config.devices not in (1, "1")
     if several or config.num_nodes != 1:
         named = {"devices": config.devices} if several else {"num_nodes": config.num_nodes}
