@@ -175,7 +175,10 @@ def _cell(text: str | None) -> str:
 def python_pages() -> Iterator[tuple[str, str]]:
     """The pages of the Python reference: what ``import vitrail`` offers, then package by package."""
     intro = "The verbs as functions and methods, and what configures them. All of it is found as `vitrail.NAME`."
-    yield "reference/python.md", _reference("Python", intro, "vitrail", face())
+    yield (
+        "reference/python.md",
+        _reference("Python", intro, "vitrail", sorted(face(), key=lambda name: (name[0].isupper(), name))),
+    )
     for package, names in packages().items():
         intro = f"Public names of `{package}` that `vitrail` itself does not offer."
         yield f"reference/{package.partition('.')[2]}.md", _reference(package, intro, package, names)
