@@ -143,6 +143,9 @@ def test_version_is_the_same_everywhere() -> None:
     newest = re.search(r"^## \[(\d+\.\d+\.\d+)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert newest is not None
     assert newest[1] == PROJECT["version"] == vitrail.__version__
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == PROJECT["version"]
+    assert citation["license"] == PROJECT["license"]
 
 
 def test_data_files_are_inside_the_package() -> None:
@@ -177,7 +180,19 @@ def test_the_runner_and_the_hooks_run_what_make_lint_runs() -> None:
     assert runner.stat().st_mode & 0o111, ".ci/run is not executable"
 
 
-WANTED = ["LICENSE", "NOTICE", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/architecture.md"]
+WANTED = [
+    *("LICENSE", "NOTICE", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff", "docs/architecture.md"),
+    *(".github/ISSUE_TEMPLATE/bug.yml", ".github/ISSUE_TEMPLATE/feature.yml"),
+]
+
+
+@pytest.mark.parametrize("form", ["bug", "feature"])
+def test_forms_for_issues_ask_for_something(form: str) -> None:
+    found = yaml.safe_load((ROOT / f".github/ISSUE_TEMPLATE/{form}.yml").read_text())
+    assert {"name", "description", "body"} <= found.keys()
+    asked = [part for part in found["body"] if part["type"] != "markdown"]
+    assert len({part["id"] for part in asked}) == len(asked) > 2
+    assert any(part.get("validations", {}).get("required") for part in asked)
 
 
 @pytest.mark.parametrize("name", WANTED)

@@ -26,7 +26,7 @@ ELSEWHERE = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHA
 ORIGIN = {name: ROOT / path for path, name in ELSEWHERE.items()}
 
 FENCE = re.compile(r"^(`{3,}).*?^\1$", re.MULTILINE | re.DOTALL)
-LINK = re.compile(r"(!?\[[^\]]*\]\()([^)\s]+)(\))")
+LINK = re.compile(r"(\]\()([^)\s]+)(\))")
 COMMENT = re.compile(r"^<!--.*?-->\n", re.MULTILINE | re.DOTALL)
 LIST_IN_PARAGRAPH = re.compile(r"(^(?!\s|[-*|#>]|\d+\. ).+\n)(?=(?:[-*]|\d+\.) )", re.MULTILINE)
 LANGUAGES = {".py": "python", ".yaml": "yaml", ".json": "json", ".toml": "toml", "": "text"}
@@ -34,17 +34,21 @@ LANGUAGES = {".py": "python", ".yaml": "yaml", ".json": "json", ".toml": "toml",
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Folders in the navigation become the pages in them."""
-    for section in config.nav or []:
-        for title, entries in section.items():
-            if isinstance(entries, list):
-                section[title] = [one for entry in entries for one in _expanded(entry)]
+    config.nav = expanded(config.nav or [])
     return config
 
 
-def _expanded(entry: Any) -> list[Any]:
-    if isinstance(entry, str) and entry.endswith("/*"):
-        return sorted(path.relative_to(DOCS).as_posix() for path in DOCS.glob(f"{entry}.md"))
-    return [entry]
+def expanded(nav: list[Any]) -> list[Any]:
+    """A navigation with the pages of its folders."""
+    found: list[Any] = []
+    for entry in nav:
+        if isinstance(entry, dict):
+            found.append({title: expanded(one) if isinstance(one, list) else one for title, one in entry.items()})
+        elif entry.endswith("/*"):
+            found += sorted(path.relative_to(DOCS).as_posix() for path in DOCS.glob(f"{entry}.md"))
+        else:
+            found.append(entry)
+    return found
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -171,7 +175,10 @@ def _cell(text: str | None) -> str:
 def python_pages() -> Iterator[tuple[str, str]]:
     """The pages of the Python reference: what ``import vitrail`` offers, then package by package."""
     intro = "The verbs as functions and methods, and what configures them. All of it is found as `vitrail.NAME`."
-    yield "reference/python.md", _reference("Python", intro, "vitrail", face())
+    yield (
+        "reference/python.md",
+        _reference("Python", intro, "vitrail", sorted(face(), key=lambda name: (name[0].isupper(), name))),
+    )
     for package, names in packages().items():
         intro = f"Public names of `{package}` that `vitrail` itself does not offer."
         yield f"reference/{package.partition('.')[2]}.md", _reference(package, intro, package, names)

@@ -39,16 +39,16 @@ def hooks() -> Iterator[ModuleType]:
     sys.path.remove(str(SITE))
 
 
-def leaves(entry: Any, hooks: ModuleType) -> Iterator[str]:
+def leaves(entry: Any) -> Iterator[str]:
     if isinstance(entry, str):
-        yield from hooks._expanded(entry)
+        yield entry
     for inner in entry.values() if isinstance(entry, dict) else entry if isinstance(entry, list) else ():
-        yield from leaves(inner, hooks)
+        yield from leaves(inner)
 
 
 def test_the_navigation_has_every_page_once(hooks: ModuleType) -> None:
     (text,) = re.findall(r"^nav:\n(?:[ -].*\n)+", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
-    named = sorted(leaves(yaml.safe_load(text)["nav"], hooks))
+    named = sorted(leaves(hooks.expanded(yaml.safe_load(text)["nav"])))
     pages = [page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").rglob("*.md")]
     made = [*hooks.ELSEWHERE.values(), "reference/commands.md", *(name for name, _ in hooks.python_pages())]
     assert named == sorted([*pages, *made]), "a page is missing in the navigation of mkdocs.yml, or is not there"
@@ -70,6 +70,7 @@ def test_links_of_the_repository_lead_to_pages_of_the_site(hooks: ModuleType) ->
         "[a](source/examples/02_train.py.md) [b](changes.md#x) ![c](pictures/report.png) [d](https://e.org) [f](#g)"
     )
     assert hooks.with_links("[a](docs/results/check.md)", ROOT / "README.md") == "[a](results/check.md)"
+    assert hooks.with_links("[![x](docs/a.png)](docs/a.png)", ROOT / "README.md") == "[![x](a.png)](a.png)"
     assert hooks.with_links("[a](../yolo.md)", ROOT / "docs/results/dense.md") == "[a](../yolo.md)"
     assert "source/examples/compare/mixers.yaml.md" in hooks.source_pages()
 

@@ -65,7 +65,7 @@ def test_what_is_not_followed_is_an_installation_or_waits(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", TUTORIALS)
 def test_a_tutorial_works(name: str, own_code: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
