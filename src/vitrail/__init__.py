@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vitrail.face import TrainedRun, check_data, open_run, probe, train
     from vitrail.models import create_model, list_models, load_checkpoint
     from vitrail.quantization import QuantizationConfig, quantize
+    from vitrail.report.model_table import recommend_models
     from vitrail.report.recommendation import Limits
     from vitrail.runs.elsewhere import EvaluateConfig
     from vitrail.runs.probe import ProbeConfig
@@ -58,6 +59,7 @@ _HOMES = {
     "open_run": "face",
     "probe": "face",
     "quantize": "quantization",
+    "recommend_models": "report.model_table",
     "register": "tasks.register",
     "train": "face",
 }
@@ -91,6 +93,7 @@ __all__ = [
     "open_run",
     "probe",
     "quantize",
+    "recommend_models",
     "register",
     "train",
 ]
