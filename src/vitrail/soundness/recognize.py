@@ -17,6 +17,7 @@ from vitrail.data.formats.layout import (
     IMAGE_FOLDERS,
     MASK_FOLDERS,
     data_folder,
+    find_table,
     has_images,
     inner_folder,
     one_called,
@@ -55,9 +56,9 @@ def likely_tasks(path: str) -> list[str]:
 
 
 def _found(root: Path) -> Iterator[str]:
-    if (root / "labels.csv").is_file():
+    if find_table(root, "labels.csv") is not None:
         yield "classification"
-    if (root / "scores.csv").is_file() or (root / "AVA.txt").is_file():
+    if any(find_table(root, name) is not None for name in ("scores.csv", "AVA.txt")):
         yield "aesthetics"
     yield from _in_coco(root)
     folders = (root, *visible_folders(root))
