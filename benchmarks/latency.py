@@ -3,9 +3,9 @@
     python benchmarks/latency.py                                             # half an hour of a busy core
     python benchmarks/latency.py --runtimes torch --rounds 5 --models vit_tiny_patch16 edgevit_xxs mobilevit_xs
 
-Writes docs/results/latency.json, .md and .svg (--name for others). One image at the variant's own size, one thread,
-random weights, which change no time. Candidates take turns in shuffled rounds; processor time is compared, which other
-programs stretch less than wall time.
+Writes docs/results/latency.json, .md and .svg (--name for others), and from the first the table that the package
+carries. One image at the variant's own size, one thread, random weights, which change no time. Candidates take turns in
+shuffled rounds; processor time is compared, which other programs stretch less than wall time.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from vitrail.core.types import Preprocessing
 from vitrail.export import export_model
 from vitrail.models import FAMILIES, create_model
 from vitrail.models.complexity import count_variant
+from vitrail.models.measured_times import MEASURED, times_table
 from vitrail.runtimes import find_runtime
 
 mpl.use("agg")
@@ -273,6 +274,8 @@ def write_pages(name: str) -> None:
     results = read_json(RESULTS / f"{name}.json")
     draw([row for row in results["rows"] if not row["failure"]], RESULTS / f"{name}.svg")
     write_text(RESULTS / f"{name}.md", page(results, name))
+    if name == "latency":
+        write_json(MEASURED, times_table(results))
 
 
 def _asked(options: argparse.Namespace) -> list[str]:

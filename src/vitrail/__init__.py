@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vitrail.face_tune import Tuned, tune
     from vitrail.models import create_model, list_models, load_checkpoint
     from vitrail.quantization import QuantizationConfig, quantize
+    from vitrail.report.model_table import recommend_models
     from vitrail.report.recommendation import Limits
     from vitrail.runs.drift import DriftConfig, measure_drift
     from vitrail.runs.elsewhere import EvaluateConfig
@@ -66,6 +67,7 @@ _HOMES = {
     "open_run": "face",
     "probe": "face",
     "quantize": "quantization",
+    "recommend_models": "report.model_table",
     "register": "tasks.register",
     "train": "face",
     "tune": "face_tune",
@@ -105,6 +107,7 @@ __all__ = [
     "open_run",
     "probe",
     "quantize",
+    "recommend_models",
     "register",
     "train",
     "tune",

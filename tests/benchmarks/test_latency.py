@@ -74,3 +74,8 @@ def test_every_family_was_measured_in_every_runtime(script: ModuleType) -> None:
     assert {row["model"] for row in rows} == {*script.MODELS}
     for runtime in ("torch", "onnxruntime", "openvino"):
         assert {row["family"] for row in rows if row["runtime"] == runtime and not row["failure"]} == {*FAMILIES}
+
+
+def test_the_package_carries_what_was_measured(script: ModuleType) -> None:
+    results = json.loads((ROOT / "docs/results/latency.json").read_text())
+    assert json.loads(script.MEASURED.read_text()) == script.times_table(results)

@@ -36,7 +36,7 @@ VERBS = {
     "demo": "See the whole way on the embedded sample, in minutes on a laptop",
     "run": "Go the whole way on your own folder of images",
     "check": "Look through a folder of images before anything is trained on it",
-    "models": "List the models, or show the card of one",
+    "models": "List the models, show the card of one, or name models for your images and limits",
     "check-model": "Check that a family or token mixer of your own keeps the contract",
     "probe": "Compare frozen backbones on your images in a minute, before training",
     "pretrain": "Train a backbone on images without labels",
@@ -52,7 +52,7 @@ VERBS = {
     "export": "Write a run's model as verified files: ONNX, OpenVINO, ExecuTorch, LiteRT, ...",
     "bench": "Measure latency, memory and energy of runs' files in every runtime",
     "pareto": "Show accuracy over latency, energy and size, of several runs",
-    "recommend": "Name the best file that keeps to your limits, and say why",
+    "recommend": "Name the best measured file of your runs that keeps to your limits, and say why",
     "report": "Write a run's HTML report",
 }
 

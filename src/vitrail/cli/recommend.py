@@ -1,4 +1,4 @@
-"""``vitrail recommend``: which file to ship."""
+"""``vitrail recommend``: which file to ship. Which model to start from, ``vitrail models --recommend`` says."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ def recommend(
     """Name the most accurate file that keeps to every limit, and say why.
 
     Considered is everything that was measured of the runs with one image a run, on all devices or one of them, with the
-    accuracy of that very file. Where nothing fits, the limit that excludes everything is named.
+    accuracy of that very file. Where nothing fits, the limit that excludes everything is named. Before anything is
+    trained, `vitrail models --recommend --data FOLDER` names models to start from.
 
     **Examples**
 

@@ -23,7 +23,7 @@ def describe_findings(findings: Findings) -> dict[str, Any]:
 
     Returns:
         ``right`` (count, of, low, high), ``intervals`` (score -> low and high), ``trivial``, ``numbers``, ``curves``,
-        ``tables``, ``matrices``, as the schema of ``evaluation.json`` has them.
+        ``thresholds``, ``tables``, ``matrices``, as the schema of ``evaluation.json`` has them.
     """
     counts, totals = findings.shares()
     intervals = _score_intervals(findings)
@@ -39,6 +39,7 @@ def describe_findings(findings: Findings) -> dict[str, Any]:
         "trivial": asdict(findings.trivial()),
         "numbers": {name: value for name, value in findings.numbers().items() if isfinite(value)},
         "curves": [_finite_lines(asdict(one)) for one in findings.curves()],
+        "thresholds": [asdict(one) for one in findings.thresholds()],
         "tables": [finite_only(asdict(one)) for one in findings.tables()],
         "matrices": [asdict(one) for one in findings.matrices()],
     }

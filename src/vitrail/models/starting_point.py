@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from huggingface_hub import try_to_load_from_cache
 
@@ -13,7 +14,7 @@ from vitrail.models.complexity import variant_complexity
 from vitrail.models.hub import fetch_from_hub
 from vitrail.models.pretrained import PREFIX, PretrainedWeights, parse_pretrained
 from vitrail.models.registry import FAMILIES
-from vitrail.models.weights_source import run_of
+from vitrail.models.weights_source import fields_of_run, run_of
 
 LOG = logging.getLogger(__name__)
 
@@ -29,11 +30,13 @@ class StartingPoint:
         model: name of the model.
         weights: as :func:`vitrail.create_model` takes them; None for random ones.
         sentence: what was chosen, and why.
+        fields: fields of the configuration that differ from the variant's, because the run of the weights has them.
     """
 
     model: str
     weights: str | None
     sentence: str
+    fields: dict[str, Any] = field(default_factory=dict)
 
 
 def find_starting_point(weights: str | None = None) -> StartingPoint:
@@ -53,7 +56,10 @@ def find_starting_point(weights: str | None = None) -> StartingPoint:
         model, _ = run_of(weights)
         if not model:
             raise ConfigError("do not tell which model they are of; give --model too", weights=weights)
-        return StartingPoint(model=model, weights=weights, sentence=f"Model: {model}, as {weights} tells.")
+        fields = fields_of_run(weights)
+        with_fields = f" with {', '.join(f'{name}={value!r}' for name, value in fields.items())}" if fields else ""
+        sentence = f"Model: {model}{with_fields}, as {weights} tells."
+        return StartingPoint(model=model, weights=weights, sentence=sentence, fields=fields)
     known = sorted(_public(tag or ""), key=lambda one: variant_complexity(one[0]).params)
     if not known:
         raise CheckpointError(f"no model has public weights with the tag '{tag}'; 'vitrail models NAME' lists the tags")

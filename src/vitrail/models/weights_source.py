@@ -126,6 +126,28 @@ def run_of(address: str) -> tuple[str, str]:
     return str(_table(values, "model", description).get("name", "")), str(values.get("task", ""))
 
 
+FREE = ("num_classes", "image_size", "drop_path_rate")
+"""Fields of a run's model that follow from the data, or do not belong to its network."""
+
+
+def fields_of_run(address: str) -> dict[str, Any]:
+    """Fields in which the network of a run differs from its variant; none where the weights belong to no run.
+
+    Raises:
+        CheckpointError: its description cannot be read.
+    """
+    path = None if "://" in address else user_path(address)
+    description = None if path is None else (path if path.is_dir() else path.parent) / "run.json"
+    if description is None or not description.is_file():
+        return {}
+    known = _table(_table(_entries(description), "model", description), "fields", description)
+    return {name: _plain(value) for name, value in known.items() if name not in FREE}
+
+
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
 def _beside(name: str, path: Path, folder: Path) -> WeightsSource:
     """Weights of a path, with the description that lies in their folder."""
     for home in (folder, folder.parent) if folder.name == "checkpoints" else (folder,):
@@ -151,7 +173,7 @@ def _of_run(name: str, path: Path, description: Path) -> WeightsSource:
         told_by=str(description) if told else "",
         told=_checked(told, description),
         model=str(model.get("name", "")),
-        fields={key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()},
+        fields={key: _plain(value) for key, value in fields.items()},
         image_size=size,
     )
 

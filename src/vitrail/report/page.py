@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from vitrail.core.errors import LockedError
 from vitrail.core.files import write_text
@@ -25,6 +26,7 @@ from vitrail.report.contents import (
 from vitrail.report.embedded import read_explanation, read_robustness_section
 from vitrail.report.first_screen import first_screen
 from vitrail.report.stained_glass import window
+from vitrail.report.thresholds import SCRIPT, read_slider, script_source
 from vitrail.report.trust_section import read_trust_section
 from vitrail.report.written import difference, megabytes, number, percent, points, score
 from vitrail.runs.description import Description
@@ -34,7 +36,9 @@ from vitrail.runs.telling import majority
 
 
 def write_report(run: Run) -> Path:
-    """Write ``run.report_page``: one HTML page without scripts that loads nothing from the network or from disk.
+    """Write ``run.report_page``: one HTML page that loads nothing from the network or from disk.
+
+    Its only script moves the slider of the least confidence; the page's security policy names its hash.
 
     A section without its artefact names the verb that makes it. While another process trains or measures, the page
     shows what is there so far. All text of the user (class names, paths, image names) is escaped.
@@ -82,6 +86,9 @@ def _write(run: Run) -> Path:
         figures=key_figures(accuracy, speed, exports, run),
         place=speed.place if speed else None,
         commands=commands(run, description),
+        sliders=[read_slider(one) for one in ((evaluation or {}).get("findings") or {}).get("thresholds", ())],
+        script=SCRIPT,
+        script_source=Markup(script_source()),
     )
     write_text(run.report_page, html)
     return run.report_page

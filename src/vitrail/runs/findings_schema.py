@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from vitrail.core.checked import Count, FileModel, Number, Share
+from vitrail.tasks.findings.findings import STEPS
 
 
 class RightEntry(FileModel):
@@ -34,6 +35,24 @@ class LinesEntry(FileModel):
     y: str
     lines: dict[str, tuple[tuple[Share, Share], ...]]
     note: str = ""
+
+
+class ThresholdEntry(FileModel):
+    """What a least confidence does, see :class:`~vitrail.tasks.findings.findings.Threshold`."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,40}$")]
+    title: str
+    start: Share
+    counts: dict[str, tuple[Count, ...]]
+    shown: tuple[tuple[str, str, str], ...]
+
+    @model_validator(mode="after")
+    def _check_counts(self) -> Self:
+        if any(len(values) != len(STEPS) for values in self.counts.values()):
+            raise ValueError(f"counts have not {len(STEPS)} values each")
+        if missing := {name for _, *names in self.shown for name in names if name} - self.counts.keys():
+            raise ValueError(f"there are no counts {', '.join(sorted(missing))}")
+        return self
 
 
 class TableEntry(FileModel):
@@ -78,5 +97,6 @@ class FindingsEntry(FileModel):
     trivial: TrivialEntry | None = None
     numbers: dict[str, Number] = {}
     curves: tuple[LinesEntry, ...] = ()
+    thresholds: tuple[ThresholdEntry, ...] = ()
     tables: tuple[TableEntry, ...] = ()
     matrices: tuple[MatrixEntry, ...] = ()

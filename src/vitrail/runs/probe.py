@@ -25,7 +25,7 @@ from vitrail.data import DataConfig, DataSplits, ImageSet, draw_order
 from vitrail.runs.folder import check_folder, clear, describe, keep_weights
 from vitrail.runs.load import make_spec
 from vitrail.runs.preprocessing import decide_preprocessing, source_of
-from vitrail.runs.probe_candidates import Availability, ProbeSource, find_sources
+from vitrail.runs.probe_candidates import Availability, ProbeSource, find_sources, typed_imports, typed_size
 from vitrail.runs.probe_results import ProbedImages, ProbeReport, ProbeRow, advice, choose, score_interval
 from vitrail.runs.run import Run
 from vitrail.runtimes import open_session
@@ -337,8 +337,8 @@ def _report(
             samples=samples, features=best.features, answers=best.found, preprocessing=best.preprocessing
         ),
         next_command=(
-            f"vitrail train --data {typed_path(config.data.path)} --model {best.source.model} "
-            f"--weights {typed_path(best.source.weights)}"
+            f"vitrail train --data {typed_path(config.data.path)} {best.source.typed()}{typed_size(config.image_size)}"
+            f"{typed_imports()}"
         ),
         seconds=time.perf_counter() - start,
     )

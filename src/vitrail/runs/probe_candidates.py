@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from vitrail.core.errors import CheckpointError, ConfigError, VitrailError
-from vitrail.core.paths import user_path
+from vitrail.core.import_code import imported_code
+from vitrail.core.paths import typed_path, user_path
 from vitrail.models import Backbone, create_model, find_family
 from vitrail.models.hub import cached_file
 from vitrail.models.pretrained import PREFIX, PretrainedWeights
 from vitrail.models.registry import FAMILIES, is_model
+from vitrail.models.weights_source import fields_of_run
 from vitrail.runs.run import Run
 
 SMALL = ("vit_tiny_patch16", "mobilevit_s", "poolformer_s12")
@@ -20,9 +22,6 @@ SMALL = ("vit_tiny_patch16", "mobilevit_s", "poolformer_s12")
 
 MOST = 6
 """Models that are tried where none is named."""
-
-FREE = ("num_classes", "image_size", "drop_path_rate")
-"""Fields of a run's model that follow from the data, or do not matter to a frozen backbone."""
 
 REMEDY = (
     "name weights that are here: --model NAME=FILE for a weights file (such as vit_tiny_patch16=vit.safetensors), or "
@@ -47,6 +46,17 @@ class ProbeSource:
     weights: str
     fields: dict[str, Any] = field(default_factory=dict)
     public: PretrainedWeights | None = None
+
+    def typed(self) -> str:
+        """The options of ``vitrail train`` that start from it; a run tells its model, with all fields."""
+        weights = self.weights if self.weights.startswith(PREFIX) else typed_path(self.weights)
+        return f"--weights {weights}" if self.fields else f"--model {self.model} --weights {weights}"
+
+    def word(self) -> str:
+        """The word of ``vitrail probe --model`` that names it."""
+        if user_path(self.weights).is_dir():
+            return typed_path(self.weights)
+        return self.model if self.weights == PREFIX else typed_path(f"{self.model}={self.weights}")
 
     def create(self, num_classes: int, image_size: int | tuple[int, int] | None) -> Backbone:
         """The backbone with its weights, and a new classifier.
@@ -134,12 +144,7 @@ def _of_run(folder: Path) -> ProbeSource:
     description = run.read()
     if description.input_shape:
         raise ConfigError(f"run {folder} takes no images, and has no backbone; name the run of a classifier")
-    fields = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in description.model.fields.items()
-        if name not in FREE
-    }
-    model = description.model.name
+    model, fields = description.model.name, fields_of_run(str(folder))
     return ProbeSource(label=f"{folder.resolve().name} ({model})", model=model, weights=str(folder), fields=fields)
 
 
@@ -186,3 +191,15 @@ class Availability:
         """The error that no source could be had."""
         first = f" ({self.notes[0].partition(';')[0]})" if self.notes else ""
         return CheckpointError(f"a probe needs a backbone with weights, and none can be had{first}; {REMEDY}")
+
+
+def typed_size(image_size: int | tuple[int, int] | None) -> str:
+    """The option of an image size; "" for the model's own."""
+    if image_size is None:
+        return ""
+    return f" --image-size {image_size if isinstance(image_size, int) else ' '.join(map(str, image_size))}"
+
+
+def typed_imports() -> str:
+    """The options of the own code that a model may need; "" without any."""
+    return "".join(f" --import {typed_path(code)}" for code in imported_code())

@@ -42,7 +42,8 @@ def with_model(config: TrainConfig) -> tuple[TrainConfig, str]:
     if config.task in WITHOUT_START or (config.recipe == "scratch" and config.weights is None):
         return TrainConfig(**own | {"model": FALLBACK}), ""
     start = find_starting_point(config.weights)
-    return TrainConfig(**own | {"model": start.model, "weights": start.weights}), start.sentence
+    decided = {"model": start.model, "weights": start.weights, "model_fields": start.fields | config.model_fields}
+    return TrainConfig(**own | decided), start.sentence
 
 
 def decide(config: TrainConfig, splits: DataSplits[Any]) -> Decided:

@@ -18,6 +18,7 @@ from vitrail.data.formats.layout import (
     IMAGE_FOLDERS,
     MASK_FOLDERS,
     data_folder,
+    find_table,
     has_images,
     inner_folder,
     one_called,
@@ -57,7 +58,7 @@ def likely_tasks(path: str) -> list[str]:
 
 def _found(root: Path) -> Iterator[str]:
     yield from _in_tables(root)
-    if (root / "scores.csv").is_file() or (root / "AVA.txt").is_file():
+    if any(find_table(root, name) is not None for name in ("scores.csv", "AVA.txt")):
         yield "aesthetics"
     yield from _in_coco(root)
     folders = (root, *visible_folders(root))
@@ -71,7 +72,7 @@ def _found(root: Path) -> Iterator[str]:
 
 def _in_tables(root: Path) -> Iterator[str]:
     """One class an image, or any number, where a table says it."""
-    listed = (root / "labels.csv").is_file()
+    listed = find_table(root, "labels.csv") is not None
     if has_several_labels(root):
         yield "multilabel"
     if listed:

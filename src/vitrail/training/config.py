@@ -289,6 +289,8 @@ def completed(config: TrainConfig, known: ResolvedConfig) -> ResolvedConfig:
     taken = {name: getattr(known, name) for name in CHOSEN if own[name] in (None, AUTO)}
     if config.model is None:
         taken["model"] = known.model
+        if not config.model_fields:
+            taken["model_fields"] = known.model_fields
         if config.weights is None:
             taken["weights"] = known.weights
     return ResolvedConfig(**own | taken | {"augment": config.augment.resolved(known.augment)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,6 +32,22 @@ def rows(*rows: str, columns: str = "image,class_index,split") -> str:
 
 def named(images: ImageSet, data: DataSplits[ImageSet]) -> list[str]:
     return [data.classes[label] for label in images.labels.tolist()]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "link"])
+def test_what_is_called_as_a_table_and_is_none_is_told(kind: str, write_images: WriteImages) -> None:
+    root = write_images({"a": 3, "b": 3})
+    table = root / "labels.csv"
+    if kind == "folder":
+        table.mkdir()
+    elif kind == "link":
+        table.symlink_to(root / "nowhere.csv")
+    else:
+        os.mkfifo(table)
+    with pytest.raises(
+        DataError, match=r"labels.csv is no table: .*; give it another name, or save the table under it"
+    ):
+        load_data(DataConfig(path=str(root)))
 
 
 # --- numbers

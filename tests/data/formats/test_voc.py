@@ -80,6 +80,21 @@ def test_difficult_objects_are_neither_learnt_nor_measured(write_yolo: Write) ->
     assert [data.val.target(i)["iscrowd"].tolist() for i in range(2)] == [[True], [False]]
 
 
+def test_the_challenges_own_files_count_pixels_from_one(write_yolo: Write) -> None:
+    own = DOG.replace("<object>", "<source><database>The VOC2007 Database</database></source><object>", 1)
+    data = load(write_yolo({"a.xml": own, "b.xml": DOG}, ["a.png", "b.png"]), val_fraction=1.0)
+    assert [data.val.target(index)["boxes"].tolist() for index in range(2)] == [[[1, 2, 12, 13]], [[2, 3, 12, 13]]]
+    assert any("counted from 1 in files of the challenge's database (1)" in one for one in data.remarks)
+
+
+def test_whoever_borrows_the_challenges_name_is_taken_at_his_word(write_yolo: Write) -> None:
+    own = [text.replace("<object>", "<source><database>The VOC2012 Database</database></source><object>", 1)
+           for text in (DOG, xml(("dog", 0, 3, 12, 13)))]  # fmt: skip
+    data = load(write_yolo({"a.xml": own[0], "b.xml": own[1]}, ["a.png", "b.png"]), val_fraction=1.0)
+    assert data.val.target(0)["boxes"].tolist() == [[2, 3, 12, 13]]
+    assert not any("counted from 1" in one for one in data.remarks)
+
+
 SIZE = "<size><width>{}</width><height>{}</height><depth>3</depth></size>"
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vitrail.core.errors import DataError
 from vitrail.data import decode_image, image_size_of, libjpeg_words
+from vitrail.device import pixels as device_pixels
 
 ORIENTATION = 0x0112
 
@@ -62,6 +63,22 @@ def test_every_exif_orientation_gives_the_same_upright_picture(orientation: int,
     options = {"quality": 100, "subsampling": 0} if kind == "JPEG" else {}
     data = encode(upright if undo is None else upright.transpose(undo), kind, exif=exif, **options)
     assert largest_difference(decode_image(data), as_tensor(upright)) <= (4 if kind == "JPEG" else 0)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(("kind", "number"), [(3, 6), (4, 6), (4, 1), (4, 9)])
+def test_an_orientation_of_four_bytes_counts_too(order: str, kind: int, number: int) -> None:
+    """Some programs write LONG, where the standard has SHORT; Pillow honours both, and so do exported files."""
+    value = struct.pack(f"{order}I", number) if kind == 4 else struct.pack(f"{order}HH", number, 0)
+    start = b"II*\0" if order == "<" else b"MM\0*"
+    other = struct.pack(f"{order}HHI", 0x0131, 2, 4) + b"abc\0"  # an entry before it
+    entry = struct.pack(f"{order}HHI", ORIENTATION, kind, 1) + value
+    exif = b"Exif\0\0" + start + struct.pack(f"{order}IH", 8, 2) + entry + other + bytes(4)
+    data = encode(picture(), "JPEG", exif=exif, quality=95)
+    with Image.open(io.BytesIO(data)) as image:
+        wanted = as_tensor(device_pixels.upright(image))
+    assert wanted.shape == ((3, 24, 16) if number == 6 else (3, 16, 24))
+    assert torch.equal(decode_image(data), wanted)
 
 
 def test_fast_path_equals_pillow() -> None:

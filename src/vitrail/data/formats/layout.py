@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from vitrail.core.errors import DataError
-from vitrail.core.files import open_regular
+from vitrail.core.files import check_regular, open_regular
 from vitrail.core.paths import user_path
 from vitrail.data.check.problems import MOST_NAMED, LeftOut, Problems
 from vitrail.data.formats.own_folders import is_own_folder
@@ -77,6 +77,23 @@ def data_folder(path: str, remedy: str) -> Path:
         first = f"give its folder, {root.parent}" if listed else f"unpack archives first, then {remedy}"
         raise DataError(f"data {path} is not a folder; {first}")
     return root.resolve()
+
+
+def find_table(root: Path, name: str) -> Path | None:
+    """The file of that name in a folder; None where nothing is called so.
+
+    Raises:
+        DataError: what is called so is a folder, a pipe, a device, or a link to nothing.
+    """
+    table = root / name
+    if not os.path.lexists(table):
+        return None
+    try:
+        check_regular(table)
+    except OSError as error:
+        reason = "a folder" if table.is_dir() else (error.strerror or "no file").removeprefix("it is ")
+        raise DataError(f"{table} is no table: {reason}; give it another name, or save the table under it") from error
+    return table
 
 
 def inner_folder(folder: Path, known: Collection[str] = ()) -> Path:

@@ -29,7 +29,7 @@ from vitrail.data.formats.csv_rows import (
     read_text,
     rename_columns,
 )
-from vitrail.data.formats.layout import leads_inside
+from vitrail.data.formats.layout import find_table, leads_inside
 from vitrail.data.records import ScoredImage
 
 SCORE = re.compile(r"(?:mean_)?score(?:_([0-9]+)_to_([0-9]+))?")
@@ -55,10 +55,10 @@ def read_scores(root: Path, problems: Problems) -> Scored:
     Raises:
         DataError: neither file, or one that cannot be read or lacks a column.
     """
-    if (root / "scores.csv").is_file():
-        return _read_csv(root / "scores.csv", problems)
-    if (root / "AVA.txt").is_file():
-        return _read_ava(root / "AVA.txt", problems)
+    if (table := find_table(root, "scores.csv")) is not None:
+        return _read_csv(table, problems)
+    if (table := find_table(root, "AVA.txt")) is not None:
+        return _read_ava(table, problems)
     raise DataError(f"{problems.config.path} has neither scores.csv nor AVA.txt; {REMEDY}")
 
 

@@ -2,16 +2,19 @@
 
 An image and its XML file have the same path, but for folders such as ``JPEGImages`` and ``Annotations``. The parts are
 those of ``ImageSets/Main/train.txt``, ``val.txt`` and ``test.txt``, which list images, else the folders called so.
-Corners of boxes are taken as they are, from 0; the challenge's own begin at 1, so that they lie one pixel to the lower
-right. Objects marked ``difficult`` are neither learnt nor measured, as in the challenge.
+Corners of boxes are taken as they are, from 0, as LabelImg, CVAT and Roboflow write them. The challenge's own files,
+whose ``<source>`` says ``The VOC2007 Database`` or another year, count pixels from 1 and include the last one: there 1
+is taken from left and top, and a remark says so, unless a box of such a file begins at 0. Objects marked ``difficult``
+are neither learnt nor measured, as in the challenge.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
@@ -28,6 +31,9 @@ FOLDERS = frozenset({"annotations", "annotation", "xml", "xmls", "labels", "imag
 """Folders that make no difference between the path of an image and that of its file."""
 
 LIST_FOLDERS = ("ImageSets/Main", "ImageSets")
+
+CHALLENGE = re.compile(r"The VOC\d{4} Database")
+"""Source of files that count pixels from 1."""
 
 MAX_NAME = 255
 """Letters of the longest name that a file can have."""
@@ -57,12 +63,14 @@ class VocFile:
         title: path in the data folder, for messages.
         image: name of the image file, "" where it is not given.
         size: height and width of the image, NaN where they are not given.
+        challenge: whether its source is the challenge's database.
     """
 
     title: str = ""
     image: str = ""
     size: tuple[float, float] = (math.nan, math.nan)
     objects: tuple[VocObject, ...] = ()
+    challenge: bool = False
 
 
 def is_voc(root: Path) -> bool:
@@ -96,6 +104,7 @@ def read_voc(root: Path, problems: Problems) -> tuple[tuple[str, ...], list[Boxe
                 found[image] = _read(root, files[image]) if image in files else VocFile()
         except DataError as error:
             problems.add(_title(root, image), str(error))
+    found = _from_zero(found, problems)
     missing = sum(not file.title for file in found.values())
     if missing:
         problems.remark(f"Images without an XML file, which count as images without objects: {missing}")
@@ -106,6 +115,26 @@ def read_voc(root: Path, problems: Problems) -> tuple[tuple[str, ...], list[Boxe
         part = _part_of(root, image) if parts is None else parts[image]
         records.append(_record(root, image, part, file, index, problems))
     return tuple(names), records
+
+
+def _from_zero(found: dict[Path, VocFile], problems: Problems) -> dict[Path, VocFile]:
+    """The files, with the corners of the challenge's own ones counted from 0. Programs that borrow its name count from
+    0 themselves, which shows where a box begins there."""
+    own = [file for file in found.values() if file.challenge]
+    if not own or any(corner < 1 for file in own for one in file.objects for corner in one.corners[:2]):
+        return found
+    problems.remark(
+        f"Pixels are counted from 1 in files of the challenge's database ({len(own)}): 1 was taken from left and top"
+    )
+
+    def moved(one: VocObject) -> VocObject:
+        left, top, right, bottom = one.corners
+        return replace(one, corners=(left - 1, top - 1, right, bottom))
+
+    return {
+        image: replace(file, objects=tuple(map(moved, file.objects))) if file.challenge else file
+        for image, file in found.items()
+    }
 
 
 def _record(root: Path, image: Path, part: str, file: VocFile, index: dict[str, int], problems: Problems) -> BoxedImage:
@@ -248,7 +277,8 @@ def _read(root: Path, file: Path) -> VocFile:
     image = PurePosixPath(_text(top, "filename").replace("\\", "/")).name
     size = (_number(top.findtext("size/height")), _number(top.findtext("size/width")))
     usable = len(image) < MAX_NAME and "\0" not in image
-    return VocFile(_title(root, file), image if usable else "", size, tuple(objects))
+    challenge = CHALLENGE.fullmatch(_text(top, "source/database")) is not None
+    return VocFile(_title(root, file), image if usable else "", size, tuple(objects), challenge)
 
 
 def _text(element: ElementTree.Element, name: str) -> str:

@@ -16,7 +16,7 @@ from vitrail.data.formats.built_in import CLASSES, read_built_in
 from vitrail.data.formats.class_folders import REMEDY, read_class_folders
 from vitrail.data.formats.label_tables import has_several_labels
 from vitrail.data.formats.labels_csv import read_labels_csv
-from vitrail.data.formats.layout import data_folder, inner_folder, leave_out_rest
+from vitrail.data.formats.layout import data_folder, find_table, inner_folder, leave_out_rest
 from vitrail.data.formats.own_folders import describe_own_folders
 from vitrail.data.mirror import classes_with_sides, describe_sides
 from vitrail.data.records import LabelledImage
@@ -46,7 +46,7 @@ def load_data(config: DataConfig | str | os.PathLike[str], *, progress: bool = F
     problems = Problems(config)
     try:
         root = inner_folder(data_folder(config.path, REMEDY))
-        listed = (root / "labels.csv").is_file()
+        listed = find_table(root, "labels.csv") is not None
         with _several_labels_told(root, problems, listed=listed):
             classes, records = read_labels_csv(root) if listed else read_class_folders(root, problems)
         if len(classes) < 2 and config.val_fraction < 1:

@@ -11,7 +11,7 @@ from vitrail.core.paths import user_path
 from vitrail.data.check.problems import Problems
 from vitrail.data.data_config import DataConfig
 from vitrail.data.formats.class_folders import read_class_folders
-from vitrail.data.formats.layout import PART_NAMES, data_folder, find_images, leave_out_rest
+from vitrail.data.formats.layout import PART_NAMES, data_folder, find_images, find_table, leave_out_rest
 from vitrail.data.formats.own_folders import describe_own_folders
 from vitrail.data.loading.images import load_data
 from vitrail.data.records import LabelledImage, Record
@@ -72,8 +72,10 @@ def _records(root: Path) -> list[Record]:
 
 
 def _has_classes(root: Path, config: DataConfig) -> bool:
+    if find_table(root, "labels.csv") is not None:
+        return True
     try:
-        return (root / "labels.csv").is_file() or len(read_class_folders(root.resolve(), Problems(config))[0]) > 1
+        return len(read_class_folders(root.resolve(), Problems(config))[0]) > 1
     except (DataError, OSError):
         return False
 

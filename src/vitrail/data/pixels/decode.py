@@ -10,6 +10,7 @@ import io
 import os
 import re
 import stat
+import struct
 import sys
 import tempfile
 import threading
@@ -26,7 +27,7 @@ from torchcodec.decoders import decode_jpeg  # type: ignore[attr-defined]  # pub
 
 from vitrail.core.errors import DataError
 from vitrail.core.types import ImageSize, PixelRange
-from vitrail.device.pixels import TRANSPOSED, orientation, upright
+from vitrail.device.pixels import TRANSPOSED, TURNS, orientation, upright
 
 MAX_PIXELS = 100_000_000
 """More than a phone's camera gives; a file with more is taken for a decompression bomb."""
@@ -44,6 +45,9 @@ NARROW = 1 / 16
 COLOUR = "16-bit colour"
 FULL_RANGE = (0.0, 65535.0)
 """What 16 bits can hold."""
+
+ORIENTATION, SHORT = 0x0112, 3
+"""Number of the EXIF entry, and of its usual type."""
 
 _JPEG_MAGIC = b"\xff\xd8\xff"
 _DAMAGE = re.compile(r"Corrupt JPEG data|Premature end of JPEG|Inconsistent progression|Invalid SOS")
@@ -211,7 +215,7 @@ def _decode(
             raise DataError(
                 f"{name} has {width}x{height} pixels, more than max_pixels={max_pixels}; shrink it or raise max_pixels"
             )
-        if data.startswith(_JPEG_MAGIC) and image.mode in ("RGB", "L") and not careful:
+        if data.startswith(_JPEG_MAGIC) and image.mode in ("RGB", "L") and not careful and _turned_alike(image):
             try:
                 pixels = decode_jpeg(data)  # applies the EXIF orientation itself
                 assert isinstance(pixels, Tensor)
@@ -225,6 +229,23 @@ def _decode(
         if deep_colour:
             found = DeepPixels(COLOUR, float(pixels.min()) * 257, float(pixels.max()) * 257)
         return pixels, found
+
+
+def _turned_alike(image: Image.Image) -> bool:
+    """Whether the fast path turns the picture as Pillow does: it knows the orientation as a number of two bytes alone,
+    while some programs write four."""
+    exif = image.info.get("exif")
+    if not isinstance(exif, bytes) or orientation(image) not in TURNS:
+        return True
+    block = exif.removeprefix(b"Exif\0\0")
+    order = ">" if block.startswith(b"MM") else "<"
+    try:
+        (first,) = struct.unpack_from(f"{order}I", block, 4)
+        (count,) = struct.unpack_from(f"{order}H", block, first)
+        entries = [struct.unpack_from(f"{order}HH", block, first + 2 + 12 * index) for index in range(count)]
+    except struct.error:
+        return False
+    return (ORIENTATION, SHORT) in entries
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from vitrail.tasks.findings.findings import Curve, Findings, Table, Trivial, thinned
+from vitrail.tasks.findings.findings import Curve, Findings, Table, Threshold, Trivial, counts_from, thinned
 from vitrail.tasks.findings.plain_words import amount, out_of
 
 TOP = 5
@@ -125,6 +125,32 @@ class ClassFindings(Findings):
             f"If a person looks at the {left} of {total} that the model is least sure of, "
             f"{out_of(int(right[place]), count)} of the others are right."
         )
+
+    def thresholds(self) -> list[Threshold]:
+        """How many images the model answers alone, and how often it is right then."""
+        confidence, total = self.confidences, len(self.labels)
+        answered, right = counts_from(confidence), counts_from(confidence[self.right])
+        counts = {
+            "images": [total] * len(answered),
+            "answered": answered,
+            "right": right,
+            "wrong": [count - hits for count, hits in zip(answered, right, strict=True)],
+            "left": [total - count for count in answered],
+        }
+        return [
+            Threshold(
+                name="answered",
+                title="From which confidence on the model answers alone",
+                start=0.5,
+                counts=counts,
+                shown=(
+                    ("answered by the model", "answered", "images"),
+                    ("right among these", "right", "answered"),
+                    ("wrong among these", "wrong", ""),
+                    ("left to a person", "left", ""),
+                ),
+            )
+        ]
 
     def tables(self) -> list[Table]:
         """The curves as numbers."""

@@ -13,6 +13,9 @@ from torch import Tensor
 MOST_POINTS = 100
 """Largest number of points of a line."""
 
+STEPS = tuple(step / 200 for step in range(201))
+"""Least confidences that a reader can choose: each half of a percent."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
@@ -32,6 +35,25 @@ class Curve:
     y: str
     lines: Mapping[str, Sequence[tuple[float, float]]]
     note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Threshold:
+    """What a least confidence does, for a reader who moves it.
+
+    Attributes:
+        name: a word, unique in the evaluation.
+        title: what it decides.
+        start: the least confidence that is shown first.
+        counts: name -> how many there are at each least confidence of :data:`STEPS`.
+        shown: (heading, a name of :attr:`counts`, another one that it is a share of, or "" for the number alone).
+    """
+
+    name: str
+    title: str
+    start: float
+    counts: Mapping[str, Sequence[int]]
+    shown: Sequence[tuple[str, str, str]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +144,10 @@ class Findings(ABC):
         """Charts."""
         return []
 
+    def thresholds(self) -> list[Threshold]:
+        """What a least confidence does."""
+        return []
+
     def tables(self) -> list[Table]:
         """Tables."""
         return []
@@ -129,6 +155,14 @@ class Findings(ABC):
     def matrices(self) -> list[Matrix]:
         """What was taken for what."""
         return []
+
+
+def counts_from(confidences: Tensor) -> list[int]:
+    """How many confidences (n,) are at least as large as each of :data:`STEPS`."""
+    ordered = confidences.double().sort().values
+    places = torch.searchsorted(ordered, torch.tensor(STEPS, dtype=torch.float64))
+    below: list[int] = places.tolist()
+    return [len(ordered) - one for one in below]
 
 
 def thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -11,7 +11,18 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from vitrail.core.types import ImageSize
-from vitrail.tasks.findings.findings import Curve, Findings, Matrix, Table, Trivial, area_below, precision_line, thinned
+from vitrail.tasks.findings.findings import (
+    Curve,
+    Findings,
+    Matrix,
+    Table,
+    Threshold,
+    Trivial,
+    area_below,
+    counts_from,
+    precision_line,
+    thinned,
+)
 from vitrail.tasks.findings.plain_words import amount
 from vitrail.tasks.metrics.confidence import SAME, match_objects
 
@@ -165,6 +176,36 @@ class ObjectFindings(Findings):
                 y="precision: right ones of these",
                 lines={name: thinned(line) for name, line in shown.items()},
                 note="Each point is a least probability: fewer false alarms to the left, fewer missed to the right.",
+            )
+        ]
+
+    def thresholds(self) -> list[Threshold]:
+        """How many objects are found and missed, and how many answers are wrong."""
+        scores = torch.cat([one.scores for one in self.images] + [torch.zeros(0)])
+        right = torch.cat([one.kinds == FOUND for one in self.images] + [torch.zeros(0).bool()])
+        total = sum(len(one.given) for one in self.images)
+        if not total:
+            return []
+        named, found = counts_from(scores), counts_from(scores[right])
+        counts = {
+            "objects": [total] * len(named),
+            "named": named,
+            "found": found,
+            "wrong": [count - hits for count, hits in zip(named, found, strict=True)],
+            "missed": [total - hits for hits in found],
+        }
+        return [
+            Threshold(
+                name="named",
+                title="From which probability on an object is named",
+                start=self.least,
+                counts=counts,
+                shown=(
+                    ("precision: right ones of the named", "found", "named"),
+                    ("recall: found ones of all objects", "found", "objects"),
+                    ("false alarms and other classes", "wrong", ""),
+                    ("missed or taken for others", "missed", ""),
+                ),
             )
         ]
 
