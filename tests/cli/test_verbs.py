@@ -486,16 +486,6 @@ def test_incomplete_run_says_which_verb_makes_the_missing_part(tmp_path: Path, c
     assert f"make it with: vitrail train --run {tmp_path}" in error_line(capsys, ["evaluate", str(tmp_path)])
 
 
-@pytest.mark.slow
-def test_demo_reaches_what_it_promises(tmp_path: Path, capsys: Capture) -> None:
-    facts = result(capsys, ["demo", "--run", str(tmp_path / "demo"), "--no-open"])
-    top1 = {row["variant"]: row["top1"] for row in facts["files"] if row["runtime"] == "onnxruntime"}
-    assert facts["top1"] >= 0.85
-    assert top1["int8"] >= top1["float"] - 0.01
-    assert (tmp_path / "demo" / "report.html").stat().st_size > 10_000
-    assert sum(facts["seconds"].values()) < 360
-
-
 def test_an_interrupted_training_says_how_to_finish_it_and_has_a_report(
     run: Path, tmp_path: Path, capsys: Capture
 ) -> None:
