@@ -107,6 +107,7 @@ class RecipeEntry(_Entry):
         reasons: field of the configuration -> reason of its value, for what the recipe chose.
         majority: share of the validation images that always answering the most frequent class gets right.
         probe: the same share of the linear probe that the training started from.
+        probe_scores: scores of that probe on the validation images, by name; empty in runs of earlier versions.
     """
 
     name: str = ""
@@ -114,6 +115,12 @@ class RecipeEntry(_Entry):
     reasons: dict[str, str] = {}
     majority: float | None = None
     probe: float | None = None
+    probe_scores: dict[str, float] = {}
+
+    @property
+    def known_probe_scores(self) -> dict[str, float]:
+        """Scores of the probe; none where the training started from no probe."""
+        return {} if self.probe is None else {"top1": self.probe} | self.probe_scores
 
 
 RENAMED_OPTIONS = {"opponent_width": "discriminator_width"}

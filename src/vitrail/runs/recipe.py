@@ -170,7 +170,7 @@ def start_from_probe(
             temporary.write_bytes(
                 save({name: value.contiguous() for name, value in merged(task.state_dict(), config).items()})
             )
-        run.update(recipe=entry.model_dump() | {"probe": found.val_top1})
+        run.update(recipe=entry.model_dump() | {"probe": found.val_top1, "probe_scores": found.val_scores})
     absent = f"; no training images of {', '.join(found.absent)}, which it never answers" if found.absent else ""
     return f"Linear probe: {found.val_top1:.1%} of the validation images are right, in {found.seconds:.0f} s{absent}"
 
@@ -185,7 +185,9 @@ def verdict(run: Run) -> str:
     if recipe.name != "probe":
         shown["fine-tuned" if recipe.name == "finetune" else "trained"] = trained.best_top1
     figures = ", ".join(f"{name} {value:.1%}" for name, value in shown.items() if value is not None)
-    kept = (
-        "; the probe is kept, since no epoch was better" if trained.keep == "probe" and recipe.name != "probe" else ""
-    )
+    kept = ""
+    if trained.keep == "probe" and recipe.name != "probe":
+        score = description.kind.score(description.training.keep_score)
+        by = "" if score.name == "top1" else f" in {score.title}"
+        kept = f"; the probe is kept, since no epoch was better{by}"
     return f"On {description.data.num_val} validation images: {figures}{kept}"

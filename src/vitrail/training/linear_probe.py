@@ -211,6 +211,7 @@ class LinearProbe:
         strength: scikit-learn's C, chosen by cross-validation among the training images.
         train_top1: share of the training images that are right, which says nothing of new images.
         val_top1: share of the validation images that are right; None without them.
+        val_scores: scores of the task on the validation images, by name; empty without them.
         majority: share of the validation images (of the training images without them) that have the class which is most
             frequent in training.
         absent: names of classes without training images; the probe never answers them.
@@ -220,6 +221,7 @@ class LinearProbe:
     strength: float
     train_top1: float
     val_top1: float | None
+    val_scores: dict[str, float]
     majority: float
     absent: tuple[str, ...]
     seconds: float
@@ -277,15 +279,27 @@ def fit_probe(  # long: half of it is arguments
         features, labels, len(task.classes), groups=groups_of(train), class_weights=class_weights, seed=seed
     )
     head.give(task.backbone)
-    judged = labels if val is None or not len(val) else val.labels.numpy()
+    judged, scores = labels, {}
+    if val is not None and len(val):
+        judged = val.labels.numpy()
+        scores = _scores(task, head.logits(features_of(val)), judged)
     return LinearProbe(
         strength=head.strength,
         train_top1=_top1(head, features, labels),
-        val_top1=None if val is None or not len(val) else _top1(head, features_of(val), judged),
+        val_top1=scores.get("top1"),
+        val_scores=scores,
         majority=float(np.mean(judged == np.bincount(labels).argmax())),
         absent=tuple(task.classes[label] for label in head.absent),
         seconds=time.perf_counter() - start,
     )
+
+
+def _scores(task: Task, logits: NDArray[np.float64], labels: Indices) -> dict[str, float]:
+    """What the metrics of a task say of logits."""
+    metrics = task.metrics()
+    metrics.update(torch.from_numpy(logits).float(), torch.from_numpy(labels))
+    computed = metrics.compute()
+    return {score.name: float(computed[score.name]) for score in task.scores}
 
 
 def _top1(head: LinearHead, features: Features, labels: Indices) -> float:
