@@ -27,7 +27,7 @@ from vitrail.core.types import Preprocessing
 from vitrail.export import export_model
 from vitrail.models import FAMILIES, create_model
 from vitrail.models.complexity import count_variant
-from vitrail.models.measured_times import MEASURED, times_table
+from vitrail.models.measured_times import MEASURED
 from vitrail.runtimes import find_runtime
 
 mpl.use("agg")
@@ -140,6 +140,9 @@ def page(results: dict[str, Any], name: str) -> str:
     ]
     return "\n".join(lines) + "\n"
 
+
+TABLE_RUNTIME = "onnxruntime"
+"""Runtime whose times the package carries."""
 
 NEIGHBOURS = 1.5
 """Models whose MACs differ by less than this factor are those that one chooses between."""
@@ -276,6 +279,19 @@ def write_pages(name: str) -> None:
     write_text(RESULTS / f"{name}.md", page(results, name))
     if name == "latency":
         write_json(MEASURED, times_table(results))
+
+
+def times_table(results: dict[str, Any]) -> dict[str, Any]:
+    """The table of the package from the results that this script writes."""
+    rows = [row for row in results["rows"] if row["runtime"] == TABLE_RUNTIME and not row["failure"]]
+    version = results["versions"][TABLE_RUNTIME]
+    return {
+        "place": f"{results['machine']}, ONNX Runtime {version}, {results['date']}",
+        "times": {
+            row["model"]: {"image_size": row["image_size"], "ms": round(row["cpu_ms"], 1)}
+            for row in sorted(rows, key=lambda row: row["model"])
+        },
+    }
 
 
 def _asked(options: argparse.Namespace) -> list[str]:

@@ -69,6 +69,10 @@ def test_options_find_their_place_in_nested_configurations() -> None:
     config = configured(CalibrationConfig, {"bits": 4, "calibration": 16, "preset": "fast", "calibration_seed": 3})
     assert (config.num_images, config.calibration_seed) == (16, 3)
     assert (config.quantization.weight_bits, config.quantization.preset) == (4, "fast")
+    training = configured(
+        vitrail.TrainConfig, {"split_seed": 7, "seed": 1, "option": {"head": "fcn"}}, {"data": {"path": "x"}}
+    )
+    assert (training.data.seed, training.seed, training.options) == (7, 1, {"head": "fcn"})  # as on the command line
 
 
 def test_every_kind_of_image_gets_the_same_answer(

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from vitrail.core.progress import Bar, Work, tell, time_text, track
+from vitrail.core.progress import Bar, Whole, Work, tell, time_text, track
 
 
 @pytest.mark.parametrize(
@@ -108,3 +108,36 @@ def test_a_work_in_a_terminal_is_a_bar_with_the_time_left(monkeypatch: pytest.Mo
     work.advance(1, "loading [bold]")
     work.end()
     assert "left 2 min (loading [bold])" in terminal.getvalue()
+
+
+def test_works_of_a_whole_tell_the_time_of_all(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "vitrail")
+    now = [0.0]
+
+    def work(title: str, steps: int, seconds: float) -> str:
+        before = len(caplog.messages)
+        one = Work(title, steps, progress=False, clock=lambda: now[0])
+        for _ in range(steps):
+            now[0] += seconds
+            one.advance()
+        one.end()
+        told = caplog.messages[before:]
+        return told[0] if told else ""
+
+    def clock() -> float:
+        return now[0]
+
+    stages = [("Calibrating", 1.0), ("Never", 100.0), ("Rounding", 3.0), ("Evaluating", 1.0), ("Evaluating", 1.0)]
+    with Whole(stages[:1] + stages[2:], clock=clock):
+        # 40 s for one part; five more parts follow
+        assert work("Calibrating", 10, 4.0) == "Calibrating: 5 of 10  left 4 min in all"
+        now[0] += 20  # untold work counts for the calibration
+        with Whole([("Rounding", 1.0)], clock=clock):  # the outer one counts
+            # 60 s for three parts, after 60 s for one part: 30 s a part; two parts follow
+            assert work("Rounding", 3, 20.0) == "Rounding: 1 of 3  left 2 min in all"
+        assert work("Something else", 2, 20.0) == "Something else: 1 of 2  left 20 s"
+    with Whole(stages, clock=clock):
+        assert work("Evaluating", 2, 30.0) == "Evaluating: 1 of 2  left 2 min in all"
+        assert work("Evaluating", 2, 30.0) == "Evaluating: 1 of 2  left 30 s in all"
+        assert work("Evaluating", 2, 30.0) == "Evaluating: 1 of 2  left 30 s"
+    assert work("Evaluating", 2, 30.0) == "Evaluating: 1 of 2  left 30 s"

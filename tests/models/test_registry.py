@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from vitrail import create_model, list_models, load_checkpoint
 from vitrail.core.errors import CheckpointError, ConfigError, ImageSizeError, UnknownNameError
+from vitrail.models import hub
 
 
 def test_patterns_choose_among_all_variants() -> None:
@@ -103,6 +104,48 @@ def test_a_url_is_downloaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         server.shutdown()
     assert torch.equal(model.head.weight, trained.head.weight)
     load_checkpoint(model, url)
+
+
+class Answer:
+    """What a server sends: blocks without end."""
+
+    length: int | None = None
+
+    def read(self, size: int) -> bytes:
+        return bytes(size)
+
+
+@pytest.mark.parametrize(
+    ("largest", "block", "length", "told"),
+    [
+        (4000, 1000, None, "has more than 0 GiB"),
+        (4000, 1000, 9000, "has more than 0 GiB"),
+        (10**9, 100, None, "sends fewer than 10 kB a second"),
+    ],
+)
+def test_a_download_has_limits(
+    largest: int, block: int, length: int | None, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "LARGEST_BYTES", largest)
+    monkeypatch.setattr(hub, "BLOCK_BYTES", block)
+    answer, now = Answer(), iter(range(0, 10**6, 10))
+    answer.length = length
+    with (tmp_path / "w.pth").open("wb") as file, pytest.raises(CheckpointError, match=told):
+        hub._copy(answer, file, "https://host/w.pth", clock=lambda: float(next(now)))
+    assert (tmp_path / "w.pth").stat().st_size <= largest + block
+
+
+def test_a_download_that_ends_too_soon_is_none(tmp_path: Path) -> None:
+    class Short(Answer):
+        length = 10
+
+        def read(self, size: int) -> bytes:
+            found, self.length = bytes(5) if self.length == 10 else b"", 0
+            return found
+
+    told = "ended after 5 of 10 bytes"
+    with (tmp_path / "w.pth").open("wb") as file, pytest.raises(CheckpointError, match=told):
+        hub._copy(Short(), file, "https://host/w.pth")
 
 
 def test_features_need_no_classifier_of_the_weights(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,12 +18,13 @@ from vitrail.core.errors import CheckpointError, ConfigError, DataError, RunErro
 from vitrail.data import DataConfig
 from vitrail.evaluation import Interval
 from vitrail.models import create_model, hub
+from vitrail.report.probe_page import accuracy_text
 from vitrail.runs import probe as module, probe_candidates
 from vitrail.runs.evaluate import evaluate_run
 from vitrail.runs.load import load_task
 from vitrail.runs.probe import ProbeConfig, probe
 from vitrail.runs.probe_candidates import find_sources
-from vitrail.runs.probe_results import ProbeReport, ProbeRow, advice, choose
+from vitrail.runs.probe_results import ProbeReport, ProbeRow, advice, choose, score_interval
 from vitrail.runs.run import Run
 from vitrail.training import cross_validation
 from vitrail.training.cross_validation import CrossValidation, CurvePoint, Trend
@@ -252,3 +254,10 @@ def test_advice_is_no_surer_than_the_measurement() -> None:
     best, doubt = advice(why, ("x", 0.78), good)
     assert best == "The best one here is a: because."
     assert "not clearly better than always answering 'x' (78.0 %)" in doubt
+
+
+def test_all_right_leaves_some_doubt() -> None:
+    found = SimpleNamespace(right=lambda _: np.ones((3, 20)))  # three repetitions are no more images
+    interval = score_interval(found, None)  # type: ignore[arg-type]
+    assert interval is not None
+    assert accuracy_text(interval) == "100.0 % ± 16.1"

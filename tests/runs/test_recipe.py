@@ -21,8 +21,9 @@ from vitrail.data import DataConfig, load_data
 from vitrail.models.starting_point import FALLBACK, StartingPoint
 from vitrail.runs import recipe as recipe_module
 from vitrail.runs.evaluate import evaluate_run
-from vitrail.runs.recipe import expected
+from vitrail.runs.recipe import expected, verdict
 from vitrail.runs.run import Run
+from vitrail.runs.too_early import too_early
 from vitrail.runs.train import train
 from vitrail.training import TrainConfig
 
@@ -80,11 +81,16 @@ def test_a_finetuning_starts_from_its_probe_and_tells_the_three_figures(
 
 
 def test_the_probe_is_kept_where_no_epoch_is_better(photos: Path, start: Run, tmp_path: Path) -> None:
-    ruined = settings(photos, weights=str(start.folder), epochs=1, learning_rate=1e-9, ema_decay=0.0)
+    ruined = settings(
+        photos, weights=str(start.folder), epochs=1, learning_rate=1e-9, ema_decay=0.0, keep_score="macro_recall"
+    )
     run = train(ruined, run=tmp_path / "run", progress=False)
     trained = run.read().trained
     assert trained is not None
     assert (trained.keep, trained.epoch, trained.num_epochs) == ("probe", 0, 1)
+    assert set(run.read().recipe.probe_scores) == {"top1", "top5", "macro_recall", "macro_f1"}
+    assert verdict(run).endswith("; the probe is kept, since no epoch was better in macro recall")
+    assert too_early(run) is None
     kept, probe = load_file(run.weights), load_file(run.checkpoints / "probe.safetensors")
     assert all(torch.equal(kept[name], probe[name]) for name in probe)
     assert evaluate_run(run)["reports"]["torch-float"]["top1"] == run.read().recipe.probe
@@ -128,12 +134,11 @@ def test_the_command_line_shows_the_probe(
     words = ["train", "--config", str(tmp_path / "c.yaml"), "--data", str(photos), "--weights", str(start.folder)]
     words += ["--image-size", "16", "--recipe", "probe", "--num-workers", "0", "--run", str(tmp_path / "run")]
     assert main([*words, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {
-        "run": str(tmp_path / "run"),
-        "epochs": 0,
-        "epoch": 0,
-        "val_top1": Run(tmp_path / "run").read().recipe.probe,
-    }
+    recipe = Run(tmp_path / "run").read().recipe
+    assert recipe.probe == recipe.probe_scores["top1"]
+    scores = {f"val_{name}": value for name, value in recipe.probe_scores.items()}
+    told = {"run": str(tmp_path / "run"), "epochs": 0, "epoch": 0}
+    assert json.loads(capsys.readouterr().out) == told | scores
     assert main([*words, "--overwrite"]) == 0
     assert "probe" in capsys.readouterr().out
     assert main(["report", str(tmp_path / "run")]) == 0

@@ -64,7 +64,7 @@ def models(  # long: one parameter an option
     Args:
         pattern: Name of a model, or a shell-style pattern of names.
         recommend: Name models to start from, for the images of `--data` and the limits.
-        data: Folder of images, as for `vitrail train`; or "sample".
+        data: Folder of images, as for `vitrail train`, or "sample". Default: none; `--recommend` needs it.
         max_latency_ms: Largest time of one image in ms, with one thread. Default: no limit.
         max_size_mb: Largest size of the float32 weights in MB (10^6 bytes). Default: no limit.
         image_size: Height and width of the model's images in pixels, or one number for both. Default: the model's own

@@ -92,7 +92,7 @@ def configured(
         command.__doc__ = verb.__doc__
         command.__name__ = verb.__name__
         command.__annotations__ = {}  # the signature below has the types
-        command.__signature__ = _signature(verb, options, groups or {})  # type: ignore[attr-defined]
+        command.__signature__ = _signature(verb, options, groups or {})  # type: ignore[attr-defined]  # it may have one
         return command
 
     return decorate

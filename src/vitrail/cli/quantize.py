@@ -12,7 +12,7 @@ from vitrail.cli.display import Display, Output, OutputOptions, display, figure,
 from vitrail.cli.options import configured
 from vitrail.quantization import QuantizedModel
 from vitrail.runs.load import task_of
-from vitrail.runs.quantize import CalibrationConfig, compare_with_float, quantize_run
+from vitrail.runs.quantize import CalibrationConfig, compare_with_float, quantize_run, whole_quantization
 from vitrail.runs.run import Run
 from vitrail.runs.telling import telling_scores
 
@@ -72,10 +72,11 @@ def quantize(config: CalibrationConfig, run: Path, /, *, output: OutputOptions =
     """
     with display(output) as shown:
         opened = Run.open(run)
-        with shown.stage("Calibration"):
-            quantized = quantize_run(opened, config, progress=shown.progress)
-        show_plan(shown, quantized)
-        held_out = compare_with_float(opened, quantized, progress=shown.progress)
+        with whole_quantization(config):
+            with shown.stage("Calibration"):
+                quantized = quantize_run(opened, config, progress=shown.progress)
+            show_plan(shown, quantized)
+            held_out = compare_with_float(opened, quantized, progress=shown.progress)
         scores = [asdict(score) for score in task_of(opened).scores]
         _show_effect(shown, held_out, telling_scores(scores, len(opened.read().classes)))
         shown.result(quantized.plan.to_dict() | {"held_out": held_out})

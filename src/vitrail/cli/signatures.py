@@ -68,7 +68,7 @@ def stand_in(verb: str) -> Callable[..., bool]:
     entry = signatures()[verb]
     command.__name__, command.__doc__ = verb, entry["help"]
     command.__annotations__ = {}  # the signature below has the types
-    command.__signature__ = inspect.Signature([_parameter(one) for one in entry["parameters"]])  # type: ignore[attr-defined]
+    command.__signature__ = inspect.Signature([_parameter(one) for one in entry["parameters"]])  # type: ignore[attr-defined]  # functions may have one
     return command
 
 

@@ -10,13 +10,14 @@ from vitrail.core.paths import typed_path
 from vitrail.runs.load import task_of
 from vitrail.runs.recipe import expected
 from vitrail.runs.run import Run
+from vitrail.runs.settings import OPTION_NAMES
 from vitrail.runs.telling import TOP_K
 from vitrail.runs.train import train as train_model
 from vitrail.tasks import Score
 from vitrail.training import TrainConfig
 from vitrail.training.recorder import Row, best_row, read_metrics
 
-TRAIN_NAMES = {"data.path": "data", "data.seed": "split_seed", "options": "option"}
+TRAIN_NAMES = OPTION_NAMES
 
 TRAIN_GROUPS: Groups = {
     "Options": (
@@ -116,8 +117,9 @@ def recorded(run: Run) -> list[Row]:
 
 def _probe_row(run: Run) -> Row:
     """The linear probe that a training started from, as an epoch before the first; empty without one."""
-    recipe, main = run.read().recipe, task_of(run).scores[0].name
-    return {} if recipe is None or recipe.probe is None else {"epoch": 0, f"val_{main}": recipe.probe}
+    recipe = run.read().recipe
+    scores = {} if recipe is None else recipe.known_probe_scores
+    return {"epoch": 0} | {f"val_{name}": value for name, value in scores.items()} if scores else {}
 
 
 def deciding_score(run: Run) -> Score:

@@ -145,7 +145,7 @@ def open_regular(path: str | Path) -> io.BufferedReader:
         OSError: it cannot be opened, or is not a regular file; pipes and devices are not waited for.
     """
     check_regular(path)
-    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | NONBLOCK))  # noqa: SIM115
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | NONBLOCK))  # noqa: SIM115 (returned)
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()  # it was replaced since the check
         check_regular(path)

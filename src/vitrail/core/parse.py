@@ -82,7 +82,7 @@ def compose_yaml(text: str) -> yaml.Node | None:
     return node
 
 
-class _Loader(yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader):  # type: ignore[misc]
+class _Loader(yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader):  # type: ignore[misc]  # a base that is chosen
     """PyYAML's safe loader with limits, which hold before anything is made of the text.
 
     libyaml parses five times faster; its composer cannot be limited, so that PyYAML's own takes its place.

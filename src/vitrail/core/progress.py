@@ -6,7 +6,8 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, TypeVar
+from contextvars import ContextVar, Token
+from typing import TYPE_CHECKING, Self, TypeVar
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID  # Rich takes time to import, and most of Vitrail's work shows nothing
@@ -124,6 +125,63 @@ class Bar:
         self._progress = self._task = None
 
 
+class Whole:
+    """Several works one after the other, each of which then tells the time that is left of all.
+
+    It is a context: a :class:`Work` with one of the titles belongs to it, in their order. A title that never comes is
+    passed over, and what is done between two works counts for the first. Inside of another whole it does nothing.
+
+    Args:
+        stages: title of each work, and a guess of its time in any unit; finished ones correct the guesses.
+        clock: seconds.
+    """
+
+    def __init__(self, stages: Iterable[tuple[str, float]], *, clock: Seconds = time.monotonic) -> None:
+        self._stages = list(stages)
+        self._clock = clock
+        self._place = -1
+        self._began = 0.0
+        self._measured: list[tuple[float, float]] = []  # share and seconds
+        self._token: Token[Whole | None] | None = None
+
+    def __enter__(self) -> Self:
+        if _WHOLE.get() is None:
+            self._token = _WHOLE.set(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._token is not None:
+            _WHOLE.reset(self._token)
+
+    def begin(self, title: str) -> int | None:
+        """The place of a work that begins now; None if it is none of the stages that are left."""
+        places = range(self._place + 1, len(self._stages))
+        if (place := next((one for one in places if self._stages[one][0] == title), None)) is None:
+            return None
+        now = self._clock()
+        if self._place >= 0:
+            self._measured.append((self._stages[self._place][1], now - self._began))
+        self._place, self._began = place, now
+        return place
+
+    def left(self, place: int, done: float) -> float | None:
+        """Seconds that are left of all; None where that is not known.
+
+        Args:
+            place: of the work, from :meth:`begin`.
+            done: share of it that is done.
+        """
+        if place != self._place or done <= 0:
+            return None
+        spent = self._clock() - self._began
+        measured = [*self._measured, (self._stages[place][1], spent / done)]
+        unit = sum(seconds for _, seconds in measured) / max(sum(share for share, _ in measured), 1e-9)
+        return spent / done - spent + unit * sum(share for _, share in self._stages[place + 1 :])
+
+
+_WHOLE: ContextVar[Whole | None] = ContextVar("whole", default=None)
+
+
 class Work:
     """How far a work of known length is: a bar in a terminal; in pipes, logs and notebooks a line now and then.
 
@@ -142,6 +200,8 @@ class Work:
         self._bar = Bar(wanted=progress, clock=clock)
         self._done = 0.0
         self._started = self._spoke = clock()
+        self._whole = _WHOLE.get()
+        self._place = self._whole.begin(title) if self._whole is not None else None
         self._bar.show(title, 0, total)
 
     def advance(self, steps: float = 1, note: str = "") -> None:
@@ -153,13 +213,21 @@ class Work:
         """
         self._done = min(self._done + steps, self._total)
         now = self._clock()
-        left = (now - self._started) * (self._total - self._done) / self._done if self._done else None
-        told = "" if left is None else f"left {time_text(left)}"
+        told = self._left(now)
         self._bar.show(self._title, self._done, self._total, f"{told} ({note})" if told and note else told or note)
         silence = FIRST_WORD_SECONDS if self._spoke == self._started else NEXT_WORD_SECONDS
         if not self._bar.visible and now - self._spoke >= silence and told and self._done < self._total:
             tell(LOG, f"{self._title}: {self._done:,.0f} of {self._total:,.0f}  {told}", progress=self._progress)
             self._spoke = now
+
+    def _left(self, now: float) -> str:
+        """The time that is left: of all, where this is a part of a whole."""
+        if not self._done:
+            return ""
+        if self._whole is not None and self._place is not None:
+            left = self._whole.left(self._place, self._done / self._total)
+            return "" if left is None else f"left {time_text(left)} in all"
+        return f"left {time_text((now - self._started) * (self._total - self._done) / self._done)}"
 
     def end(self) -> None:
         """Remove the bar."""

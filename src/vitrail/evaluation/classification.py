@@ -26,6 +26,9 @@ from vitrail.core.types import Preprocessing
 from vitrail.data import ImageSet, eval_loader
 from vitrail.tasks.class_means import macro_scores
 
+EVALUATING = "Evaluating"
+"""Title of the work that people see."""
+
 NUM_BINS = 15
 """Of equal width, as in Guo et al. 2017, On Calibration of Modern Neural Networks."""
 
@@ -124,7 +127,7 @@ def evaluate(
     metrics = _metrics(len(classes))
     confidences, losses = [], []
     with _evaluation_mode(predictor) as device, torch.inference_mode():
-        for batch in track(loader, "Evaluating", progress=progress):
+        for batch in track(loader, EVALUATING, progress=progress):
             logits = predictor(preprocessing.normalize(batch.images.to(device))).float().cpu()
             _check_logits(logits, len(classes))
             probabilities = logits.softmax(dim=1)

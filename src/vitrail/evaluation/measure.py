@@ -12,7 +12,7 @@ from torch import Tensor
 from vitrail.core.progress import track
 from vitrail.core.types import Preprocessing
 from vitrail.data import ImageSet, Samples, eval_loader
-from vitrail.evaluation.classification import evaluate
+from vitrail.evaluation.classification import EVALUATING, evaluate
 from vitrail.tasks import Task
 from vitrail.tasks.findings.findings import Findings
 
@@ -56,7 +56,7 @@ def measure(
     metrics = {name: task.metrics() for name in predictors}
     sums = {name: {"loss": 0.0, "agreement": 0.0} for name in predictors}
     device = next(task.parameters()).device
-    for batch in track(loader, "Evaluating", progress=progress):
+    for batch in track(loader, EVALUATING, progress=progress):
         images = task.inputs(preprocessing.normalize(batch.images.to(device)), batch.targets)
         count, first = len(batch.images), None
         for name, predictor in predictors.items():

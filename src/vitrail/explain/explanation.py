@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vitrail.core.errors import ConfigError, DataError
 from vitrail.core.files import atomic_path
-from vitrail.core.progress import track
+from vitrail.core.progress import Whole, track
 from vitrail.core.types import Preprocessing
 from vitrail.explain.attention_maps import AttentionMap, capture_attention
 from vitrail.explain.attribution import attention_rollout, grad_cam, input_gradient, mean_attention_distance
@@ -32,6 +32,9 @@ from vitrail.tasks import Task
 
 MOST_FIELDS = 4
 """Largest number of levels whose receptive fields are computed, evenly spread."""
+
+STAGES = (("Attention", 1.0), ("Receptive fields", 1.0 + MOST_FIELDS), ("Class activation", 2.0))
+"""Title of each work, and a guess of its time over that of a pass forward."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +121,9 @@ def explain_images(
     try:
         device = next(backbone.parameters()).device
         batches = [preprocessing.normalize(part.to(device)) for part in images.split(batch_size)]
-        parts = [_one_pass(backbone, batch) for batch in track(batches, "Attention", progress=progress)]
+        whole = Whole(STAGES)
+        with whole:
+            parts = [_one_pass(backbone, batch) for batch in track(batches, "Attention", progress=progress)]
         skipped = {name: reason for name, reason in parts[0].items() if isinstance(reason, str)}
         values: dict[str, Any] = {
             name: torch.cat([part[name] for part in parts])
@@ -127,8 +132,9 @@ def explain_images(
         }
         for name in values.keys() - {"rollout", "rollout_without_identity", "last_attention"}:
             values[name] = values[name].double().mean(0)
-        values |= _of_weights(backbone, skipped) | _fields(backbone, batches, progress)
-        values |= _activation(backbone, batches, skipped, progress)
+        with whole:
+            values |= _of_weights(backbone, skipped) | _fields(backbone, batches, progress)
+            values |= _activation(backbone, batches, skipped, progress)
     finally:
         backbone.train(was_training)
     values = {name: value.cpu().numpy() if isinstance(value, Tensor) else value for name, value in values.items()}

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-import socket
 import threading
+import time
 from http.client import HTTPException
 from pathlib import Path
+from typing import BinaryIO, Protocol, runtime_checkable
 from urllib.parse import urlparse
+from urllib.request import Request, urlopen
 
 import torch
 from huggingface_hub import (
@@ -28,8 +30,9 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from vitrail.core.errors import CheckpointError
-from vitrail.core.files import open_regular
+from vitrail.core.errors import CheckpointError, VitrailError
+from vitrail.core.files import atomic_path, open_regular
+from vitrail.core.progress import Seconds, Work
 
 LOG = logging.getLogger(__name__)
 
@@ -37,6 +40,14 @@ SHA256 = re.compile("[0-9a-f]{64}")
 
 ANSWER_SECONDS = 8.0
 """Longest time without an answer; then there is no network for us."""
+
+LARGEST_BYTES = 16 * 2**30
+"""No weights of ours are larger than a fifth of it."""
+
+BLOCK_BYTES = 2**20
+
+PATIENCE_SECONDS, LEAST_RATE = 60.0, 10_000
+"""Seconds after which a download must have had so many bytes a second."""
 
 TOO_MANY_REQUESTS = 429
 
@@ -163,14 +174,65 @@ def _fetch_url(url: str) -> Path:
     address = hashlib.sha256(url.encode()).hexdigest()[:12]
     path = Path(torch.hub.get_dir()) / "vitrail" / f"{address}-{Path(parts.path).name}"
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        patience = socket.getdefaulttimeout()
-        socket.setdefaulttimeout(ANSWER_SECONDS)
         try:
-            torch.hub.download_url_to_file(url, str(path))
+            asked = Request(url, headers={"User-Agent": "vitrail"})
+            with (
+                urlopen(asked, timeout=ANSWER_SECONDS) as answer,
+                atomic_path(path) as temporary,
+                open(temporary, "wb") as file,
+            ):
+                _copy(answer, file, url)
         except (OSError, HTTPException, ValueError) as error:
+            if isinstance(error, VitrailError):
+                raise
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
             raise CheckpointError(f"cannot download {url}: {reason}; check the address and the network") from error
-        finally:
-            socket.setdefaulttimeout(patience)
     return path
+
+
+@runtime_checkable
+class _Sent(Protocol):
+    """What a server sends, as ``http.client.HTTPResponse`` has it.
+
+    Attributes:
+        length: number of bytes; None where the server does not say it.
+    """
+
+    length: int | None
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+def _read(answer: _Sent, url: str) -> bytes:
+    try:
+        return answer.read(BLOCK_BYTES)
+    except (OSError, HTTPException) as error:
+        raise CheckpointError(f"cannot download {url}: {error}; check the network, and try again") from error
+
+
+def _copy(answer: _Sent, file: BinaryIO, url: str, clock: Seconds = time.monotonic) -> None:
+    """Write what a server sends, with the time that is left, and no more than weights have.
+
+    Raises:
+        CheckpointError: it sends too much, too slowly, or less than it said.
+    """
+    start, size = clock(), 0
+    said = answer.length  # None where the server does not say it
+    work = Work(f"Downloading {url.rpartition('/')[2]} (MB)", (said or 0) / 1e6, progress=said is not None)
+    try:
+        while block := _read(answer, url):
+            size += file.write(block)
+            work.advance(len(block) / 1e6)
+            if size > LARGEST_BYTES or (said or 0) > LARGEST_BYTES:
+                most = LARGEST_BYTES // 2**30
+                raise CheckpointError(f"{url} has more than {most} GiB; download it yourself and pass the file")
+            spent = clock() - start
+            if spent > PATIENCE_SECONDS and size < LEAST_RATE * spent:
+                raise CheckpointError(
+                    f"{url} sends fewer than {LEAST_RATE // 1000} kB a second; try again later, or download it "
+                    "yourself and pass the file"
+                )
+    finally:
+        work.end()
+    if said is not None and size < said:
+        raise CheckpointError(f"{url} ended after {size} of {said} bytes; try again")

@@ -9,16 +9,12 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from vitrail.core.files import read_json
 from vitrail.core.types import ImageSize
 
 MEASURED = Path(__file__).with_name("measured_times.json")
 """The machine, and variant -> the time of one image."""
-
-RUNTIME = "onnxruntime"
-"""Runtime of the table."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,16 +46,3 @@ def measured_times() -> MeasuredTimes:
     values = read_json(MEASURED)
     rows = {name: ((row["image_size"][0], row["image_size"][1]), row["ms"]) for name, row in values["times"].items()}
     return MeasuredTimes(place=values["place"], rows=rows)
-
-
-def times_table(results: Mapping[str, Any]) -> dict[str, Any]:
-    """The table of this package from the results of ``benchmarks/latency.py``."""
-    rows = [row for row in results["rows"] if row["runtime"] == RUNTIME and not row["failure"]]
-    version = results["versions"][RUNTIME]
-    return {
-        "place": f"{results['machine']}, ONNX Runtime {version}, {results['date']}",
-        "times": {
-            row["model"]: {"image_size": row["image_size"], "ms": round(row["cpu_ms"], 1)}
-            for row in sorted(rows, key=lambda row: row["model"])
-        },
-    }

@@ -10,6 +10,7 @@ import torch
 from torch import fx
 
 from vitrail.core.errors import QuantizationError
+from vitrail.core.progress import track
 from vitrail.quantization.config import MAX_BITS
 from vitrail.quantization.context import Context
 from vitrail.quantization.graph.capture import constant
@@ -56,7 +57,7 @@ class QuantizerCandidates:
     def assign_quantizers(self, bit_widths: Mapping[str, int]) -> dict[str, Quantizer]:
         """The quantisers of all operands at the given bit widths, in the order of the graph."""
         result: dict[str, Quantizer] = {}
-        for op in self.context.ops:
+        for op in track(self.context.ops, "Choosing scales", progress=self.context.progress):
             for operand in (op.left, op.right):
                 result[operand.name] = self.quantizer(operand.name, bit_widths[operand.name])
             grouped = self.context.config.group_size

@@ -95,8 +95,10 @@ def write_probe_page(report: ProbeReport, run: Run) -> Path:
 
 
 def accuracy_text(found: Interval | None) -> str:
-    """``81.2 % ± 2.1``: a share with half of its 95 % interval; a dash without one."""
-    return MISSING if found is None else f"{100 * found.mean:.1f} % ± {50 * (found.high - found.low):.1f}"
+    """``81.2 % ± 2.1``: a share with the longer half of its 95 % interval; a dash without one."""
+    if found is None:
+        return MISSING
+    return f"{100 * found.mean:.1f} % ± {100 * max(found.high - found.mean, found.mean - found.low):.1f}"
 
 
 def hues(count: int) -> list[int]:

@@ -124,6 +124,7 @@ class RecipeEntry(_Entry):
         majority: the task's first score on the validation images of an answer that looks at no image, such as always
             the most frequent class.
         probe: the same of the linear probe that the training started from.
+        probe_scores: scores of that probe on the validation images, by name; empty in runs of earlier versions.
     """
 
     name: str = ""
@@ -131,6 +132,12 @@ class RecipeEntry(_Entry):
     reasons: dict[str, str] = {}
     majority: float | None = None
     probe: float | None = None
+    probe_scores: dict[str, float] = {}
+
+    @property
+    def known_probe_scores(self) -> dict[str, float]:
+        """Scores of the probe; none where the training started from no probe."""
+        return {} if self.probe is None else self.probe_scores or {"top1": self.probe}
 
 
 RENAMED_OPTIONS = {"opponent_width": "discriminator_width"}

@@ -33,16 +33,18 @@ from torch import Tensor
 
 from vitrail.core.errors import BenchError
 from vitrail.core.files import file_hash, write_json
+from vitrail.core.progress import Whole
 from vitrail.core.types import Preprocessing
 from vitrail.data import DataSplits
 from vitrail.evaluation import describe_findings, evaluate, measure
+from vitrail.evaluation.classification import EVALUATING
 from vitrail.figures.evaluation import evaluation_figures
 from vitrail.figures.save import save_figures
 from vitrail.runs.data import load_run_data
 from vitrail.runs.examples import class_examples, describe_classes, describe_data, drawn_examples
 from vitrail.runs.export import unfit_reason
 from vitrail.runs.load import load_task
-from vitrail.runs.min_confidence import keep_confidence
+from vitrail.runs.min_confidence import SEARCHING, keep_confidence
 from vitrail.runs.run import Run, writes
 from vitrail.runs.schema import VERSION
 from vitrail.runtimes import MEASURED, RUNTIMES, import_runtime, open_session, predictor
@@ -102,8 +104,10 @@ def evaluate_run(
     description = run.read()
     data = load_run_data(run, progress=progress) if data is None else data.align(description.classes)
     task = load_task(run)
-    confidence = keep_confidence(run, task, data, progress=progress)
     files, stale = _evaluated_files(run)
+    whole = whole_evaluation(task, data, 1 + len(files))
+    with whole:
+        confidence = keep_confidence(run, task, data, progress=progress)
     job = EvaluationJob(
         task=task,
         data=data,
@@ -119,14 +123,20 @@ def evaluate_run(
         "split": "val" if data.test is None else "test",
         "scores": [asdict(score) for score in task.scores],
     }
-    values |= evaluate_classes(job) if task.per_image else evaluate_all(job)
-    values |= {"stale": stale} if stale else {}
-    values |= {"confidence": confidence.model_dump()} if confidence else {}
+    with whole:
+        values |= evaluate_classes(job) if task.per_image else evaluate_all(job)
+    values |= ({"stale": stale} if stale else {}) | ({"confidence": confidence.model_dump()} if confidence else {})
     for name, report in values["reports"].items():
         report["file_hash"] = file_hash(run.weights if name == WEIGHTS else files[name][1])
     write_json(run.evaluation, values)
     save_figures(evaluation_figures(values["reports"][WEIGHTS]), run.figures)
     return values
+
+
+def whole_evaluation(task: Task, data: DataSplits[Any], num_predictors: int) -> Whole:
+    """The works of an evaluation as a whole."""
+    passes = num_predictors if task.per_image else 1  # other tasks show each batch to all of them
+    return Whole([(SEARCHING, float(len(data.val))), *[(EVALUATING, float(len(data.held_out)))] * passes])
 
 
 def evaluate_classes(job: EvaluationJob) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from vitrail.models.registry import decided_fields
 from vitrail.runs.parts import KnownImage, known_images, read_parts, write_parts
 from vitrail.runs.remembered_code import keep_copies, require_code, used_code
 from vitrail.runs.run import Run
-from vitrail.tasks import Task, find_task
+from vitrail.tasks import Score, Task, find_task
 from vitrail.training.config import ResolvedConfig, TrainConfig, differing_settings
 from vitrail.training.lora import adapter_size, merged
 from vitrail.training.module import diverged
@@ -201,14 +201,14 @@ def finish(run: Run, config: ResolvedConfig, stopped: str = "") -> None:
     kind, files, recipe = find_task(config.task), training_files(run), run.read().recipe
     score, main = kind.score(config.keep_score), f"val_{kind.scores[0].name}"
     rows = recorded_rows(read_checkpoint(files.last)) if files.last.exists() else []
-    probe = recipe.probe if recipe is not None and files.probe.exists() else None
+    known = recipe.known_probe_scores if recipe is not None and files.probe.exists() else {}
+    scores = {f"val_{name}": value for name, value in known.items()}
     best = best_row(rows, score) if rows else None
     kept: dict[str, Any] = {"num_epochs": len(rows), "seconds": round(sum(row["seconds"] for row in rows), 3)}
     if best is not None:
         kept["best_score"] = best.get(main)
-    comparable = config.keep == "best" and score == kind.scores[0]
-    if probe is not None and (best is None or (comparable and probe >= best[main])):
-        state, kept = read_trained(files.probe), kept | {"keep": "probe", "epoch": 0, main: probe}
+    if scores and (best is None or (config.keep == "best" and _is_as_good(scores, best, score))):
+        state, kept = read_trained(files.probe), kept | {"keep": "probe", "epoch": 0} | scores
     else:
         path, row = (files.best, best) if config.keep == "best" else (files.last, rows[-1])
         assert row is not None
@@ -218,6 +218,12 @@ def finish(run: Run, config: ResolvedConfig, stopped: str = "") -> None:
     if told := stopped or stop_told(rows, score, config.patience, config.epochs):
         kept["stopped"] = told
     keep_weights(run, state, kept)
+
+
+def _is_as_good(probe: Mapping[str, float], best: Mapping[str, Any], score: Score) -> bool:
+    """Whether the best epoch is not better than the probe in the score that decides."""
+    name = f"val_{score.name}"
+    return name in probe and not score.rank(best[name]) > score.rank(probe[name])
 
 
 def keep_weights(run: Run, state: Mapping[str, torch.Tensor], kept: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,13 +12,23 @@ from torch import Tensor, nn
 
 from vitrail.bench.protocol import BenchConfig, measure
 from vitrail.core.errors import QuantizationError
+from vitrail.core.progress import Work
 from vitrail.export.onnx_file import onnx_bytes
 from vitrail.export.source import Source
 from vitrail.quantization import QuantizedModel, quantize
-from vitrail.quantization.float_fallback import leave_in_float, rank_products
+from vitrail.quantization.float_fallback import Product, leave_in_float, rank_products
 from vitrail.runtimes import MEASURED, RUNTIMES, open_session
 
 TIMING = BenchConfig(min_runs=30, min_seconds=0.5, budget_seconds=10.0, warmup_seconds=1.0, memory=False)
+
+
+FITTING = "Measuring latency"
+"""Title of the work that people see."""
+
+
+def steps_of(num_products: int) -> int:
+    """Number of models that are measured, at most."""
+    return 1 + num_products.bit_length()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +58,7 @@ def fit_latency(
     runtime: str = "onnxruntime",
     threads: int = 1,
     latency_of: Callable[[QuantizedModel], float] | None = None,
+    progress: bool = False,
 ) -> Fitted:
     """Return products to float within a latency limit, those with the largest loss from quantisation first.
 
@@ -62,6 +73,7 @@ def fit_latency(
         runtime: runtime of the measurement, "onnxruntime" or "openvino".
         threads: number of threads of the runtime.
         latency_of: function from a model to its latency in milliseconds. Default: measurement in the runtime.
+        progress: show a bar with the time left.
 
     Raises:
         QuantizationError: the plan is simulated only, the runtime executes no codes, or the model with all products
@@ -71,6 +83,39 @@ def fit_latency(
     timed = latency_of or (lambda each: latency_ms(model, each, images, runtime=runtime, threads=threads))
     place = f"{runtime} with {threads} thread{'s' if threads > 1 else ''}"
     ranked = rank_products(model, images, quantized.plan)
+    work = Work(FITTING, steps_of(len(ranked)), progress=progress)
+
+    def counted(each: QuantizedModel) -> float:
+        found = timed(each)
+        work.advance()
+        return found
+
+    try:
+        fitted, probes, fits = _bisect(model, quantized, images, ranked, counted, max_latency_ms, place)
+    finally:
+        work.end()
+    note = (
+        f"{fits} of {len(ranked)} products went back to float; an image took {probes[fits]:.3g} ms in {place}, "
+        f"{max_latency_ms:g} ms were allowed"
+    )
+    fitted.plan = replace(fitted.plan, notes=(*fitted.plan.notes, note))
+    return Fitted(quantized=fitted, latency_ms=probes[fits], num_float=fits, probes=probes)
+
+
+def _bisect(
+    model: nn.Module,
+    quantized: QuantizedModel,
+    images: Tensor,
+    ranked: Sequence[Product],
+    timed: Callable[[QuantizedModel], float],
+    max_latency_ms: float,
+    place: str,
+) -> tuple[QuantizedModel, dict[int, float], int]:
+    """The model with as many products in float as the latency allows, all measurements, and that number.
+
+    Raises:
+        QuantizationError: the model with all products in integers is too slow.
+    """
     fitted, probes = quantized, {0: timed(quantized)}
     if probes[0] > max_latency_ms:
         raise QuantizationError(
@@ -88,12 +133,7 @@ def fit_latency(
             fitted, fits = each, middle
         else:
             too_many = middle
-    note = (
-        f"{fits} of {len(ranked)} products went back to float; an image took {probes[fits]:.3g} ms in {place}, "
-        f"{max_latency_ms:g} ms were allowed"
-    )
-    fitted.plan = replace(fitted.plan, notes=(*fitted.plan.notes, note))
-    return Fitted(quantized=fitted, latency_ms=probes[fits], num_float=fits, probes=probes)
+    return fitted, probes, fits
 
 
 def _check_executable(quantized: QuantizedModel, runtime: str) -> None:

@@ -15,6 +15,9 @@ from vitrail.tasks import Task
 
 BATCH_SIZE = 16
 
+SEARCHING = "Finding the confidence"
+"""Title of the work that people see."""
+
 
 def keep_confidence(run: Run, task: Task, data: DataSplits[Any], *, progress: bool = False) -> ConfidenceEntry | None:
     """The least probability with the best F1, taken from the run, or found and written there; the task takes it.
@@ -35,7 +38,7 @@ def keep_confidence(run: Run, task: Task, data: DataSplits[Any], *, progress: bo
     if found is None:
         preprocessing, device = run.read().preprocessing, next(task.parameters()).device
         loader = eval_loader(data.val, preprocessing, batch_size=BATCH_SIZE)
-        for batch in track(loader, "Finding the confidence", progress=progress):
+        for batch in track(loader, SEARCHING, progress=progress):
             with torch.inference_mode():
                 search.update(task(preprocessing.normalize(batch.images.to(device))), batch.targets)
         least, f1 = search.best()

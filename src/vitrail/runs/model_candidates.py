@@ -168,7 +168,7 @@ def measured(
     Raises:
         BenchError: a model does not run.
     """
-    limit = math.inf if config.max_latency_ms is None else config.max_latency_ms
+    limit = config.max_latency_ms or math.inf
     least = next(_within_size(sorted(candidates, key=_macs), config, kind, spec, LeftOut()), None)
     known: dict[tuple[str, str | None], Candidate] = {}
     rows: list[Candidate] = []
@@ -193,11 +193,10 @@ def measured(
                     continue
                 for one in _within_size([candidate], config, kind, spec, left):
                     time(one)
-            if (one := known.get(candidate.name)) is not None:
-                if (one.row.latency_ms or math.inf) <= limit:
-                    rows.append(one)
-                else:
-                    left.slow.append(one.row)
+            if (found := known.get(candidate.name)) is not None and (found.row.latency_ms or 0.0) <= limit:
+                rows.append(found)
+            elif found is not None:
+                left.slow.append(found.row)
     finally:
         work.end()
     return rows

@@ -10,7 +10,7 @@ import numpy as np
 
 from vitrail.core.types import Preprocessing
 from vitrail.data import ImageSet
-from vitrail.evaluation import Interval, bootstrap
+from vitrail.evaluation import Interval, bootstrap, wilson
 from vitrail.training.cross_validation import CrossValidation, CurvePoint, Trend
 from vitrail.training.embedding import Features
 
@@ -159,9 +159,10 @@ class ProbeReport:
 
 
 def score_interval(found: CrossValidation, answers: Any) -> Interval | None:
-    """Share of right answers with its interval; None where nothing was held out."""
+    """Share of right answers with Wilson's interval over the images, which several repetitions do not make more; None
+    where nothing was held out."""
     right = found.right(answers)
-    return bootstrap(right) if right.size else None
+    return wilson(float(right.mean()) * right.shape[1], right.shape[1]) if right.size else None
 
 
 def choose(rows: Sequence[ProbeRow], found: Sequence[CrossValidation]) -> tuple[int, str]:

@@ -9,18 +9,24 @@ from typing import Any, Literal
 from vitrail.core.config import convert_fields
 from vitrail.core.errors import ConfigError, QuantizationError, RunError, VitrailError
 from vitrail.core.files import read_json, write_json
+from vitrail.core.progress import Whole
 from vitrail.data import calibration_images
 from vitrail.evaluation import measure
+from vitrail.evaluation.classification import EVALUATING
 from vitrail.figures.quantization import quantization_figures
 from vitrail.figures.save import save_figures
 from vitrail.quantization import QuantizationConfig, QuantizationPlan, QuantizedModel, quantize
+from vitrail.quantization.stages import expected_stages
 from vitrail.runs.data import load_run_data
-from vitrail.runs.latency_budget import fit_latency
+from vitrail.runs.latency_budget import FITTING, fit_latency
 from vitrail.runs.load import load_task
 from vitrail.runs.run import Run, writes
 
 CHECK_IMAGES = 256
 """Number of held-out images to compare codes with floats; ``vitrail evaluate`` takes all images and the files."""
+
+LATENCY_SHARE, COMPARISON_SHARE = 20.0, 3.0
+"""Guesses of times over that of the calibration."""
 
 
 SHORT_NAMES = {"bits": "weight_bits", "calibration": "num_images"}
@@ -74,6 +80,14 @@ class CalibrationConfig:
             raise ConfigError("give one budget: the first returns layers to float, the second forbids it", **both)
 
 
+def whole_quantization(config: CalibrationConfig) -> Whole:
+    """The works of a quantisation, and of the comparison with the float model, as a whole."""
+    stages = expected_stages(config.quantization)
+    if config.max_latency_ms is not None:
+        stages.append((FITTING, LATENCY_SHARE))
+    return Whole([*stages, (EVALUATING, COMPARISON_SHARE)])
+
+
 @writes
 def quantize_run(run: Run, config: CalibrationConfig, *, progress: bool = False) -> QuantizedModel:
     """Calibrate, and write ``run.quantization`` and the pictures; an interrupted call continues where it stopped.
@@ -81,6 +95,11 @@ def quantize_run(run: Run, config: CalibrationConfig, *, progress: bool = False)
     Raises:
         QuantizationError: the model cannot be quantised like this, or the latency limit cannot be met.
     """
+    with whole_quantization(config):
+        return _quantize(run, config, progress)
+
+
+def _quantize(run: Run, config: CalibrationConfig, progress: bool) -> QuantizedModel:
     train, task = load_run_data(run).train, load_task(run)
     images = task.inputs(
         calibration_images(train, run.read().preprocessing, config.num_images, config.calibration_seed)
@@ -94,6 +113,7 @@ def quantize_run(run: Run, config: CalibrationConfig, *, progress: bool = False)
             max_latency_ms=config.max_latency_ms,
             runtime=config.runtime,
             threads=config.threads,
+            progress=progress,
         ).quantized
     write_json(run.quantization, quantized.plan.to_dict() | {"weights_hash": run.weights_hash})
     if quantized.diagnostics is not None:

@@ -171,7 +171,7 @@ def start_from_probe(
             temporary.write_bytes(
                 save({name: value.contiguous() for name, value in merged(task.state_dict(), config).items()})
             )
-        run.update(recipe=entry.model_dump() | {"probe": found.val_score})
+        run.update(recipe=entry.model_dump() | {"probe": found.val_score, "probe_scores": found.val_scores})
     absent = f"; no training images of {', '.join(found.absent)}, which it never answers" if found.absent else ""
     value, title = found.val_score, task.scores[0].title
     reached = (
@@ -191,8 +191,10 @@ def verdict(run: Run) -> str:
     if recipe.name != "probe":
         shown["fine-tuned" if recipe.name == "finetune" else "trained"] = trained.best_score
     figures = ", ".join(f"{name} {value:.1%}" for name, value in shown.items() if value is not None)
-    kept = (
-        "; the probe is kept, since no epoch was better" if trained.keep == "probe" and recipe.name != "probe" else ""
-    )
+    kept = ""
+    if trained.keep == "probe" and recipe.name != "probe":
+        score = description.kind.score(description.training.keep_score)
+        by = "" if score == description.kind.scores[0] else f" in {score.title}"
+        kept = f"; the probe is kept, since no epoch was better{by}"
     title = "" if kind.task.per_image else f"{kind.scores[0].title} of "
     return f"On {description.data.num_val} validation images: {title}{figures}{kept}"

@@ -13,6 +13,9 @@ from vitrail.runs.quantize import with_field_names
 
 Config = TypeVar("Config")
 
+OPTION_NAMES = {"data.path": "data", "data.seed": "split_seed", "options": "option"}
+"""Dotted field -> its name as a setting, where that is not the field's own; the command line has the same."""
+
 
 def configured(kind: type[Config], settings: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> Config:
     """A configuration from flat settings; each sets the field of its name, also in a nested configuration.
@@ -57,7 +60,8 @@ def _names_of(kind: type[Any]) -> list[str]:
     types = get_type_hints(kind)
     inner = [field.name for field in fields(kind) if is_dataclass(types[field.name])]
     own = [field.name for field in fields(kind) if field.name not in inner]
-    return [*own, *(name for field in inner for name in _names_of(types[field]))]
+    renamed = [OPTION_NAMES["data.seed"]] if "data" in inner else []
+    return [*own, *renamed, *(name for field in inner for name in _names_of(types[field]))]
 
 
 def _path_of(kind: type[Any], name: str) -> tuple[str, ...] | None:
@@ -65,5 +69,8 @@ def _path_of(kind: type[Any], name: str) -> tuple[str, ...] | None:
     known, types = [field.name for field in fields(kind)], get_type_hints(kind)
     if name in known:
         return (name,)
+    meant = next((tuple(path.split(".")) for path, option in OPTION_NAMES.items() if option == name), ())
+    if meant and meant[0] in known:
+        return meant
     inner = ((field, _path_of(types[field], name)) for field in known if is_dataclass(types[field]))
     return next(((field, *path) for field, path in inner if path), None)

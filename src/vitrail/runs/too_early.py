@@ -28,9 +28,11 @@ def too_early(run: Run) -> str | None:
     (:attr:`~vitrail.tasks.Task.usual_epochs`, :data:`FROM_WEIGHTS` of them from weights), fewer than
     :data:`ENOUGH_STEPS` steps, and a loss (of the validation images, else of the training images) that fell by more
     than :data:`STEEP` in the last epoch, or only one epoch. Where two models are trained against each other the losses
-    say nothing, and are not asked.
+    say nothing, and are not asked. A linear probe that was kept is never early.
     """
     description = run.read()
+    if description.trained is not None and description.trained.keep == "probe":
+        return None  # it needs no epochs, and none was better
     if description.status != "trained" or not run.metrics.exists() or not (rows := read_metrics(run.metrics)):
         return None
     config, task, epochs = description.training, description.kind.task, len(rows)

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.progress import track
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from vitrail.core.errors import CheckpointError, VitrailError
 from vitrail.core.files import atomic_path, json_text, open_regular, read_bytes
+from vitrail.core.progress import track
 from vitrail.core.types import Preprocessing
 from vitrail.data import Samples, eval_loader
 from vitrail.models import Backbone
@@ -80,7 +80,7 @@ def embed(
     if wanted or not marks:
         loader = eval_loader(samples.subset(wanted), preprocessing, batch_size=batch_size, num_workers=num_workers)
         device, done, written = next(backbone.parameters()).device, 0, 0
-        for batch in track(loader, "Computing features", transient=True, disable=not progress):
+        for batch in track(loader, "Computing features", progress=progress):
             with torch.inference_mode():
                 inputs = preprocessing.normalize(batch.images.to(device))
                 pooled = backbone.forward_head(backbone.forward_features(inputs), pre_logits=True)

@@ -212,6 +212,7 @@ class LinearProbe:
         strength: scikit-learn's C, chosen by cross-validation among the training images.
         train_score: the task's first score (top-1, mAP) on the training images, which says nothing of new images.
         val_score: the same on the validation images; None without them.
+        val_scores: all scores of the task on the validation images, by name; empty without them.
         absent: names of classes without training images; the probe never answers them.
         seconds: duration, features included.
     """
@@ -219,6 +220,7 @@ class LinearProbe:
     strength: float
     train_score: float
     val_score: float | None
+    val_scores: dict[str, float]
     absent: tuple[str, ...]
     seconds: float
 
@@ -273,10 +275,14 @@ def fit_probe(  # long: half of it is arguments
     features = features_of(train)
     head = _head_for(train, features, len(task.classes), class_weights=class_weights, seed=seed)
     head.give(task.backbone)
+    main, known = task.scores[0].name, {}
+    if val is not None and len(val):
+        known = _scores(task, head, features_of(val), val)
     return LinearProbe(
         strength=head.strength,
-        train_score=_score(task, head, features, train),
-        val_score=None if val is None or not len(val) else _score(task, head, features_of(val), val),
+        train_score=_scores(task, head, features, train)[main],
+        val_score=known.get(main),
+        val_scores=known,
         absent=tuple(task.classes[label] for label in head.absent),
         seconds=time.perf_counter() - start,
     )
@@ -301,11 +307,9 @@ def _head_for(
     return LinearHead(weight=found.weight, bias=found.bias, strength=found.strength, absent=found.absent)
 
 
-def _score(task: Task, head: LinearHead, features: Features, samples: ImageSet | MultiLabelSet) -> float:
-    """The task's first score."""
-    logits = head.logits(features)
-    if isinstance(samples, ImageSet):
-        return float(np.mean(logits.argmax(axis=1) == samples.labels.numpy()))
-    metric = task.metrics()
-    metric.update(torch.from_numpy(logits), samples.targets())
-    return float(metric.compute()[task.scores[0].name])
+def _scores(task: Task, head: LinearHead, features: Features, samples: ImageSet | MultiLabelSet) -> dict[str, float]:
+    """What the metrics of the task say of the probe's answers."""
+    metrics, logits = task.metrics(), torch.from_numpy(head.logits(features))
+    metrics.update(logits.float(), samples.labels if isinstance(samples, ImageSet) else samples.targets())
+    computed = metrics.compute()
+    return {score.name: float(computed[score.name]) for score in task.scores}

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from rich.progress import track
 from torch import Tensor
 
 from vitrail.core.errors import DataError
+from vitrail.core.progress import track
 from vitrail.core.types import PixelRange
 from vitrail.data.check.decoding import CHUNK, num_threads
 from vitrail.data.pixels.decode import decode_image
@@ -89,7 +89,7 @@ def look_at(
                 lambda name: look(sources[name], careful=name in damaged), names[start : start + CHUNK]
             )
         )
-        steps = track(results, "Looking at images", total=len(names), transient=True, disable=not progress)
+        steps = track(results, "Looking at images", total=len(names), progress=progress)
         every = dict(zip(names, steps, strict=True))
     return {name: found for name, found in every.items() if found is not None}
 

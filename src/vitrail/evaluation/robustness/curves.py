@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from vitrail.core.errors import ConfigError, DataError, ImageSizeError, VitrailError
-from vitrail.core.progress import track
+from vitrail.core.progress import Whole, track
 from vitrail.core.types import Preprocessing
 from vitrail.data import ImageSet
 from vitrail.evaluation.robustness.config import RobustnessConfig
@@ -129,13 +129,15 @@ def measure_robustness(
     if len(images) == 0:
         raise DataError("there are no held-out images to measure robustness on; give the data a test or a val part")
     points = points_of(config, preprocessing.image_size)
-    clean, *changed = _predictions(
-        model, images, preprocessing, [_untouched, *(p.change for p in points)], config.batch_size, progress
-    )
-    answers = list(zip(points, changed, strict=True))
     skipped: dict[str, str] = {}
-    if "resolution" in config.groups:
-        answers += _resolutions(model, images, preprocessing, config, skipped, progress)
+    sizes = config.resolutions if "resolution" in config.groups else ()
+    with Whole([("Robustness", 1.0 + len(points)), *(("Robustness", factor**2) for factor in sizes)]):
+        clean, *changed = _predictions(
+            model, images, preprocessing, [_untouched, *(p.change for p in points)], config.batch_size, progress
+        )
+        answers = list(zip(points, changed, strict=True))
+        if sizes:
+            answers += _resolutions(model, images, preprocessing, config, skipped, progress)
     labels = images.labels.numpy()
     return {
         "clean_top1": float((clean == labels).mean()),
