@@ -135,6 +135,7 @@ def test_a_killed_trial_is_tried_again_in_its_folder(search: Search, pretended: 
     assert {one.state for one in report.trials} == {"complete"}
 
 
+@pytest.mark.slow
 def test_a_trial_that_kills_again_and_again_is_left(search: Search, pretended: Pretended) -> None:
     def killed(config: TrainConfig) -> float:
         if pretended.trained[-1][1] == "002":
@@ -233,7 +234,10 @@ def test_minutes_are_those_of_all_trials(search: Search, pretended: Pretended, c
         patch.setattr("vitrail.tuning.study.time.time", lambda: now)
         report = search(config=replace(config, minutes=10), trials=None, clock=lambda: now)
     assert [one.minutes for one, _ in pretended.trained] == [2, 2, 2, 2]
-    assert report.remarks == ("The time of 10 min was over after 4 complete trials",)
+    assert report.remarks == (
+        "The time of 10 min was over after 4 complete trials",
+        "The best trial had 2 min, which ended it after 1 of 2 epochs; best.yaml has no limit",
+    )
     pretended.trained.clear()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("vitrail.tuning.search.time.time", lambda: now)
@@ -338,6 +342,7 @@ def test_a_journal_that_a_crash_has_cut_short_is_read(search: Search, pretended:
         search(resume=True)
 
 
+@pytest.mark.slow
 def test_machines_share_a_database(search: Search, pretended: Pretended, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'tunes.db'}"
     one, other = tmp_path / "a/tune", tmp_path / "b/tune"

@@ -258,7 +258,7 @@ class Ledger:
         if not os.path.lexists(lock):
             return True
         try:
-            with locked(lock, "a trial", wait=0):
+            with locked(lock, f"trial {lock.parent.name}", wait=0):
                 return True
         except LockedError:
             return False
