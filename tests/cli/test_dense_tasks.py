@@ -194,7 +194,7 @@ def test_every_head_of_boxes_goes_through_every_verb(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("train --task cooking", "unknown task 'cooking'; known: classification, segmentation, detection"),
+        ("train --task cooking", "unknown task 'cooking'; known: classification, multilabel, segmentation"),
         ("train --task segmentation --option.heads x", "has no option 'heads'; it has head, width"),
         ("train --task segmentation --data nowhere", "data folder nowhere does not exist; give images/ and masks/"),
         ("train --task segmentation --data DATA --mixup-alpha 0.2", "only images with one class each can be mixed"),

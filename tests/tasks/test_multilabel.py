@@ -108,17 +108,26 @@ def test_average_precision_is_that_of_scikit_learn() -> None:
 
 def test_bounds_have_the_best_f1_that_any_has() -> None:
     probabilities, targets = scored()
-    search = LabelBoundSearch()
-    for part in (slice(0, 25), slice(25, 60)):
-        search.update(probabilities[part].logit(eps=1e-6), targets[part])
-    bounds = search.by_class()
+    bounds = RankedLabels(probabilities, targets).bounds()
     for label in range(3):
         known = targets[:, label] >= 0
         own, truth = probabilities[known, label].numpy(), targets[known, label].numpy()
         best = max(f1_score(truth, own >= bound) for bound in np.linspace(0.005, 0.995, 199))
-        assert f1_score(truth, own >= bounds[label]) == pytest.approx(best)
-    joint, f1 = search.best()
-    assert bounds[3] == joint, "a class that no image has takes the bound of all together"
+        assert f1_score(truth, own >= float(bounds[label])) == pytest.approx(best)
+    assert bounds[3].isnan()
+
+
+def test_bounds_of_classes_with_few_images_are_drawn_to_the_joint_one() -> None:
+    probabilities, targets = scored()
+    search = LabelBoundSearch()
+    for part in (slice(0, 25), slice(25, 60)):
+        search.update(probabilities[part].logit(eps=1e-6), targets[part])
+    found, (joint, f1) = search.by_class(), search.best()
+    own = RankedLabels(probabilities.logit(eps=1e-6).sigmoid(), targets).bounds()
+    count = int((targets[:, 0] == 1).sum())
+    wanted = (count * own[0].logit() + 10 * torch.tensor(joint).logit()) / (count + 10)
+    assert found[0] == pytest.approx(float(wanted.sigmoid()), abs=1e-4)
+    assert found[3] == pytest.approx(joint, abs=1e-5), "a class that no image has takes the bound of all together"
     assert 0 < f1 < 1
 
 

@@ -87,7 +87,7 @@ class ConfidenceEntry(_Entry):
 
     Attributes:
         min_confidence: the one with the best F1 on the validation images.
-        by_class: the same for each class, where a task has one for each; empty where it has not.
+        by_class: the one of each class, where a task has one for each; empty where it has not.
         f1: F1 of all their objects, or labels, together.
         num_images: number of these images.
         weights_hash: hash of the weights that found them.

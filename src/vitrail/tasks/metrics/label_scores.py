@@ -10,6 +10,10 @@ from torchmetrics.utilities import dim_zero_cat
 LEAST = 1e-6
 """Probabilities nearer than this to 0 or 1 are no bounds."""
 
+SHARED = 10
+"""Images that the bound of all classes together counts as: what a few images say of a class is mostly chance. (On 150
+pictures of up to three of 17 flowers, with 2 to 17 validation images a class, F1 rose from 60.0 % to 64.8 %.)"""
+
 
 class RankedLabels:
     """The known entries of each class, by their probability: what average precision and bounds are made of.
@@ -133,7 +137,8 @@ class LabelMetric(Metric):
 
 
 class LabelBoundSearch:
-    """The probability with the best F1 of each class; classes that no image has take that of all classes together."""
+    """The probability with the best F1 of each class, drawn towards that of all classes together where few images have
+    the class: n images count n, and all classes together :data:`SHARED`, on the scale of logits."""
 
     def __init__(self) -> None:
         self._outputs: list[Tensor] = []
@@ -152,11 +157,14 @@ class LabelBoundSearch:
         return self._joint(probabilities, targets), float(label_scores(label_counts(named, targets))["micro_f1"])
 
     def by_class(self) -> tuple[float, ...]:
-        """The best one of each class."""
+        """The one of each class."""
         probabilities, targets = torch.cat(self._outputs).sigmoid(), torch.cat(self._targets)
+        joint = torch.tensor(self._joint(probabilities, targets), dtype=torch.float64)
         own = RankedLabels(probabilities, targets).bounds()
-        every = own.nan_to_num(nan=self._joint(probabilities, targets)).tolist()
-        return tuple(float(f"{bound:.6g}") for bound in every)
+        own = torch.where(own.isnan(), joint, own)
+        count = (targets == 1).sum(0).double()
+        drawn = (count * own.logit() + SHARED * joint.logit()) / (count + SHARED)
+        return tuple(float(f"{bound:.6g}") for bound in drawn.sigmoid().clamp(LEAST, 1 - LEAST).tolist())
 
     def _joint(self, probabilities: Tensor, targets: Tensor) -> float:
         (bound,) = RankedLabels(probabilities.reshape(-1, 1), targets.reshape(-1, 1)).bounds().tolist()
