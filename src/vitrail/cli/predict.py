@@ -96,13 +96,18 @@ def predict(
             pictures=out,
             progress=shown.progress and not csv,
         )
-        for skipped in predictions.skipped:
-            print(f"vitrail: skipped: {skipped.reason}", file=sys.stderr)
-        for damaged in predictions.damaged:
-            print(f"vitrail: warning: {damaged.reason}; the answer may be wrong", file=sys.stderr)
+        _tell_faults(predictions)
         if predictions.answers.task.min_confidence is not None:
             print(f"vitrail: {_bound_text(opened, predictions, given=min_confidence is not None)}", file=sys.stderr)
         _show(shown, predictions, as_csv=csv)
+
+
+def _tell_faults(predictions: Predictions) -> None:
+    """Files without an answer, and those whose answer may be wrong."""
+    for skipped in predictions.skipped:
+        print(f"vitrail: skipped: {skipped.reason}", file=sys.stderr)
+    for damaged in predictions.damaged:
+        print(f"vitrail: warning: {damaged.reason}; the answer may be wrong", file=sys.stderr)
 
 
 def _make(shown: Display, run: Run, out: Path, sources: Sequence[str], count: int, seed: int) -> None:

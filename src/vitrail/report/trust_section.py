@@ -55,6 +55,6 @@ def read_trust_section(run: Run) -> TrustSection | None:
         stale=False,
         sentences=trust_lines(run),
         coverage=None if classes is None else classes.coverage,
-        sets={} if classes is None else dict(classes.sets),
+        sets={} if classes is None else {str(name): found for name, found in classes.sets.items()},
         reliability=reliability,
     )
