@@ -15,6 +15,7 @@ from vitrail.evaluation.trust.class_sets import (
     coverage_spread,
     fewest_images,
     misfits,
+    sets_of,
 )
 from vitrail.evaluation.trust.data_drift import Seen, answer_p, differences, feature_p
 from vitrail.evaluation.trust.outlier_score import OutlierScore, fit_outlier_score
@@ -78,7 +79,7 @@ def test_sets_hold_the_right_class_as_often_as_stated(method: str, coverage: flo
         logits, labels = drawn(700, seed, classes=8)
         fits = misfits(probabilities_of(logits), method)  # type: ignore[arg-type]
         bound = bound_of(fits[np.arange(200), labels[:200]], coverage)
-        covered.append(check_sets(fits[200:] <= bound, labels[200:]).coverage)
+        covered.append(check_sets(sets_of(fits[200:], bound), labels[200:]).coverage)
     assert np.mean(covered) == pytest.approx(coverage, abs=0.015)
     low, high = coverage_spread(200, coverage)
     inside = np.mean([low - 0.03 < one < high + 0.03 for one in covered])  # 500 images of their own have a spread, too
@@ -90,7 +91,7 @@ def test_lac_sets_are_the_smallest_and_raps_sets_are_never_empty() -> None:
     found = {}
     for method in ("lac", "raps"):
         fits = misfits(probabilities_of(logits), method)  # type: ignore[arg-type]
-        found[method] = check_sets(fits <= bound_of(fits[np.arange(1000), labels], 0.5), labels)
+        found[method] = check_sets(sets_of(fits, bound_of(fits[np.arange(1000), labels], 0.5)), labels)
     assert found["lac"].mean_size <= found["raps"].mean_size
     assert found["lac"].empty > 0
     assert found["raps"].empty == 0

@@ -21,6 +21,7 @@ from vitrail.evaluation.trust.class_sets import (
     coverage_spread,
     fewest_images,
     misfits,
+    sets_of,
 )
 from vitrail.evaluation.trust.outlier_score import VALIDATION_SHARE, OutlierScore, fit_outlier_score
 from vitrail.evaluation.trust.temperature import (
@@ -283,7 +284,8 @@ def _check(pairs: list[tuple[Answered, Answered]], config: TrustConfig) -> dict[
         sets = []
         for (fit, held), one in zip(pairs, temperatures, strict=True):
             known = _true_misfits(probabilities_of(fit.logits, one), fit.labels, method)
-            sets.append(misfits(probabilities_of(held.logits, one), method) <= bound_of(known, config.coverage))
+            fits = misfits(probabilities_of(held.logits, one), method)
+            sets.append(sets_of(fits, bound_of(known, config.coverage)))
         found["sets"][method] = asdict(check_sets(np.concatenate(sets), labels))
     return found
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from vitrail.core.errors import ConfigError
 from vitrail.core.paths import typed_path
 from vitrail.evaluation import AnswerTrust, Predictions
-from vitrail.evaluation.trust.class_sets import bound_of, check_coverage, misfits
+from vitrail.evaluation.trust.class_sets import bound_of, check_coverage, misfits, sets_of
 from vitrail.evaluation.trust.temperature import probabilities_of
 from vitrail.runs.run import Run
 from vitrail.runs.seen_images import Recorded, recorded
@@ -46,7 +46,7 @@ class TrustedAnswers:
             classes = self.trust.file.classes
             assert classes is not None
             bound = bound_of(self.trust.misfits[classes.method], self.coverage)
-            held = misfits(probabilities_of(logits, classes.temperature), classes.method) <= bound
+            held = sets_of(misfits(probabilities_of(logits, classes.temperature), classes.method), bound)
             sets = [tuple(name for name, one in zip(self.task.classes, row, strict=True) if one) for row in held]
         if self.outlier_score:
             scores = self.trust.outlier_score(self.recorded.features, logits).tolist()

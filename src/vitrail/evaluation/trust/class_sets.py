@@ -23,6 +23,10 @@ image, never empty."""
 FREE_RANKS, PENALTY = 2, 0.02
 """Classes of a set that cost nothing, and what each further one costs (k_reg and lambda of RAPS)."""
 
+SLACK = 1e-6
+"""What a misfit may be above the bound: the image that gave the bound is computed again in another batch, and rounded
+otherwise."""
+
 Array = NDArray[np.float64]
 
 
@@ -63,6 +67,11 @@ def bound_of(true_misfits: Array, coverage: float) -> float:
     """
     rank = bound_rank(len(true_misfits), coverage)
     return math.inf if rank > len(true_misfits) else float(np.sort(true_misfits)[rank - 1])
+
+
+def sets_of(fits: Array, bound: float) -> NDArray[np.bool_]:
+    """Which classes (n, c) are in the sets of images, from their misfits (n, c)."""
+    return fits <= bound + SLACK
 
 
 def bound_rank(count: int, coverage: float) -> int:

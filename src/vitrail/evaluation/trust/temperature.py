@@ -89,10 +89,10 @@ def bins_of(probabilities: NDArray[np.float64], labels: Labels) -> tuple[Confide
 
 def calibration_error(probabilities: NDArray[np.float64], labels: Labels, *, seed: int = 0) -> Interval:
     """The expected calibration error over :data:`~vitrail.evaluation.classification.NUM_BINS` bins of equal width, with
-    a percentile interval over draws of images.
+    an interval over draws of images.
 
-    The error of few images is too large, and that of draws of them larger still: with 100 images a model that is
-    perfectly calibrated shows some points.
+    The error of few images is too large: with 100 images a model that is perfectly calibrated shows some points. That
+    of draws of them is larger still, by which the interval is moved back.
 
     Args:
         probabilities: (n, c).
@@ -112,8 +112,9 @@ def calibration_error(probabilities: NDArray[np.float64], labels: Labels, *, see
         ]
     )
     errors /= count
-    low, high = np.quantile(errors, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Interval(mean=float(np.abs(gaps.sum(axis=0)).sum() / len(labels)), low=float(low), high=float(high))
+    error = float(np.abs(gaps.sum(axis=0)).sum() / count)
+    low, high = np.quantile(errors - errors.mean() + error, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Interval(mean=error, low=max(float(low), 0.0), high=float(high))
 
 
 def _judged(probabilities: NDArray[np.float64], labels: Labels) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
