@@ -229,7 +229,7 @@ def test_coco_without_boxes(make: Make) -> None:
             "none of the 1 validation images of .* has a label",
         ),
         ({"labels.csv": "image,labels,split\n0.png,a,train\n0.png,b,val\n"}, r"is in the parts train and val"),
-        ({"labels.csv": "image,labels,split\n0.png,a,trian\n"}, "split 'trian' is not one of"),
+        ({"labels.csv": "image,labels,split\n0.png,a,tarin\n"}, "split 'tarin' is not one of"),
         ({"labels.csv": "image,width\n0.png,8\n"}, "has no class among its columns"),
         ({"labels.csv": "picture,cat\n0.png,1\n"}, "has the columns picture, cat; it has none of the images"),
         ({"labels.csv": "image,class_index\n0.png,1\n"}, "has class_index, one class an image"),
