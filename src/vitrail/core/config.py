@@ -26,7 +26,8 @@ def typed(config_type: type[T], values: Mapping[str, Any]) -> T:
     values = _spread_all(config_type, values)
     _check_names(config_type, values, "")
     try:
-        return _adapter(config_type).validate_python(values)
+        kind: Any = config_type
+        return _adapter(kind).validate_python(values)
     except ValidationError as error:
         raise _first_complaint(config_type, values, error) from error
 
