@@ -25,12 +25,11 @@ def typed(config_type: type[T], values: Mapping[str, Any]) -> T:
     """
     values = _spread_all(config_type, values)
     _check_names(config_type, values, "")
-    kind: Any = config_type  # hashable, which mypy does not know of a type variable
     try:
-        checked: T = _adapter(kind).validate_python(values)
+        kind: Any = config_type
+        return _adapter(kind).validate_python(values)
     except ValidationError as error:
         raise _first_complaint(config_type, values, error) from error
-    return checked
 
 
 def _spread_all(config_type: type[Any], values: Any) -> Any:
