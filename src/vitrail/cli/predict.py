@@ -79,8 +79,7 @@ def predict(
     with display(output) as shown:
         opened = Run.open(run)
         if not task_of(opened).task.takes_images:
-            if coverage is not None or outlier_score:
-                raise ConfigError("a generator answers no images; leave out --coverage and --outlier-score")
+            _refuse_trust(wanted=coverage is not None or outlier_score)
             _make(shown, opened, out or opened.figures, sources, count, seed)
             return
         if not sources:
@@ -100,6 +99,11 @@ def predict(
         if predictions.answers.task.min_confidence is not None:
             print(f"vitrail: {_bound_text(opened, predictions, given=min_confidence is not None)}", file=sys.stderr)
         _show(shown, predictions, as_csv=csv)
+
+
+def _refuse_trust(*, wanted: bool) -> None:
+    if wanted:
+        raise ConfigError("a generator answers no images; leave out --coverage and --outlier-score")
 
 
 def _tell_faults(predictions: Predictions) -> None:
