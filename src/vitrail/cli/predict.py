@@ -80,8 +80,7 @@ def predict(
     with display(output) as shown:
         opened = Run.open(run)
         if not task_of(opened).task.takes_images:
-            if coverage is not None or outlier_score:
-                raise ConfigError("a generator answers no images; leave out --coverage and --outlier-score")
+            _refuse_trust(wanted=coverage is not None or outlier_score)
             _make(shown, opened, out or opened.figures, sources, count, seed)
             return
         if not sources:
@@ -99,6 +98,11 @@ def predict(
         )
         _warn(opened, predictions, given=min_confidence is not None)
         _show(shown, predictions, as_csv=csv)
+
+
+def _refuse_trust(*, wanted: bool) -> None:
+    if wanted:
+        raise ConfigError("a generator answers no images; leave out --coverage and --outlier-score")
 
 
 def _make(shown: Display, run: Run, out: Path, sources: Sequence[str], count: int, seed: int) -> None:
