@@ -132,6 +132,7 @@ def test_answers_have_sets_and_scores(trusted: Path, photos: Path, tmp_path: Pat
     assert found[0].trust is not None
 
 
+@pytest.mark.slow
 def test_the_page_does_what_it_says(run: Run, photos: Path, tmp_path: Path, monkeypatch: Any, capsys: Capture) -> None:
     """docs/trust.md, every block of it."""
     (tmp_path / "runs").mkdir()
@@ -162,6 +163,7 @@ def test_what_is_recorded_is_what_the_task_answers(trusted: Path) -> None:
     assert np.array_equal(seen.features, features.numpy())
 
 
+@pytest.mark.slow  # it exports
 def test_a_temperature_is_used_only_if_asked_for(run: Run, photos: Path) -> None:
     assert load_task(run).temperature == 1.0
     plain = _first(run, photos).probability
