@@ -12,6 +12,9 @@ import pytest
 from vitrail.models import list_models
 
 ROOT = Path(__file__).parents[2]
+OF_TESTS = "edgevit_test"
+"""A variant that other tests add while they run."""
+
 RESULTS = json.loads((ROOT / "docs/results/models.json").read_text())
 
 
@@ -31,8 +34,9 @@ def test_the_page_shows_what_the_file_holds(script: ModuleType) -> None:
 
 def test_the_file_is_of_todays_models_and_times(script: ModuleType) -> None:
     latency = json.loads((ROOT / "docs/results/latency.json").read_text())
-    assert json.loads(json.dumps(script.rows_of(latency))) == RESULTS["rows"], "renew it: python benchmarks/zoo.py"
-    assert {row["name"] for row in RESULTS["rows"]} == {*list_models()}
+    rows = [row for row in json.loads(json.dumps(script.rows_of(latency))) if row["name"] != OF_TESTS]
+    assert rows == RESULTS["rows"], "renew it: python benchmarks/zoo.py"
+    assert {row["name"] for row in RESULTS["rows"]} == {*list_models()} - {OF_TESTS}
 
 
 def test_what_is_not_known_is_empty(script: ModuleType) -> None:

@@ -42,7 +42,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_page_s_command_works(place: Path, pretended: Pretended, capsys: Capture) -> None:
+def test_the_page_s_command_works(
+    place: Path, pretended: Pretended, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")  # the notes beside the trials stay on one line
     pretended.score = lambda config: 0.5 + (config.learning_rate or 0)
     (block,) = [block for block in code_blocks("docs/tuning.md", "sh") if block.note == "run"]
     assert main([*shlex.split(block.code)[1:], *FIXED]) == 0

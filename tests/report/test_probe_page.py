@@ -79,7 +79,7 @@ def test_the_page_shows_every_image_and_marks_mistakes(report: ProbeReport, tmp_
     assert HOSTILE not in page
     assert "<script" not in page
     assert not re.search(r'(src|href)="(?!data:|#)', page)
-    assert "80.0 % ± 8.0" in page
+    assert "80.0 % ± 10.0" in page
     assert "4.00 ms*" in page
 
 
@@ -95,7 +95,7 @@ def test_many_images_are_thinned_out_but_not_the_mistakes(
 
 def test_rows_print_as_a_table(report: ProbeReport) -> None:
     text = repr(probe_rows(report))
-    assert "80.0 % ± 8.0" in text
+    assert "80.0 % ± 10.0" in text
     assert "Always 'dog': 50.0 %" in text
     assert text.endswith("Fine-tune it.")
 
