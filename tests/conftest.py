@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import shutil
 import socket
@@ -33,6 +34,7 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 def pytest_configure() -> None:
     torch.set_num_threads(1)  # one core for each of the workers
+    gc.set_threshold(100_000, 20, 100)  # graphs of models are many objects; looking through them often takes long
 
 
 @pytest.fixture(autouse=True)

@@ -38,6 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_aesthetics_goes_through_the_verbs(folder: Path, tmp_path: Path, capsys: Capture) -> None:
     run = str(tmp_path / "run")
     words = ["train", "--task", "aesthetics", "--data", str(folder), "--run", run, "--model", "revit_nano_patch4"]

@@ -13,7 +13,7 @@ from vitrail.core.types import Preprocessing
 from vitrail.data import AugmentConfig, DataConfig, ImageSet, load_data, train_loader
 from vitrail.models import FAMILIES, create_model
 
-LIGHT = ("poolformer", "vit")
+LIGHT = ("vit",)
 HEAVY_ARE_SLOW = [pytest.param(family, marks=[pytest.mark.slow] * (family not in LIGHT)) for family in FAMILIES]
 """All families; those of which one model takes many seconds are left to the slow tests."""
 

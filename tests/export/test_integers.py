@@ -36,7 +36,7 @@ SMALL: dict[str, tuple[str, dict[str, Any]]] = {
     "poolformer": ("poolformer_nano", {"depths": (1, 1, 1, 1)}),
 }
 WIDTHS: dict[str, tuple[int, ...]] = {"8": (8,), "4": (4,), "mixed": (8, 4, 6, 5, 3, 7, 2)}
-QUICK = [(family, "mixed") for family in ("vit", "edgevit")]
+QUICK = [("vit", "mixed")]
 THOROUGH = [(family, widths) for family in SMALL for widths in WIDTHS if (family, widths) not in QUICK]
 
 

@@ -51,7 +51,7 @@ def test_a_plan_without_some_products(model: nn.Module, images: Tensor, quantize
         torch.testing.assert_close(quantize(model, images, plan=plan)(images), model(images), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("allowed", [0, 1, 5, 9])
+@pytest.mark.parametrize("allowed", [0, 5, *(pytest.param(one, marks=pytest.mark.slow) for one in (1, 9))])
 def test_as_many_products_as_the_latency_allows(
     allowed: int, model: nn.Module, images: Tensor, quantized: QuantizedModel
 ) -> None:

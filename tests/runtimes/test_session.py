@@ -19,7 +19,9 @@ class MeanThenMatrix(nn.Module):
         return x.mean((2, 3)) @ torch.arange(9.0).reshape(3, 3)
 
 
-@pytest.mark.parametrize("runtime", USUAL_RUNTIMES)
+@pytest.mark.parametrize(
+    "runtime", [pytest.param(one, marks=[pytest.mark.slow] * (one == "torch-compile")) for one in USUAL_RUNTIMES]
+)
 def test_all_runtimes_give_the_same_answer(runtime, onnx_file):
     source = MeanThenMatrix() if runtime.startswith("torch") else onnx_file
     session = open_session(source, runtime, threads=1)

@@ -160,8 +160,6 @@ def _train(trainer: Trainer, config: TrainConfig, run: Run, *, resume: bool, ove
     check_uneven(kind.task, config)
     begun = run.read() if resume and run.description.exists() else None
     asked, chosen = (completed(config, begun.training), "") if begun else with_model(config)
-    if trainer.is_global_zero:
-        tell(LOG, f"Reading the images of {config.data.path}", progress=progress)
     splits = _load_splits(kind, config, progress=progress and trainer.is_global_zero)
     decided = decide(asked, splits)
     seed_everything(config.seed)

@@ -180,6 +180,7 @@ def test_eight_bits_are_not_trained(vit: nn.Module, images: Tensor, monkeypatch:
     quantize(vit, images, config=QuantizationConfig(reconstruction="blocks"))
 
 
+@pytest.mark.slow
 def test_an_interrupted_reconstruction_goes_on(
     vit: nn.Module, images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

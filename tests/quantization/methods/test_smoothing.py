@@ -25,7 +25,7 @@ def random_smoothing(num_channels: int, can_shift: bool, explicit: bool = False)
     return Smoothing(scale=scale, shift=shift, explicit=explicit)
 
 
-HEAVY = ("maxvit", "remvit", "vitaev2")
+HEAVY = {*FAMILIES} - {"vit", "edgevit", "revit"}
 
 
 @pytest.mark.parametrize(
