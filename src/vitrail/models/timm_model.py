@@ -85,10 +85,11 @@ class TimmModel(Backbone):
         ends = self.network.get_classifier()
         parts = ends if isinstance(ends, tuple) else (ends,)
         names = [name for name, module in self.network.named_modules() if name and any(module is one for one in parts)]
-        self.head_prefixes = tuple(f"network.{name}." for name in names) or ("network.head.",)  # type: ignore[misc]
+        found = tuple(f"network.{name}." for name in names) or ("network.head.",)
+        self.head_prefixes = found  # type: ignore[misc]  # each network has its own
 
     @property
-    def head(self) -> nn.Module:  # type: ignore[override]
+    def head(self) -> nn.Module:  # type: ignore[override]  # it stays where timm has it
         """The classifier; where there are two (a distilled model's), the module of both is the network."""
         found = self.network.get_classifier()
         return found if isinstance(found, nn.Module) else self.network
