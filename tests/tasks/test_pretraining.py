@@ -170,7 +170,7 @@ def test_mae_shows_the_backbone_a_quarter_and_the_decoder_all() -> None:
     lengths: list[int] = []
     task.backbone.blocks[0].register_forward_pre_hook(lambda _, given: lengths.append(given[0].shape[1]))
     task.encoder.blocks[0].register_forward_pre_hook(lambda _, given: lengths.append(given[0].shape[1]))
-    task.training_loss(torch.randn(2, 3, 32, 32), {"image": pictures()}).backward()
+    task.training_answer(torch.randn(2, 3, 32, 32), {"image": pictures()})[0].backward()
     assert lengths == [64 // 4 + 1, 64]
     share = sum(p.numel() for p in task.encoder.parameters()) / sum(p.numel() for p in task.backbone.parameters())
     assert share < 0.3, "the decoder is light"
@@ -196,7 +196,7 @@ def test_every_kind_of_backbone_learns(model: str, objective: str) -> None:
     optimizer = torch.optim.Adam(task.parameters(), lr=3e-3)
     losses = []
     for _ in range(12):
-        loss = task.training_loss(inputs, {"image": images})
+        loss = task.training_answer(inputs, {"image": images})[0]
         optimizer.zero_grad()
         loss.backward()
         first = next(task.backbone.parameters()).grad

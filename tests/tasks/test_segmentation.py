@@ -92,10 +92,10 @@ def test_the_auxiliary_head_adds_its_share() -> None:
     aside = task.loss(
         F.interpolate(task.auxiliary(task.pyramid(task.backbone, images)[-2]), size=(48, 48), mode="bilinear"), targets
     )
-    torch.testing.assert_close(task.training_loss(images, targets), main + 0.5 * aside)
+    torch.testing.assert_close(task.training_answer(images, targets)[0], main + 0.5 * aside)
     without = make(auxiliary=0)
     assert without.auxiliary is None
-    assert torch.isfinite(without.training_loss(images, targets))
+    assert torch.isfinite(without.training_answer(images, targets)[0])
 
 
 class Threshold(nn.Module):

@@ -55,7 +55,7 @@ def test_memory_and_images_bound_it(signs: DataSplits[Any], monkeypatch: pytest.
 def test_a_gpu_tries_until_its_memory_is_full(signs: DataSplits[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """A pretended GPU, on the CPU: it holds 40 images, or throws out at 100."""
     sizes: list[int] = []
-    loss = ClassificationTask.training_loss
+    loss = ClassificationTask.training_answer
 
     def noted(task: ClassificationTask, images: torch.Tensor, targets: Any) -> torch.Tensor:
         if len(images) > 100:
@@ -63,7 +63,7 @@ def test_a_gpu_tries_until_its_memory_is_full(signs: DataSplits[Any], monkeypatc
         sizes.append(len(images))
         return loss(task, images, targets)
 
-    monkeypatch.setattr(ClassificationTask, "training_loss", noted)
+    monkeypatch.setattr(ClassificationTask, "training_answer", noted)
     for name in ("reset_peak_memory_stats", "empty_cache"):
         monkeypatch.setattr(torch.cuda, name, lambda *_: None)
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())

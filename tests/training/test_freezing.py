@@ -30,7 +30,7 @@ def test_a_frozen_part_stays_as_it_is(family: str, freeze: str | int) -> None:
     part.hold()
     before = {name: value.clone() for name, value in task.state_dict().items()}
     images, labels = torch.randn(2, 3, *task.backbone.config.image_size), torch.tensor([0, 1])
-    task.training_loss(images, labels).backward()
+    task.training_answer(images, labels)[0].backward()
     names = {id(parameter): name for name, parameter in task.named_parameters()}
     frozen = {names[id(parameter)] for parameter in part.parameters}
     moving = {name for name, parameter in task.named_parameters() if parameter.grad is not None}

@@ -26,6 +26,7 @@ TRAIN_GROUPS: Groups = {
         "weights",
         "recipe",
         "task",
+        "distill.teacher",
         "options",
         "image_size",
         "epochs",
@@ -57,6 +58,7 @@ TRAIN_GROUPS: Groups = {
     "More options: duration": ("patience", "keep_score", "accumulate", "loggers"),
     "More options: preprocessing": ("mean", "std", "interpolation", "crop_fraction"),
     "More options: augmentation": ("augment",),
+    "More options: teacher": ("distill",),
     "More options: hardware": (
         "precision",
         "accelerator",

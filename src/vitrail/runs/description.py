@@ -140,6 +140,22 @@ class RecipeEntry(_Entry):
         return {} if self.probe is None else self.probe_scores or {"top1": self.probe}
 
 
+class TeacherEntry(_Entry):
+    """The teacher of a training.
+
+    Attributes:
+        title: what it is, for people.
+        fingerprint: hash of its weights.
+        num_params: number of its parameters; 0 where that is unknown.
+        lessons: names of what it teaches.
+    """
+
+    title: str = ""
+    fingerprint: str = ""
+    num_params: int = 0
+    lessons: tuple[str, ...] = ()
+
+
 RENAMED_OPTIONS = {"opponent_width": "discriminator_width"}
 """Option of a task in version 0.1.0 -> its name now."""
 
@@ -174,6 +190,7 @@ class Description(BaseModel):
         data: the images that the run was trained with.
         training: configuration of the training, every choice made.
         recipe: the recipe that made the choices; None in files of earlier versions.
+        teacher: the teacher of the training; None without one.
         precision: Lightning's name of the precision that "auto" stood for.
         seed: seed of the training.
         versions: package -> version that trained the run.
@@ -199,6 +216,7 @@ class Description(BaseModel):
     data: DataEntry = DataEntry()
     training: Annotated[ResolvedConfig, BeforeValidator(_train_config)] = Field(default_factory=ResolvedConfig)
     recipe: RecipeEntry | None = None
+    teacher: TeacherEntry | None = None
     precision: str = ""
     seed: int | None = None
     versions: dict[str, str] = {}

@@ -12,14 +12,16 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
-from vitrail.core.errors import ConfigError, DataError, TrainingError, VitrailError
+from vitrail.core.errors import ConfigError, DataError, RunError, TrainingError, VitrailError
 from vitrail.core.faults import Fault, find_fault
 from vitrail.core.paths import typed_path, user_path
 from vitrail.core.progress import Bar, Seconds, tell, time_text
 from vitrail.core.types import Preprocessing
 from vitrail.data import DataSplits
+from vitrail.runs.description import Description, TeacherEntry
 from vitrail.runs.folder import FREE_FIELDS, check_folder, clear, describe, finish, is_finished, training_files
 from vitrail.runs.load import make_spec, model_fields
+from vitrail.runs.open_teacher import open_teacher, teacher_lines
 from vitrail.runs.opening import opening_line
 from vitrail.runs.preprocessing import decide_preprocessing, source_of
 from vitrail.runs.recipe import decide, note_recipe, start_from_probe, starts_from_probe, verdict, with_model
@@ -28,6 +30,8 @@ from vitrail.soundness.balance import describe_balance
 from vitrail.tasks import Task, TaskKind, find_task
 from vitrail.training.batch_size import choose_batch_size
 from vitrail.training.config import AUTO, ResolvedConfig, TrainConfig, completed
+from vitrail.training.distillation.choose_lessons import make_distiller
+from vitrail.training.distillation.distiller import Distiller
 from vitrail.training.epoch_lines import EpochLines
 from vitrail.training.freezing import freezing_remarks
 from vitrail.training.loop import contained, fit_task, is_interruption, make_trainer, settle
@@ -174,16 +178,54 @@ def _train(trainer: Trainer, config: TrainConfig, run: Run, *, resume: bool, ove
     if asked.batch_size == AUTO:
         size, told = _batch_size_of(decided.config, task, splits, preprocessing, trainer)
         decided, remarks = decide(replace(asked, batch_size=size), splits), (*remarks, told)
+    distiller, taught = _teach(decided.config, task, preprocessing, run, begun)
     settle(trainer, decided.config)
     if trainer.is_global_zero:
         opening = opening_line(decided, task, splits, preprocessing, trainer)
-        _tell([opening, chosen, *splits.remarks, *remarks, *splits.warnings, *describe_balance(splits)], progress)
+        _tell(
+            [opening, chosen, *taught, *splits.remarks, *remarks, *splits.warnings, *describe_balance(splits)], progress
+        )
         if overwrite:
             clear(run)
         describe(run, decided.config, task, splits, preprocessing, trainer.precision, remarks)
         if begun is None or (begun.recipe is None and not training_files(run).last.exists()):  # or killed in between
             note_recipe(run, decided, splits)
-    _fit(trainer, task, decided, splits, preprocessing, run, resume=resume, progress=progress)
+        if distiller is not None:
+            run.update(teacher=_teacher_entry(distiller).model_dump())
+    _fit(trainer, task, decided, splits, preprocessing, run, resume=resume, progress=progress, distiller=distiller)
+
+
+def _teach(
+    config: ResolvedConfig, task: Task, preprocessing: Preprocessing, run: Run, begun: Description | None
+) -> tuple[Distiller | None, list[str]]:
+    """The lessons of the teacher, if there is one, and sentences on it.
+
+    Raises:
+        ConfigError: the teacher cannot be opened or used, or lies in the folder of its student.
+        RunError: the training was begun with another teacher.
+    """
+    if config.distill.teacher is None:
+        return None, []
+    if run.folder.resolve() in (path := user_path(config.distill.teacher).resolve(), *path.parents):
+        raise ConfigError("lies in the run folder; give the student another one", teacher=config.distill.teacher)
+    distiller = make_distiller(config.distill, task, open_teacher(config.distill, task, preprocessing))
+    entry = _teacher_entry(distiller)
+    if begun is not None and begun.teacher is not None and begun.teacher.fingerprint != entry.fingerprint:
+        raise RunError(
+            f"the teacher {config.distill.teacher} has other weights than when this training began; restore them to "
+            "--resume, or pass --overwrite to start again"
+        )
+    return distiller, teacher_lines(config.distill, distiller.teacher, list(entry.lessons), task)
+
+
+def _teacher_entry(distiller: Distiller) -> TeacherEntry:
+    teacher = distiller.teacher
+    return TeacherEntry(
+        title=teacher.title,
+        fingerprint=teacher.fingerprint,
+        num_params=teacher.num_params,
+        lessons=tuple(lesson.name for lesson in distiller.lessons),
+    )
 
 
 def _fit(
@@ -196,13 +238,15 @@ def _fit(
     *,
     resume: bool,
     progress: bool,
+    distiller: Distiller | None = None,
 ) -> None:
     """Fit the probe and train the epochs, as the recipe has them, and keep the weights."""
     settled, shown = decided.config, progress and trainer.is_global_zero
     if starts_from_probe(decided) and not (resume and training_files(run).last.exists()):
         _tell([start_from_probe(run, task, splits, preprocessing, settled, trainer)], shown)
     if decided.recipe != "probe":
-        fit_task(trainer, task, settled, splits, preprocessing, training_files(run), resume=resume)
+        files = training_files(run)
+        fit_task(trainer, task, settled, splits, preprocessing, files, resume=resume, distiller=distiller)
     if trainer.is_global_zero:
         recorder = trainer.checkpoint_callback
         finish(run, settled, recorder.stopped if isinstance(recorder, Recorder) else "")

@@ -23,6 +23,7 @@ from vitrail.tasks.answers import Answers
 from vitrail.tasks.base import Score, Task
 from vitrail.tasks.findings.plain_words import out_of
 from vitrail.tasks.findings.rating_findings import RatingFindings
+from vitrail.tasks.imitation import Imitation, shares
 from vitrail.tasks.kind import TaskKind
 
 if TYPE_CHECKING:
@@ -131,6 +132,15 @@ class AestheticsTask(Task):
     def loss(self, output: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
         """Mean earth mover's distance of the images."""
         return emd(output.float(), targets["distribution"], self.options.power).mean()
+
+    def imitations(self) -> Mapping[str, Imitation]:
+        """The shares of the scores."""
+        return {"logits": shares}
+
+    def differs_from(self, teacher: Task) -> str:
+        own, other = self.scale.tolist(), teacher.scale.tolist() if isinstance(teacher, AestheticsTask) else []
+        same = not other or own == other
+        return "" if same else f"it rates from {other[0]:g} to {other[-1]:g} in {len(other)} scores"
 
     def decoding(self) -> dict[str, Any]:
         """The scores that the shares belong to."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vitrail.models import Backbone
 from vitrail.tasks.class_loss import LossName, class_loss
+from vitrail.tasks.imitation import Imitation
 
 if TYPE_CHECKING:
     from torchmetrics import Metric, MetricCollection  # takes seconds to import, and most commands need no metrics
@@ -122,10 +123,30 @@ class Task(nn.Module, ABC):
     def loss(self, output: Tensor, targets: Any) -> Tensor:
         """A scalar to minimise, from the raw output and a batch's targets."""
 
-    def training_loss(self, images: Tensor, targets: Any) -> Tensor:
-        """The scalar that a training step minimises. It differs from :meth:`loss`, which validation uses, in tasks with
-        auxiliary heads or random masks."""
-        return self.loss(self(images), targets)
+    def training_answer(self, images: Tensor, targets: Any) -> tuple[Tensor, Tensor | None]:
+        """The scalar that a training step minimises, and the raw output that it is from; None where training has no
+        output that a teacher's could be compared with. The scalar differs from :meth:`loss`, which validation uses, in
+        tasks with auxiliary heads or random masks."""
+        output = self(images)
+        return self.loss(output, targets), output
+
+    def imitations(self) -> Mapping[str, Imitation]:
+        """What can be learnt from a teacher's raw output, the usual one first, by name; empty where that is nothing."""
+        return {}
+
+    def differs_from(self, teacher: Task) -> str:
+        """Why raw outputs of another task of this kind, trained elsewhere, mean something else than this one's, beside
+        their classes; "" where they mean the same."""
+        return ""
+
+    def choose_classes(self, output: Tensor, places: Sequence[int]) -> Tensor:
+        """The raw output with some of its classes, in the order of ``places``."""
+        return output[:, list(places)]
+
+    def importance(self, output: Tensor, size: tuple[int, int]) -> Tensor | None:
+        """Weights (b, 1, rows, columns) of the places of a map, by what the raw output finds there; None where all
+        places count alike."""
+        return None
 
     @abstractmethod
     def metrics(self) -> Metric | MetricCollection:

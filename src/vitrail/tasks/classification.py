@@ -18,6 +18,7 @@ from vitrail.tasks.answers import Answers
 from vitrail.tasks.base import Score, Task
 from vitrail.tasks.findings.class_findings import ClassFindings
 from vitrail.tasks.findings.plain_words import out_of
+from vitrail.tasks.imitation import Imitation, correlation, hard_labels, soft_labels
 from vitrail.tasks.kind import TaskKind
 
 if TYPE_CHECKING:
@@ -111,6 +112,10 @@ class ClassificationTask(Task):
         }
         # grouping by equal states of the first batch would make top-5 a copy of top-1
         return MetricCollection(metrics | {"macro": MacroScores(count)}, compute_groups=False)
+
+    def imitations(self) -> Mapping[str, Imitation]:
+        """Probabilities, the teacher's first class alone, or how classes and images compare."""
+        return {"logits": soft_labels, "hard": hard_labels, "correlation": correlation}
 
     def decoding(self) -> dict[str, Any]:
         """``temperature``, where the logits are divided by one."""

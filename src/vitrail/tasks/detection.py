@@ -27,12 +27,16 @@ from vitrail.tasks.heads.pyramid import FeaturePyramidNetwork, Pyramid
 from vitrail.tasks.heads.queries import NUM_LEVELS, QueryDetector
 from vitrail.tasks.heads.retinanet import ANCHOR_SCALE, RetinaNet
 from vitrail.tasks.heads.two_stage import MASK_OUT, RegionDetector
+from vitrail.tasks.imitation import Imitation, anchored_rows, painted
 from vitrail.tasks.kind import TaskKind
 
 if TYPE_CHECKING:
     from torchmetrics import Metric
 
     from vitrail.tasks.metrics.confidence import ConfidenceSearch
+
+BACKGROUND_WEIGHT = 0.1
+"""Weight of a place without an object, in what is learnt from a teacher's maps; an object's is its probability."""
 
 MIN_CONFIDENCE = 0.5
 """Least probability of an object in an answer, until evaluation has found the best one for the model."""
@@ -187,10 +191,37 @@ class DetectionTask(Task):
         :meth:`QueryDetector.loss <vitrail.tasks.heads.queries.QueryDetector.loss>`."""
         return self.head.loss(output, targets)
 
-    def training_loss(self, images: Tensor, targets: list[dict[str, Tensor]]) -> Tensor:
-        """Heads of two stages and of queries learn from more than their answers."""
+    def training_answer(self, images: Tensor, targets: list[dict[str, Tensor]]) -> tuple[Tensor, Tensor | None]:
+        """Heads of two stages and of queries learn from more than their answers, which are not made in training."""
         self.backbone.require_built_size(images.shape[-2], images.shape[-1], "set of anchors")
-        return self.head.training_loss(self._levels(images), targets)
+        levels = self._levels(images)
+        if isinstance(self.head, RetinaNet):
+            output = self.head(levels)
+            return self.head.loss(output, targets), output
+        return self.head.training_loss(levels, targets), None
+
+    def imitations(self) -> Mapping[str, Imitation]:
+        """Boxes and probabilities of each anchor; nothing for heads whose rows are no anchors."""
+        return {"logits": anchored_rows} if isinstance(self.head, RetinaNet) else {}
+
+    def differs_from(self, teacher: Task) -> str:
+        if not isinstance(teacher, DetectionTask) or not isinstance(self.head, RetinaNet):
+            return "rows of its output are no anchors"
+        other = teacher.head
+        if not isinstance(other, RetinaNet):
+            return f"its head is {teacher.options.head}, whose rows are no anchors"
+        alike = other.anchors.shape == self.head.anchors.shape and torch.allclose(
+            other.anchors, self.head.anchors.to(other.anchors.device), atol=1e-4
+        )
+        return "" if alike else "its anchors are others (image size, levels or anchor_scale)"
+
+    def choose_classes(self, output: Tensor, places: Sequence[int]) -> Tensor:
+        return torch.cat([output[..., :4], output[..., [4 + place for place in places]]], -1)
+
+    def importance(self, output: Tensor, size: tuple[int, int]) -> Tensor:
+        """How probable an object is that covers the place; the background teaches a little, too."""
+        found = self.find_objects(output)
+        return torch.stack([painted(one["boxes"], one["scores"], size) for one in found]).clamp(min=BACKGROUND_WEIGHT)
 
     def find_objects(self, output: Tensor) -> list[dict[str, Tensor]]:
         """(b, n, 4 + classes) to ``boxes`` (shares of the frame), ``scores``, ``labels`` an image, best first, and

@@ -19,6 +19,7 @@ from vitrail.tasks.base import Score, Task
 from vitrail.tasks.drawing import draw_labels
 from vitrail.tasks.findings.label_findings import LabelFindings
 from vitrail.tasks.findings.plain_words import out_of
+from vitrail.tasks.imitation import Imitation, each_label
 from vitrail.tasks.kind import TaskKind
 from vitrail.tasks.label_loss import LabelLoss, label_loss
 
@@ -121,6 +122,10 @@ class MultiLabelTask(Task):
         if not self.training:
             return LabelLoss()(output, targets).mean()
         return (self.class_loss or LabelLoss())(output, targets, label_smoothing=self.label_smoothing).mean()
+
+    def imitations(self) -> Mapping[str, Imitation]:
+        """The probability of each class."""
+        return {"logits": each_label}
 
     def make_class_loss(self, shares: Tensor, **choices: Any) -> LabelLoss:
         """See :func:`~vitrail.tasks.label_loss.label_loss`."""

@@ -25,6 +25,7 @@ from vitrail.tasks.drawing import draw_offsets, draw_skeleton
 from vitrail.tasks.findings.keypoint_findings import KeypointFindings
 from vitrail.tasks.findings.plain_words import out_of
 from vitrail.tasks.heads.pyramid import choose_levels
+from vitrail.tasks.imitation import Imitation, squares
 from vitrail.tasks.kind import TaskKind
 from vitrail.tasks.spec import TaskSpec
 
@@ -154,6 +155,14 @@ class PoseTask(Task):
         """Places (b, j, 2) as shares of the frame, and scores (b, j): :func:`vitrail.device.outputs.find_keypoints`."""
         places, scores = find_keypoints(output.detach().float().cpu().numpy(), self.options.sigma)
         return torch.from_numpy(places).float(), torch.from_numpy(scores)
+
+    def imitations(self) -> Mapping[str, Imitation]:
+        """The heat maps."""
+        return {"logits": squares}
+
+    def differs_from(self, teacher: Task) -> str:
+        own, other = self.options.sigma, teacher.options.sigma if isinstance(teacher, PoseTask) else self.options.sigma
+        return "" if own == other else f"its peaks have sigma={other:g}, and those of the student {own:g}"
 
     def decoding(self) -> dict[str, Any]:
         """The spread of the peaks, and how a mirror image is averaged in."""

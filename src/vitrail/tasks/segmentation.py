@@ -24,6 +24,7 @@ from vitrail.tasks.findings.pixel_findings import PixelFindings
 from vitrail.tasks.findings.plain_words import out_of
 from vitrail.tasks.heads.pyramid import Pyramid
 from vitrail.tasks.heads.semantic import HEADS, AuxiliaryHead, resize_to
+from vitrail.tasks.imitation import Imitation, channels, soft_labels
 from vitrail.tasks.kind import TaskKind
 
 if TYPE_CHECKING:
@@ -106,11 +107,11 @@ class SegmentationTask(Task):
         self.options = options or SegmentationOptions()
         self.label_smoothing = label_smoothing
         self.pyramid = Pyramid(backbone)
-        channels, count, width = self.pyramid.channels, len(self.classes), self.options.width
-        self.head = HEADS[self.options.head](channels, count, width)
+        widths, count, width = self.pyramid.channels, len(self.classes), self.options.width
+        self.head = HEADS[self.options.head](widths, count, width)
         if find_registration("head of segmentation", self.options.head):
             self._check_head()
-        self.auxiliary = AuxiliaryHead(channels[-2], count, width) if self.options.auxiliary else None
+        self.auxiliary = AuxiliaryHead(widths[-2], count, width) if self.options.auxiliary else None
 
     @torch.no_grad()
     def _check_head(self) -> None:
@@ -146,13 +147,19 @@ class SegmentationTask(Task):
             total = F.cross_entropy(logits, rows, ignore_index=IGNORE, label_smoothing=smoothing, reduction="sum")
         return total / (targets != IGNORE).sum().clamp(min=1)
 
-    def training_loss(self, images: Tensor, targets: Tensor) -> Tensor:
+    def training_answer(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None]:
         """With the auxiliary head's part."""
         maps = self.pyramid(self.backbone, images)
-        loss = self.loss(resize_to(self.head(maps), images), targets)
+        output = resize_to(self.head(maps), images)
+        loss = self.loss(output, targets)
         if self.auxiliary is None:
-            return loss
-        return loss + self.options.auxiliary * self.loss(resize_to(self.auxiliary(maps[-2]), images), targets)
+            return loss, output
+        more = self.loss(resize_to(self.auxiliary(maps[-2]), images), targets)
+        return loss + self.options.auxiliary * more, output
+
+    def imitations(self) -> Mapping[str, Imitation]:
+        """The probabilities of each pixel, or where each class is."""
+        return {"logits": soft_labels, "channels": channels}
 
     def decoding(self) -> dict[str, Any]:
         """How images of another size are treated."""

@@ -116,7 +116,7 @@ def _counted(task: Task, loader: _Loader) -> int:
         return tensor
 
     with _copied(task) as trial, torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        loss = trial.training_loss(images, targets)
+        loss = trial.training_answer(images, targets)[0]
         own = {one.untyped_storage().data_ptr() for one in trial.parameters()}
         del loss
     activations = sum(size for place, size in kept.items() if place not in own) / len(images)
@@ -143,7 +143,7 @@ def _tried(task: Task, loader: _Loader, device: torch.device, precision: str, la
                 average = copy.deepcopy(trial)
                 optimizer = torch.optim.AdamW([one for one in trial.parameters() if one.requires_grad])
                 for _ in range(2):  # the second has the optimiser's moments, too
-                    trial.training_loss(images.to(device), _moved(targets, device)).backward()
+                    trial.training_answer(images.to(device), _moved(targets, device))[0].backward()
                     optimizer.step()
                     optimizer.zero_grad()
                 del average, optimizer

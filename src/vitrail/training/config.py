@@ -14,6 +14,7 @@ from vitrail.core.types import Interpolation, as_channels, as_image_size
 from vitrail.data import AugmentConfig, DataConfig, ResolvedAugment
 from vitrail.models.registry import find_family, is_model
 from vitrail.tasks import DEFAULT_TASK, ClassWeights, LossName
+from vitrail.training.distillation.config import DistillConfig
 
 RGB = 3
 """Channels of every image that is read."""
@@ -75,6 +76,7 @@ class TrainConfig:
         interpolation: method that resizes images in evaluation. Default: as for mean.
         data: the images and their split.
         augment: random changes of the training images.
+        distill: the teacher that the training imitates, and what of it.
         epochs: number of passes over the training images. Default: the recipe's; from random weights 100.
         minutes: minutes that all may take: check of the data, training, validation, in ``vitrail run`` the other stages
             too, in ``vitrail tune`` all trials. The first steps are measured, and the schedule is fitted to the time;
@@ -142,6 +144,7 @@ class TrainConfig:
     interpolation: Interpolation | None = None
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    distill: DistillConfig = field(default_factory=DistillConfig)
     epochs: int | None = None
     minutes: float | None = None
     batch_size: int | str | None = None

@@ -25,6 +25,7 @@ from vitrail.tasks import Task, find_task
 from vitrail.training.adversarial import AdversarialModule
 from vitrail.training.batch_norm import BatchNormSync
 from vitrail.training.config import ResolvedConfig, TrainConfig
+from vitrail.training.distillation.distiller import Distiller
 from vitrail.training.epoch_lines import EpochLines
 from vitrail.training.loggers import begin_logging, check_loggers, end_logging, make_loggers
 from vitrail.training.module import TrainingModule, weight_average
@@ -58,6 +59,7 @@ def fit_task(
     files: TrainingFiles,
     *,
     resume: bool,
+    distiller: Distiller | None = None,
 ) -> None:
     """Train the epochs that the latest checkpoint lacks.
 
@@ -69,8 +71,13 @@ def fit_task(
         preprocessing: conversion of an image to the input of the task.
         files: paths of checkpoints and metrics.
         resume: continue from the latest checkpoint if there is one.
+        distiller: what a teacher adds to the loss; None without a teacher.
     """
-    module = (AdversarialModule if task.adversarial else TrainingModule)(task, config, preprocessing)
+    module = (
+        AdversarialModule(task, config, preprocessing)
+        if task.adversarial
+        else TrainingModule(task, config, preprocessing, distiller)
+    )
     module.limit = limit_of(trainer)
     resumable = resume and files.last.exists()
     if resumable:

@@ -19,6 +19,7 @@ from vitrail.core.types import Batch, Preprocessing
 from vitrail.data import TrainLoader
 from vitrail.tasks import Task
 from vitrail.training.config import ResolvedConfig
+from vitrail.training.distillation.distiller import Distiller
 from vitrail.training.freezing import frozen_part
 from vitrail.training.optimizer import learning_rate_factor, parameter_groups
 from vitrail.training.time_limit import TimeLimit
@@ -31,12 +32,16 @@ class TrainingModule(LightningModule):
 
     Attributes:
         limit: limit of time that decides the number of steps; None leaves it to the epochs.
+        distiller: what a teacher adds to the loss; None without a teacher.
     """
 
     limit: TimeLimit | None = None
 
-    def __init__(self, task: Task, config: ResolvedConfig, preprocessing: Preprocessing) -> None:
+    def __init__(
+        self, task: Task, config: ResolvedConfig, preprocessing: Preprocessing, distiller: Distiller | None = None
+    ) -> None:
         super().__init__()
+        self.distiller = distiller
         # Convolutions with LayerNorms between them train a third faster with channels last on a CPU.
         self.task = task.to(memory_format=torch.channels_last)
         self.config = config
@@ -48,6 +53,7 @@ class TrainingModule(LightningModule):
         self.train_loss = MeanMetric()
         self.val_loss = MeanMetric(nan_strategy="disable")  # else it passes over what is no number
         self.val_metrics = task.metrics()
+        self.part_losses: dict[str, MeanMetric] = {}
         self.scores: dict[str, float] = {}
 
     def configure_optimizers(self) -> Any:
@@ -59,6 +65,8 @@ class TrainingModule(LightningModule):
             weight_decay=config.weight_decay,
             layer_decay=config.layer_decay,
         )
+        if self.distiller is not None and (taught := list(self.distiller.parameters())):
+            groups.append({"params": taught, "lr": config.learning_rate, "weight_decay": 0.0})
         optimizer = torch.optim.AdamW(groups)
         num_steps = int(self.trainer.estimated_stepping_batches)
         num_warmup_steps = round(num_steps * min(config.warmup_epochs / config.epochs, 1 / 4))
@@ -79,6 +87,7 @@ class TrainingModule(LightningModule):
     def on_train_epoch_start(self) -> None:
         seed_everything(self.config.seed, self.current_epoch, self.global_rank)
         self.train_loss.reset()
+        self.part_losses.clear()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         self.frozen.hold(self.global_step < self.num_frozen_steps, gradients=self._drops_gradients)
@@ -93,11 +102,21 @@ class TrainingModule(LightningModule):
         return self.config.freeze_epochs > 0 and self.trainer.world_size > 1
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        loss = self.task.training_loss(self._prepare(batch), batch.targets)
+        loss = self._loss(batch)
         self.check(loss, self.global_step + 1)
         self.train_loss.update(loss.detach(), len(batch.images))
         self.log("loss", loss, prog_bar=True, batch_size=len(batch.images))
         return loss if self.config.accumulate == 1 else loss * self._share(len(batch.images))
+
+    def _loss(self, batch: Batch) -> Tensor:
+        """What the step minimises."""
+        images = self._prepare(batch)
+        if self.distiller is None:
+            return self.task.training_answer(images, batch.targets)[0]
+        loss, parts = self.distiller(self.task, images, batch)
+        for name, part in parts.items():
+            self.part_losses.setdefault(name, MeanMetric().to(part.device)).update(part, len(batch.images))
+        return loss
 
     def _share(self, num_images: int) -> float:
         """The batch's share of the images of a step, times the batches of one: Lightning divides by that number, also
@@ -132,6 +151,7 @@ class TrainingModule(LightningModule):
             TrainingError: the loss is not finite, as after a last step that diverged. Earlier checkpoints stay.
         """
         scores = {"train_loss": self.train_loss.compute(), "val_loss": self.val_loss.compute()}
+        scores |= {f"train_loss_{name}": part.compute() for name, part in self.part_losses.items()}
         if not torch.isfinite(scores["val_loss"]):
             told = f"the validation loss became {scores['val_loss'].item()} in epoch {self.current_epoch + 1}"
             raise diverged(told, self.config)

@@ -74,10 +74,6 @@ class RetinaNet(nn.Module):
         centres, halves = self.anchors[:, :2], self.anchors[:, 2:] / 2
         return torch.cat([centres - halves, centres + halves], 1)
 
-    def training_loss(self, levels: list[Tensor], targets: Targets) -> Tensor:
-        """The same."""
-        return self.loss(self(levels), targets)
-
 
 def make_anchors(size: ImageSize, shapes: Sequence[ImageSize], anchor_scale: float = ANCHOR_SCALE) -> Tensor:
     """(n, 4): centre x, centre y, width, height as shares of the frame, level by level as the head orders them."""

@@ -1,0 +1,87 @@
+"""All lessons of a training together, weighed against its labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+
+from vitrail.core.types import Batch
+from vitrail.tasks import Task
+from vitrail.tasks.teacher import Seen, Teacher
+from vitrail.training.distillation.lesson import Lesson
+from vitrail.training.distillation.watching import watched
+
+NUM_STEPS = 20
+"""Batches after which the weights of the lessons are settled."""
+
+LEAST = 1e-6
+
+
+class Distiller(nn.Module):
+    """Adds to the loss of the labels what the teacher says.
+
+    The lessons have different units. Each is multiplied by a number so that over the first batches it is as large as
+    the loss of the labels; then the number stays. No weight has to be chosen.
+
+    Args:
+        teacher: who teaches; it is no part of the state.
+        lessons: what is taught.
+
+    Attributes:
+        scales: number that each lesson is multiplied by.
+    """
+
+    own_sum: Tensor
+    sums: Tensor
+    count: Tensor
+
+    def __init__(self, teacher: Teacher, lessons: Sequence[Lesson]) -> None:
+        super().__init__()
+        self.teacher = teacher
+        self.lessons: Any = nn.ModuleList(lessons)
+        self.register_buffer("own_sum", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("sums", torch.zeros(len(lessons), dtype=torch.float64))
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+
+    @property
+    def scales(self) -> Tensor:
+        return torch.where(self.sums > LEAST, self.own_sum / self.sums.clamp(min=LEAST), 1.0)
+
+    def forward(self, task: Task, inputs: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch.
+
+        Args:
+            task: the student, in training mode.
+            inputs: normalised images, which the student sees.
+            batch: the same before, uint8, for the teacher, and their labels.
+
+        Returns:
+            the loss to minimise, and each lesson's part in it by name; that of the labels is ``labels``.
+        """
+        student, teacher = self._levels("student_levels"), self._levels("teacher_levels")
+        with watched(task.backbone, student) as maps:
+            own, output = task.training_answer(inputs, batch.targets)
+        shown = self.teacher.show(batch.images, teacher, output=any(lesson.wants_output for lesson in self.lessons))
+        seen = Seen(output=output, maps=maps)
+        parts = torch.stack([lesson(seen, shown) for lesson in self.lessons])
+        self._weigh(own.detach(), parts.detach())
+        weighed = parts * self.scales.to(parts.dtype)
+        names = [lesson.name for lesson in self.lessons]
+        return own + weighed.sum(), {"labels": own.detach()} | dict(zip(names, weighed.detach(), strict=True))
+
+    def _levels(self, which: str) -> list[int]:
+        return sorted({level for lesson in self.lessons for level in getattr(lesson, which)})
+
+    def _weigh(self, own: Tensor, parts: Tensor) -> None:
+        """Take the first batches into account; all processes have the same weights."""
+        if int(self.count) >= NUM_STEPS:
+            return
+        found = torch.cat([own.reshape(1), parts]).double()
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.all_reduce(found)
+        self.own_sum += found[0]
+        self.sums += found[1:]
+        self.count += 1
