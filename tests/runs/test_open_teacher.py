@@ -16,8 +16,9 @@ from vitrail.core.errors import CheckpointError, ConfigError, RunError, VitrailE
 from vitrail.core.types import Preprocessing
 from vitrail.models import create_model
 from vitrail.runs.load import load_task
-from vitrail.runs.open_teacher import class_names, open_teacher, teacher_lines
+from vitrail.runs.open_teacher import class_names, open_teacher
 from vitrail.runs.run import Run
+from vitrail.runs.teaching import teacher_lines
 from vitrail.runs.train import train
 from vitrail.tasks import ClassificationTask, Task
 from vitrail.training import TrainConfig
@@ -318,3 +319,82 @@ def test_a_small_teacher_is_told(teacher: Run) -> None:
     big = ClassificationTask(create_model("edgevit_nano_stride2", num_classes=2), CLASSES)
     lines = teacher_lines(config, open_teacher(config, big, HOW), ["logits"], big)
     assert any("fewer than the student's" in line for line in lines)
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many images each look of a teacher had."""
+    looks: list[int] = []
+    show = ModuleTeacher.show
+
+    def noted(self: ModuleTeacher, images: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        looks.append(len(images))
+        return show(self, images, *args, **kwargs)
+
+    monkeypatch.setattr(ModuleTeacher, "show", noted)
+    return looks
+
+
+def unmixed(config: TrainConfig, epochs: int) -> TrainConfig:
+    return replace(config, epochs=epochs, augment=replace(config.augment, mixup_alpha=0.0))
+
+
+def test_a_teacher_looks_once_at_each_view(
+    config: TrainConfig, teacher: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = counted(monkeypatch)
+    told = replace(unmixed(config, 5), distill=taught(config, teacher, cache_teacher=2, teach=("logits",)).distill)
+    run = train(told, run=tmp_path / "kept", progress=False)
+    assert sum(looks) == 1 + 2 * 24  # one to learn the shapes, then both views of the training images
+    assert not list(run.checkpoints.glob("teacher-*"))
+    looks.clear()
+    train(replace(told, distill=replace(told.distill, cache_teacher=0)), run=tmp_path / "asked", progress=False)
+    assert sum(looks) == 5 * 24
+
+
+def test_kept_answers_are_those_of_the_view_that_the_student_sees(
+    config: TrainConfig, teacher: Run, tmp_path: Path
+) -> None:
+    """With as many views as epochs the student sees the same pictures as without; answers are rounded alone."""
+    told = replace(unmixed(config, 2), distill=taught(config, teacher, teach=("logits", "features")).distill)
+    asked = train(told, run=tmp_path / "asked", progress=False)
+    kept = train(replace(told, distill=replace(told.distill, cache_teacher=2)), run=tmp_path / "kept", progress=False)
+    first, second = load_file(asked.weights), load_file(kept.weights)
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], atol=2e-2, rtol=2e-2)
+
+
+def test_kept_answers_outlive_an_interruption(
+    config: TrainConfig, teacher: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = replace(unmixed(config, 3), distill=taught(config, teacher, cache_teacher=1).distill)
+    whole = train(told, run=tmp_path / "whole", progress=False)
+    step, looks = TrainingModule.training_step, counted(monkeypatch)
+
+    def stopped(module: TrainingModule, batch: Any, batch_idx: int) -> torch.Tensor:
+        if (module.current_epoch, batch_idx) == (0, 2):
+            monkeypatch.setattr(TrainingModule, "training_step", step)
+            raise KeyboardInterrupt
+        return step(module, batch, batch_idx)
+
+    monkeypatch.setattr(TrainingModule, "training_step", stopped)
+    with pytest.raises(VitrailError, match="stopped after 0 of 3 epochs"):
+        train(told, run=tmp_path / "parts", progress=False)
+    parts = train(told, run=tmp_path / "parts", resume=True, progress=False)
+    assert sum(looks) == 2 + 24
+    first, second = load_file(whole.weights), load_file(parts.weights)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_mixed_images_have_no_answers_to_keep(config: TrainConfig, teacher: Run, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="mixes images, whose answers cannot be kept"):
+        train(taught(config, teacher, cache_teacher=1), run=tmp_path / "student", progress=False)
+
+
+def test_a_disk_without_room_is_told_before_the_first_step(
+    config: TrainConfig, teacher: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    distill = taught(config, teacher, cache_teacher=1).distill
+    full = type("Usage", (), {"free": 10})
+    monkeypatch.setattr("vitrail.training.distillation.answer_cache.shutil.disk_usage", lambda _: full)
+    with pytest.raises(ConfigError, match=r"answers take 0\.0 MB, and .* has 0\.0 MB free; lower it"):
+        train(replace(unmixed(config, 1), distill=distill), run=tmp_path / "student", progress=False)

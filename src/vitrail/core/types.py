@@ -150,10 +150,12 @@ class Batch:
         images: images (b, c, h, w), uint8 before :meth:`Preprocessing.normalize`.
         targets: targets as the data set collates them: class indices (b,) int64 (soft labels (b, num_classes) after
             mixup/cutmix), or any nesting of lists, dictionaries and tensors.
+        keys: which image and which of its random views each one is (b, 2); None where the views are not counted.
     """
 
     images: Tensor
     targets: Any
+    keys: Tensor | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """Move the tensors to a device; Lightning calls this."""
@@ -163,4 +165,5 @@ class Batch:
         return self._each(Tensor.pin_memory)
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        return Batch(images=change(self.images), targets=tree_map_only(Tensor, change, self.targets))
+        keys = None if self.keys is None else change(self.keys)
+        return Batch(images=change(self.images), targets=tree_map_only(Tensor, change, self.targets), keys=keys)

@@ -25,6 +25,7 @@ from vitrail.runs.remembered_code import keep_copies, require_code, used_code
 from vitrail.runs.run import Run
 from vitrail.tasks import Score, Task, find_task
 from vitrail.training.config import ResolvedConfig, TrainConfig, differing_settings
+from vitrail.training.distillation.answer_cache import forget_answers
 from vitrail.training.lora import adapter_size, merged
 from vitrail.training.module import diverged
 from vitrail.training.recorder import TrainingFiles, best_row, read_checkpoint, recorded_rows, stop_told, task_state
@@ -236,4 +237,5 @@ def keep_weights(run: Run, state: Mapping[str, torch.Tensor], kept: Mapping[str,
     """
     with atomic_path(run.weights) as temporary:
         temporary.write_bytes(save({name: value.contiguous() for name, value in state.items()}))
+    forget_answers(run.checkpoints)
     run.update(status="trained", trained=dict(kept))

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -115,10 +115,6 @@ class OnnxTeacher(Teacher):
         elif self.probabilities == "labels":
             answer = answer.logit(eps=LEAST)
         return Seen(output=answer.to(images.device))
-
-    def __deepcopy__(self, memo: Any) -> Self:
-        """Averages of a student's weights copy the student; its teacher is one."""
-        return self
 
 
 def _facts(metadata: dict[str, str]) -> dict[str, Any]:

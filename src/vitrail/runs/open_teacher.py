@@ -157,21 +157,3 @@ def _fingerprint(module: nn.Module) -> str:
         digest.update(name.encode())
         digest.update(value.detach().cpu().flatten().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def teacher_lines(config: DistillConfig, teacher: Teacher, lessons: list[str], task: Task) -> list[str]:
-    """Sentences that tell who teaches what, and what is odd about it."""
-    size = f", {teacher.num_params:,} parameters" if teacher.num_params else ""
-    lines = [f"Teacher: {teacher.title}{size}; it teaches {', '.join(lessons)} beside the labels"]
-    if isinstance(teacher, OnnxTeacher):
-        if not teacher.described and config.teacher_mean is None:
-            lines.append(
-                f"WARNING: {teacher.title} does not say how its images are normalised; ImageNet's mean and deviation "
-                "are taken; --teacher-mean and --teacher-std say others"
-            )
-        if teacher.probabilities:
-            lines.append(f"The output of {teacher.title} is probabilities; their logarithms are imitated")
-    own = sum(one.numel() for one in task.parameters())
-    if 0 < teacher.num_params < own:
-        lines.append(f"The teacher has {teacher.num_params:,} parameters, fewer than the student's {own:,}")
-    return lines

@@ -25,6 +25,7 @@ TRAINING = (
     "checkpoints/last.ckpt",
     "checkpoints/best.ckpt",
     "checkpoints/probe.safetensors",
+    "checkpoints/teacher-*.f16",
     "tensorboard/events.out.tfevents.*",
     "tensorboard/hparams.yaml",
     "csv/version_*/metrics.csv",

@@ -12,25 +12,23 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
-from vitrail.core.errors import ConfigError, DataError, RunError, TrainingError, VitrailError
+from vitrail.core.errors import ConfigError, DataError, TrainingError, VitrailError
 from vitrail.core.faults import Fault, find_fault
 from vitrail.core.paths import typed_path, user_path
 from vitrail.core.progress import Bar, Seconds, tell, time_text
 from vitrail.core.types import Preprocessing
 from vitrail.data import DataSplits
-from vitrail.runs.description import Description, TeacherEntry
 from vitrail.runs.folder import FREE_FIELDS, check_folder, clear, describe, finish, is_finished, training_files
 from vitrail.runs.load import make_spec, model_fields
-from vitrail.runs.open_teacher import open_teacher, teacher_lines
 from vitrail.runs.opening import opening_line
 from vitrail.runs.preprocessing import decide_preprocessing, source_of
 from vitrail.runs.recipe import decide, note_recipe, start_from_probe, starts_from_probe, verdict, with_model
 from vitrail.runs.run import Run
+from vitrail.runs.teaching import keep_answers, teach, teacher_entry
 from vitrail.soundness.balance import describe_balance
 from vitrail.tasks import Task, TaskKind, find_task
 from vitrail.training.batch_size import choose_batch_size
 from vitrail.training.config import AUTO, ResolvedConfig, TrainConfig, completed
-from vitrail.training.distillation.choose_lessons import make_distiller
 from vitrail.training.distillation.distiller import Distiller
 from vitrail.training.epoch_lines import EpochLines
 from vitrail.training.freezing import freezing_remarks
@@ -178,7 +176,7 @@ def _train(trainer: Trainer, config: TrainConfig, run: Run, *, resume: bool, ove
     if asked.batch_size == AUTO:
         size, told = _batch_size_of(decided.config, task, splits, preprocessing, trainer)
         decided, remarks = decide(replace(asked, batch_size=size), splits), (*remarks, told)
-    distiller, taught = _teach(decided.config, task, preprocessing, run, begun)
+    distiller, taught = teach(decided.config, task, preprocessing, run, begun)
     settle(trainer, decided.config)
     if trainer.is_global_zero:
         opening = opening_line(decided, task, splits, preprocessing, trainer)
@@ -191,41 +189,11 @@ def _train(trainer: Trainer, config: TrainConfig, run: Run, *, resume: bool, ove
         if begun is None or (begun.recipe is None and not training_files(run).last.exists()):  # or killed in between
             note_recipe(run, decided, splits)
         if distiller is not None:
-            run.update(teacher=_teacher_entry(distiller).model_dump())
+            run.update(teacher=teacher_entry(distiller).model_dump())
+    if distiller is not None and decided.config.distill.cache_teacher:
+        told = keep_answers(distiller, decided.config, preprocessing, splits, run.checkpoints)
+        _tell([told], progress and trainer.is_global_zero)
     _fit(trainer, task, decided, splits, preprocessing, run, resume=resume, progress=progress, distiller=distiller)
-
-
-def _teach(
-    config: ResolvedConfig, task: Task, preprocessing: Preprocessing, run: Run, begun: Description | None
-) -> tuple[Distiller | None, list[str]]:
-    """The lessons of the teacher, if there is one, and sentences on it.
-
-    Raises:
-        ConfigError: the teacher cannot be opened or used, or lies in the folder of its student.
-        RunError: the training was begun with another teacher.
-    """
-    if config.distill.teacher is None:
-        return None, []
-    if run.folder.resolve() in (path := user_path(config.distill.teacher).resolve(), *path.parents):
-        raise ConfigError("lies in the run folder; give the student another one", teacher=config.distill.teacher)
-    distiller = make_distiller(config.distill, task, open_teacher(config.distill, task, preprocessing))
-    entry = _teacher_entry(distiller)
-    if begun is not None and begun.teacher is not None and begun.teacher.fingerprint != entry.fingerprint:
-        raise RunError(
-            f"the teacher {config.distill.teacher} has other weights than when this training began; restore them to "
-            "--resume, or pass --overwrite to start again"
-        )
-    return distiller, teacher_lines(config.distill, distiller.teacher, list(entry.lessons), task)
-
-
-def _teacher_entry(distiller: Distiller) -> TeacherEntry:
-    teacher = distiller.teacher
-    return TeacherEntry(
-        title=teacher.title,
-        fingerprint=teacher.fingerprint,
-        num_params=teacher.num_params,
-        lessons=tuple(lesson.name for lesson in distiller.lessons),
-    )
 
 
 def _fit(

@@ -117,6 +117,7 @@ class Loaders(LightningDataModule):
             num_classes=len(self.splits.classes),
             accumulate=self.config.accumulate,
             order=drawn_order(self.config, self.splits),
+            num_views=self.config.distill.cache_teacher,
         )
 
     def val_dataloader(self) -> DataLoader[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, distributed
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-from vitrail.core.errors import DataError
+from vitrail.core.errors import ConfigError, DataError
 from vitrail.core.seeds import seeded
 from vitrail.core.types import Batch, Preprocessing
 from vitrail.data.pixels.augment import AugmentConfig, ResolvedAugment
@@ -90,12 +90,16 @@ class _Augmented(Dataset[tuple[Tensor, Any, Key]]):
     images: Samples
     transform: Transform
     seed: int
+    num_views: int
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, key: Key) -> tuple[Tensor, Any, Key]:
         epoch, index, times = key
+        if self.num_views:
+            epoch, times = (epoch + times) % self.num_views, 0
+            key = (epoch, index, times)
         image, target = self.images[index]
         with seeded(_mixed_seed(self.seed, epoch, _which(index, times))):
             return *self.transform(image, target), key
@@ -118,9 +122,12 @@ class _TrainCollate:
     collate: Callable[[list[Any]], Any]
     mix: Mix | None
     seed: int
+    num_views: int
 
     def __call__(self, samples: list[tuple[Tensor, Any, Key]]) -> Batch:
         batch = _collate(self.collate, [(image, target) for image, target, _ in samples])
+        if self.num_views:
+            return replace(batch, keys=torch.tensor([(index, view) for _, _, (view, index, _) in samples]))
         if self.mix is None:
             return batch
         epoch, first, times = samples[0][2]
@@ -145,6 +152,7 @@ def train_loader(
     num_classes: int,
     accumulate: int = 1,
     order: Order | None = None,
+    num_views: int = 0,
 ) -> TrainLoader:
     """Shuffled, augmented batches: uint8 images (b, 3, h, w) and the targets as the samples collate them; class indices
     become soft labels (b, num_classes) where ``augment`` mixes images.
@@ -152,11 +160,13 @@ def train_loader(
     The order and every random change are a pure function of (seed, epoch); set the epoch with ``set_epoch``. The global
     random state is left as it was. What ``augment`` leaves out is as from random weights. A last batch that is not full
     is dropped, unless it is the only one; so are the last batches where they are fewer than the ``accumulate`` ones of
-    a step. ``order`` draws the images of an epoch.
+    a step. ``order`` draws the images of an epoch. With ``num_views`` an image has only so many random views, which the
+    epochs take in turn, and batches have :attr:`~vitrail.core.types.Batch.keys`.
 
     Raises:
         DataError: there are no images.
-        ConfigError: ``augment`` asks for what the targets do not allow.
+        ConfigError: ``augment`` mixes images, which are then no views of one, or asks for what the targets do not
+            allow.
     """
     if len(images) == 0:
         raise DataError(
@@ -164,12 +174,16 @@ def train_loader(
         )
     sampler = EpochSampler(len(images), seed, batch_size, accumulate, order)
     changes = augment.resolved(ResolvedAugment())
+    mix = images.mix(changes, num_classes)
+    if num_views and mix is not None:
+        told = "mixes images, whose answers cannot be kept; leave out mixup_alpha and cutmix_alpha, or give 0"
+        raise ConfigError(told, cache_teacher=num_views)
     return TrainLoader(
-        _Augmented(images, images.train_transform(preprocessing, changes), seed),
+        _Augmented(images, images.train_transform(preprocessing, changes), seed, num_views),
         batch_size=batch_size,
         sampler=sampler,
         num_workers=num_workers,
-        collate_fn=_TrainCollate(images.collate, images.mix(changes, num_classes), seed),
+        collate_fn=_TrainCollate(images.collate, mix, seed, num_views),
         drop_last=len(sampler) >= batch_size * accumulate,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=num_workers > 0,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, distributed, nn
@@ -11,6 +12,7 @@ from torch import Tensor, distributed, nn
 from vitrail.core.types import Batch
 from vitrail.tasks import Task
 from vitrail.tasks.teacher import Seen, Teacher
+from vitrail.training.distillation.answer_cache import AnswerCache
 from vitrail.training.distillation.lesson import Lesson
 from vitrail.training.distillation.watching import watched
 
@@ -32,8 +34,10 @@ class Distiller(nn.Module):
 
     Attributes:
         scales: number that each lesson is multiplied by.
+        cache: answers that are kept; None asks the teacher each time.
     """
 
+    cache: AnswerCache | None = None
     own_sum: Tensor
     sums: Tensor
     count: Tensor
@@ -61,16 +65,38 @@ class Distiller(nn.Module):
         Returns:
             the loss to minimise, and each lesson's part in it by name; that of the labels is ``labels``.
         """
-        student, teacher = self._levels("student_levels"), self._levels("teacher_levels")
-        with watched(task.backbone, student) as maps:
+        with watched(task.backbone, self._levels("student_levels")) as maps:
             own, output = task.training_answer(inputs, batch.targets)
-        shown = self.teacher.show(batch.images, teacher, output=any(lesson.wants_output for lesson in self.lessons))
+        shown = self._shown(batch)
         seen = Seen(output=output, maps=maps)
         parts = torch.stack([lesson(seen, shown) for lesson in self.lessons])
         self._weigh(own.detach(), parts.detach())
         weighed = parts * self.scales.to(parts.dtype)
         names = [lesson.name for lesson in self.lessons]
         return own + weighed.sum(), {"labels": own.detach()} | dict(zip(names, weighed.detach(), strict=True))
+
+    def _shown(self, batch: Batch) -> Seen:
+        if self.cache is not None:
+            return self.cache.show(self.teacher, batch)
+        return self.teacher.show(batch.images, self.teacher_levels, output=self.wants_output)
+
+    @property
+    def teacher_levels(self) -> list[int]:
+        """Levels of the teacher that lessons compare."""
+        return self._levels("teacher_levels")
+
+    @property
+    def wants_output(self) -> bool:
+        """Whether a lesson compares raw outputs."""
+        return any(lesson.wants_output for lesson in self.lessons)
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        """An average of a student's weights has no teacher and keeps no answers."""
+        own = {name: value for name, value in vars(self).items() if name not in ("teacher", "cache")}
+        copied = type(self).__new__(type(self))
+        memo[id(self)] = copied
+        vars(copied).update(copy.deepcopy(own, memo), teacher=self.teacher)
+        return copied
 
     def _levels(self, which: str) -> list[int]:
         return sorted({level for lesson in self.lessons for level in getattr(lesson, which)})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -63,10 +62,6 @@ class ModuleTeacher(Teacher):
                 self.backbone.forward_intermediates(pixels, levels, norm=True, intermediates_only=True)
         shown = {index: one.to(images.device, torch.float32) for index, one in maps.items()}
         return Seen(output=answer, maps=shown)
-
-    def __deepcopy__(self, memo: Any) -> Self:
-        """Averages of a student's weights copy the student; its teacher is one."""
-        return self
 
 
 def resized(images: Tensor, size: ImageSize) -> Tensor:

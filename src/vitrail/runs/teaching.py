@@ -1,0 +1,108 @@
+"""The lessons of a training with a teacher: what ``run.json`` and the first lines tell of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from vitrail.core.errors import ConfigError, RunError
+from vitrail.core.paths import user_path
+from vitrail.core.types import Preprocessing
+from vitrail.data import DataSplits
+from vitrail.runs.description import Description, TeacherEntry
+from vitrail.runs.onnx_teacher import OnnxTeacher
+from vitrail.runs.open_teacher import open_teacher
+from vitrail.runs.run import Run
+from vitrail.tasks import Task
+from vitrail.tasks.teacher import Teacher
+from vitrail.training.config import ResolvedConfig
+from vitrail.training.distillation.answer_cache import AnswerCache, Shapes, cache_path, forget_answers
+from vitrail.training.distillation.choose_lessons import make_distiller
+from vitrail.training.distillation.config import DistillConfig
+from vitrail.training.distillation.distiller import Distiller
+
+
+def teach(
+    config: ResolvedConfig,
+    task: Task,
+    preprocessing: Preprocessing,
+    run: Run,
+    begun: Description | None,
+) -> tuple[Distiller | None, list[str]]:
+    """The lessons of the teacher, if there is one, and sentences on it.
+
+    Args:
+        config: every choice of the training.
+        task: the student.
+        preprocessing: what the student expects of an image.
+        run: the student's run.
+        begun: description of the training that goes on, if one does.
+
+    Raises:
+        ConfigError: the teacher cannot be opened or used, or lies in the folder of its student.
+        RunError: the training was begun with another teacher.
+    """
+    if config.distill.teacher is None:
+        return None, []
+    if run.folder.resolve() in (path := user_path(config.distill.teacher).resolve(), *path.parents):
+        raise ConfigError("lies in the run folder; give the student another one", teacher=config.distill.teacher)
+    distiller = make_distiller(config.distill, task, open_teacher(config.distill, task, preprocessing))
+    entry = teacher_entry(distiller)
+    if begun is not None and begun.teacher is not None and begun.teacher.fingerprint != entry.fingerprint:
+        raise RunError(
+            f"the teacher {config.distill.teacher} has other weights than when this training began; restore them to "
+            "--resume, or pass --overwrite to start again"
+        )
+    lines = teacher_lines(config.distill, distiller.teacher, list(entry.lessons), task)
+    return distiller, lines
+
+
+def teacher_entry(distiller: Distiller) -> TeacherEntry:
+    """What ``run.json`` keeps of the teacher."""
+    teacher = distiller.teacher
+    return TeacherEntry(
+        title=teacher.title,
+        fingerprint=teacher.fingerprint,
+        num_params=teacher.num_params,
+        lessons=tuple(lesson.name for lesson in distiller.lessons),
+    )
+
+
+def keep_answers(
+    distiller: Distiller, config: ResolvedConfig, preprocessing: Preprocessing, splits: DataSplits[Any], folder: Path
+) -> str:
+    """Let a distiller keep the teacher's answers in a folder, and tell how large they are.
+
+    Raises:
+        ConfigError: the disk has not the room.
+        VitrailError: the file cannot be written.
+    """
+    teacher, size, views = distiller.teacher, preprocessing.image_size, config.distill.cache_teacher
+    shapes = Shapes.of(teacher, size, distiller.teacher_levels, output=distiller.wants_output)
+    facts = [teacher.fingerprint, splits.fingerprint, len(splits.train), config.seed, config.augment, size, views]
+    path = cache_path(folder, [*facts, config.distill, shapes])
+    forget_answers(folder, but=path)
+    cache = AnswerCache(path, shapes, num_views=views, num_images=len(splits.train))
+    distiller.cache = cache
+    return (
+        f"The teacher's answers to {views} view{'s' * (views != 1)} of each image are kept until the training is done: "
+        f"{cache.size_bytes / 1e6:.1f} MB in the run folder"
+    )
+
+
+def teacher_lines(config: DistillConfig, teacher: Teacher, lessons: list[str], task: Task) -> list[str]:
+    """Sentences that tell who teaches what, and what is odd about it."""
+    size = f", {teacher.num_params:,} parameters" if teacher.num_params else ""
+    lines = [f"Teacher: {teacher.title}{size}; it teaches {', '.join(lessons)} beside the labels"]
+    if isinstance(teacher, OnnxTeacher):
+        if not teacher.described and config.teacher_mean is None:
+            lines.append(
+                f"WARNING: {teacher.title} does not say how its images are normalised; ImageNet's mean and deviation "
+                "are taken; --teacher-mean and --teacher-std say others"
+            )
+        if teacher.probabilities:
+            lines.append(f"The output of {teacher.title} is probabilities; their logarithms are imitated")
+    own = sum(one.numel() for one in task.parameters())
+    if 0 < teacher.num_params < own:
+        lines.append(f"The teacher has {teacher.num_params:,} parameters, fewer than the student's {own:,}")
+    return lines
