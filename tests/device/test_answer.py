@@ -158,7 +158,7 @@ def test_a_generator_makes_its_pictures() -> None:
 
 
 def test_every_task_is_tried_or_says_that_it_has_no_answer() -> None:
-    assert {*TASK_SPECS, "generation", "pretraining"} == TASKS.keys()
+    assert {*TASK_SPECS, "generation", "pretraining", "distillation"} == TASKS.keys()
     facts = {"preprocessing": {}, "classes": [], "task": {"name": "pretraining", "frame": "crop"}}
     with pytest.raises(ValueError, match="'pretraining' are not known here; known: classification"):
         answer(lambda batch: batch, np.zeros((1, 1, 3), np.uint8), facts)

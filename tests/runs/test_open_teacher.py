@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +16,13 @@ from safetensors.torch import load_file
 from vitrail.core.errors import CheckpointError, ConfigError, RunError, VitrailError
 from vitrail.core.types import Preprocessing
 from vitrail.models import create_model
+from vitrail.runs.evaluate import evaluate_run
 from vitrail.runs.load import load_task
 from vitrail.runs.open_teacher import class_names, open_teacher
 from vitrail.runs.run import Run
 from vitrail.runs.teaching import teacher_lines
 from vitrail.runs.train import train
-from vitrail.tasks import ClassificationTask, Task
+from vitrail.tasks import ClassificationTask, Task, answers_of
 from vitrail.training import TrainConfig
 from vitrail.training.distillation.config import DistillConfig
 from vitrail.training.distillation.module_teacher import ModuleTeacher
@@ -398,3 +400,55 @@ def test_a_disk_without_room_is_told_before_the_first_step(
     monkeypatch.setattr("vitrail.training.distillation.answer_cache.shutil.disk_usage", lambda _: full)
     with pytest.raises(ConfigError, match=r"answers take 0\.0 MB, and .* has 0\.0 MB free; lower it"):
         train(replace(unmixed(config, 1), distill=distill), run=tmp_path / "student", progress=False)
+
+
+def unlabelled(config: TrainConfig, **given: Any) -> TrainConfig:
+    return replace(unmixed(config, 2), task="distillation", distill=DistillConfig(**given))
+
+
+@pytest.mark.parametrize("teach", [(), ("logits",), ("features", "tokens")])
+def test_a_teacher_alone_teaches_a_backbone(
+    config: TrainConfig, teacher: Run, tmp_path: Path, teach: tuple[Any, ...]
+) -> None:
+    told = unlabelled(config, teacher=str(teacher.folder), teach=teach, cache_teacher=1)
+    run = train(told, run=tmp_path / "backbone", progress=False)
+    assert all(name.startswith("backbone.") for name in load_file(run.weights))
+    rows = list(csv.DictReader(run.metrics.read_text().splitlines()))
+    assert float(rows[-1]["val_imitation"]) > 0
+    assert float(rows[-1]["train_loss_labels"]) == 0
+    entry = run.read().teacher
+    assert entry is not None
+    assert entry.lessons == (teach or ("features",))
+    started = train(replace(config, epochs=1, weights=str(run.folder)), run=tmp_path / "task", progress=False)
+    assert started.weights.exists()
+
+
+def test_a_taught_backbone_is_not_evaluated_without_its_teacher(
+    config: TrainConfig, teacher: Run, tmp_path: Path
+) -> None:
+    run = train(unlabelled(config, teacher=str(teacher.folder)), run=tmp_path / "backbone", progress=False)
+    with pytest.raises(ConfigError, match="train a task from it"):
+        evaluate_run(run)
+    task = load_task(run)
+    (answer,) = answers_of(task).predict([pictures(1)[0]], run.read().preprocessing)
+    assert len(answers_of(task).to_dict(answer)["features"]) == task.backbone.num_features
+
+
+def test_an_onnx_file_without_labels_teaches_its_vector(config: TrainConfig, tmp_path: Path) -> None:
+    path = write(tmp_path / "t.onnx")
+    run = train(unlabelled(config, teacher=str(path)), run=tmp_path / "backbone", progress=False)
+    entry = run.read().teacher
+    assert entry is not None
+    assert entry.lessons == ("logits",)
+
+
+def test_what_needs_a_teacher_and_what_takes_none(config: TrainConfig, teacher: Run, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="learns from a teacher alone; give --teacher"):
+        train(
+            replace(config, task="distillation", augment=replace(config.augment, mixup_alpha=0.0)), run=tmp_path / "a"
+        )
+    told = replace(unlabelled(config, teacher=str(teacher.folder)), task="pretraining")
+    with pytest.raises(ConfigError, match="task pretraining learns from no teacher"):
+        train(told, run=tmp_path / "b", progress=False)
+    with pytest.raises(ConfigError, match="needs labels of the student's own"):
+        train(unlabelled(config, teacher=str(teacher.folder), teach=("hard",)), run=tmp_path / "c", progress=False)

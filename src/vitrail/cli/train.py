@@ -26,7 +26,6 @@ TRAIN_GROUPS: Groups = {
         "weights",
         "recipe",
         "task",
-        "distill.teacher",
         "options",
         "image_size",
         "epochs",

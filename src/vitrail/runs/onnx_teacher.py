@@ -39,7 +39,6 @@ class OnnxTeacher(Teacher):
 
     Attributes:
         described: whether the metadata says what it expects of an image.
-        num_outputs: length of the output's second axis.
         probabilities: "classes" where each row of the output sums to 1, "labels" where all are shares, else "".
 
     Raises:
@@ -66,7 +65,7 @@ class OnnxTeacher(Teacher):
         self.preprocessing = replace(known, image_size=size or known.image_size)
         self.output = self._choose_output(output, ours="task" in facts)
         tried = self._run(torch.randint(0, 256, (NUM_TRIED, 3, *self.preprocessing.image_size), dtype=torch.uint8))
-        self.num_outputs = tried.shape[1] if tried.ndim > 1 else 1
+        self.num_outputs = tried.shape[1] if tried.ndim == 2 else 0
         self.probabilities = _kind_of(tried, self.task_name)
 
     def _read_input(self, path: Path) -> tuple[Any, int | None, bool, ImageSize | None]:

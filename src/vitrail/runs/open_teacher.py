@@ -120,7 +120,7 @@ def _of_onnx(path: Path, config: DistillConfig, task: Task, preprocessing: Prepr
     threads = torch.get_num_threads()
     teacher = OnnxTeacher(path, usual, task_name=task.name, output=config.teacher_output, threads=threads)
     if names := class_names(config.teacher_classes, task):
-        if len(names) != teacher.num_outputs:
+        if teacher.num_outputs and len(names) != teacher.num_outputs:
             raise ConfigError(
                 f"names {len(names)} classes, and the teacher has {teacher.num_outputs} outputs",
                 teacher_classes=config.teacher_classes,

@@ -25,7 +25,7 @@ from vitrail.training.linear_probe import fit_probe
 from vitrail.training.lora import merged
 from vitrail.training.recipes import Decided, Facts, resolve
 
-WITHOUT_START = ("generation", "pretraining")
+WITHOUT_START = ("generation", "pretraining", "distillation")
 """Tasks that make their models from nothing."""
 
 

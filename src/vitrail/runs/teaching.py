@@ -43,6 +43,8 @@ def teach(
         RunError: the training was begun with another teacher.
     """
     if config.distill.teacher is None:
+        if task.only_taught:
+            raise ConfigError(f"task {task.name} learns from a teacher alone; give --teacher", task=task.name)
         return None, []
     if run.folder.resolve() in (path := user_path(config.distill.teacher).resolve(), *path.parents):
         raise ConfigError("lies in the run folder; give the student another one", teacher=config.distill.teacher)
@@ -93,7 +95,8 @@ def keep_answers(
 def teacher_lines(config: DistillConfig, teacher: Teacher, lessons: list[str], task: Task) -> list[str]:
     """Sentences that tell who teaches what, and what is odd about it."""
     size = f", {teacher.num_params:,} parameters" if teacher.num_params else ""
-    lines = [f"Teacher: {teacher.title}{size}; it teaches {', '.join(lessons)} beside the labels"]
+    beside = "" if task.only_taught else " beside the labels"
+    lines = [f"Teacher: {teacher.title}{size}; it teaches {', '.join(lessons)}{beside}"]
     if isinstance(teacher, OnnxTeacher):
         if not teacher.described and config.teacher_mean is None:
             lines.append(

@@ -7,6 +7,7 @@ from vitrail.tasks.class_loss import ClassLoss, ClassWeights, LossName, class_lo
 from vitrail.tasks.classification import ClassificationTask, ClassScore
 from vitrail.tasks.create import DEFAULT_TASK, TASKS, answers_of, create_task, find_task
 from vitrail.tasks.detection import DetectionTask
+from vitrail.tasks.distillation import DistillationTask
 from vitrail.tasks.generation import GenerationTask
 from vitrail.tasks.instances import InstanceTask
 from vitrail.tasks.kind import NoOptions, TaskKind
@@ -27,6 +28,7 @@ __all__ = [
     "ClassWeights",
     "ClassificationTask",
     "DetectionTask",
+    "DistillationTask",
     "GenerationTask",
     "InstanceTask",
     "LossName",

@@ -63,6 +63,8 @@ class Task(nn.Module, ABC):
         takes_images: whether :meth:`forward` takes images; without, :attr:`input_shape` is that of one input.
         comparable: whether its scores compare models on annotated images.
         adversarial: whether it is an :class:`AdversarialTask`.
+        teachable: whether a teacher can be beside the labels.
+        only_taught: whether it has no labels, and needs a teacher; validation then measures the lessons.
         losses: kinds of loss that it takes in training, the plain one first; empty where it has one of its own.
         class_loss: the loss of a training step in place of the plain one, see :meth:`make_class_loss`; None for that.
         probed: whether logistic regression on the backbone's features can be its head.
@@ -87,6 +89,8 @@ class Task(nn.Module, ABC):
     takes_images: ClassVar[bool] = True
     comparable: ClassVar[bool] = True
     adversarial: ClassVar[bool] = False
+    teachable: ClassVar[bool] = True
+    only_taught: ClassVar[bool] = False
     losses: ClassVar[tuple[LossName, ...]] = ()
     class_loss: Callable[..., Tensor] | None = None
     probed: ClassVar[bool] = False
@@ -202,6 +206,7 @@ class AdversarialTask(Task):
     """A generator, which is trained against a discriminator. Exported and saved is the generator alone."""
 
     adversarial = True
+    teachable = False
 
     @abstractmethod
     def make_discriminator(self) -> nn.Module:

@@ -12,6 +12,7 @@ from vitrail.tasks.answers import Answers
 from vitrail.tasks.base import Task
 from vitrail.tasks.classification import CLASSIFICATION
 from vitrail.tasks.detection import DETECTION
+from vitrail.tasks.distillation import DISTILLATION
 from vitrail.tasks.generation import GENERATION
 from vitrail.tasks.instances import INSTANCES
 from vitrail.tasks.kind import TaskKind
@@ -33,6 +34,7 @@ TASKS: dict[str, TaskKind] = {
         AESTHETICS,
         GENERATION,
         PRETRAINING,
+        DISTILLATION,
     )
 }
 

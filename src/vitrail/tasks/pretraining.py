@@ -92,6 +92,7 @@ class PretrainingTask(Task):
     name = "pretraining"
     scores = (Score(name="masked_loss", title="loss on hidden patches", higher_is_better=False, percent=False),)
     comparable = False
+    teachable = False
     crop_fraction = 1.0
     output_name = "patches"
 

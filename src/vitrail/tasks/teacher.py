@@ -38,6 +38,7 @@ class Teacher(ABC):
         task_name: name of its task; "" where that is unknown.
         classes: names of its classes, in the order of its outputs; empty where they are unknown.
         levels: maps that it can show; empty where it shows its output alone.
+        num_outputs: length of its output, where that is one vector an image; else 0.
         fingerprint: hash of its weights, by which a resumed training knows it again.
         num_params: number of its parameters; 0 where that is unknown.
     """
@@ -47,6 +48,7 @@ class Teacher(ABC):
     task_name: str = ""
     classes: tuple[str, ...] = ()
     levels: tuple[FeatureInfo, ...] = ()
+    num_outputs: int = 0
     fingerprint: str = ""
     num_params: int = 0
 

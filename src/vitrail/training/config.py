@@ -58,7 +58,7 @@ class TrainConfig:
             "probe" for the linear probe alone; "auto" takes "finetune" for classification (one class an image, or any
             number) where weights are given or found, and "scratch" elsewhere.
         task: task of the model: classification, multilabel (any number of classes an image), segmentation, detection,
-            instances, pose, aesthetics, generation or pretraining.
+            instances, pose, aesthetics, generation, pretraining or distillation (a teacher alone).
         options: options of the task alone, each as ``--option.NAME VALUE``, e.g. ``--option.head upernet``.
         model: name of a model; ``vitrail models`` lists them. Default: the smallest whose public weights are here or
             can be downloaded, with these; without any, edgevit_xxs with random weights.

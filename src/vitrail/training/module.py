@@ -140,7 +140,14 @@ class TrainingModule(LightningModule):
         self.val_metrics.reset()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        output = self.task(self.task.inputs(self._prepare(batch), batch.targets))
+        images = self._prepare(batch)
+        if self.task.only_taught:
+            assert self.distiller is not None
+            loss, _ = self.distiller(self.task, images, batch)
+            self.val_loss.update(loss, len(batch.images))
+            self.val_metrics.update(batch.images, loss)
+            return
+        output = self.task(self.task.inputs(images, batch.targets))
         self.val_loss.update(self.task.loss(output, batch.targets), len(batch.images))
         self.val_metrics.update(output, batch.targets)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vitrail.core.errors import ConfigError
-from vitrail.tasks import Task
+from vitrail.tasks import ClassificationTask, Task
 from vitrail.tasks.teacher import Teacher
 from vitrail.training.distillation.attention_lesson import AttentionLesson
 from vitrail.training.distillation.config import DistillConfig, LessonName
@@ -13,7 +13,7 @@ from vitrail.training.distillation.distiller import Distiller
 from vitrail.training.distillation.features_lesson import FeaturesLesson
 from vitrail.training.distillation.lesson import Lesson
 from vitrail.training.distillation.levels import pair_last, pair_levels
-from vitrail.training.distillation.logits_lesson import LogitsLesson
+from vitrail.training.distillation.logits_lesson import LogitsLesson, PooledLesson
 
 SHOWN = 5
 """Names in a message."""
@@ -25,7 +25,7 @@ def make_distiller(config: DistillConfig, task: Task, teacher: Teacher) -> Disti
     Raises:
         ConfigError: the teacher cannot teach what is asked for, with the reason.
     """
-    if task.adversarial or not task.takes_images:
+    if not task.teachable or not task.takes_images:
         raise ConfigError(f"task {task.name} learns from no teacher; leave it out", teacher=config.teacher)
     names = config.teach or usual_lessons(task, teacher)
     return Distiller(teacher, [_make_lesson(name, config, task, teacher) for name in names])
@@ -37,6 +37,8 @@ def usual_lessons(task: Task, teacher: Teacher) -> tuple[LessonName, ...]:
     Raises:
         ConfigError: the teacher has neither.
     """
+    if task.only_taught:
+        return ("features",) if teacher.levels else ("logits",)
     if not (reason := differing_outputs(task, teacher)):
         return ("logits",)
     if teacher.levels and task.backbone.feature_info:
@@ -106,7 +108,9 @@ def _make_lesson(name: LessonName, config: DistillConfig, task: Task, teacher: T
     )
 
 
-def _output_lesson(name: LessonName, config: DistillConfig, task: Task, teacher: Teacher) -> LogitsLesson:
+def _output_lesson(name: LessonName, config: DistillConfig, task: Task, teacher: Teacher) -> Lesson:
+    if task.only_taught:
+        return _pooled_lesson(name, config, task, teacher)
     known = task.imitations()
     if reason := differing_outputs(task, teacher):
         remedy = "choose features" if teacher.levels else "choose another teacher"
@@ -117,3 +121,12 @@ def _output_lesson(name: LessonName, config: DistillConfig, task: Task, teacher:
     same = places == list(range(len(teacher.classes)))
     chosen = None if same else [place for place in places if place is not None]
     return LogitsLesson(name, known[name], task, chosen, config.temperature)
+
+
+def _pooled_lesson(name: LessonName, config: DistillConfig, task: Task, teacher: Teacher) -> PooledLesson:
+    if name != "logits":
+        raise ConfigError("needs labels of the student's own; choose logits, features or tokens", teach=name)
+    if not teacher.num_outputs:
+        raise ConfigError(f"is not possible: {teacher.title} has no output of one vector an image", teach=name)
+    probabilities = teacher.task_name == ClassificationTask.name
+    return PooledLesson(task.backbone.num_features, teacher.num_outputs, config.temperature if probabilities else None)

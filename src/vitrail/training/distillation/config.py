@@ -21,15 +21,16 @@ class DistillConfig:
         teacher: trained model that is imitated: a run folder, timm:NAME (with its public weights), a file of weights
             (with teacher_model), or an ONNX file of any framework. Default: no teacher.
         teacher_model: name of the model that a file of weights belongs to, such as vit_small_patch16 or timm:NAME.
+            Default: the teacher is no bare file of weights.
         teacher_classes: names of the teacher's classes in the order of its outputs, where its file does not say them:
             a text file with one name a line, or the names, separated by commas; "same" for those of the data. Default:
             those that the teacher tells.
-        teacher_output: name of the output that is imitated, where an ONNX file has several.
+        teacher_output: name of the output that is imitated, where an ONNX file has several. Default: the only one.
         teacher_mean: numbers subtracted from the teacher's pixels (0 to 1), one or one a channel. Default: those that
             the teacher tells, else ImageNet's.
         teacher_std: numbers that the teacher's pixels are then divided by, one or one a channel. Default: as for
             teacher_mean.
-        teacher_device: device of the teacher, such as cpu or cuda:1. Default: that of the training.
+        teacher_device: device of the teacher, such as cpu or cuda:1. Default: the device of the training.
         teach: what is imitated, one or several: logits (probabilities, boxes or heat maps), hard (the teacher's first
             class), correlation (how classes and images compare), channels (where each class is in the image), features
             (maps, level by level), tokens (the teacher's last map), attention (where the maps are strong). Default:

@@ -52,7 +52,8 @@ class Distiller(nn.Module):
 
     @property
     def scales(self) -> Tensor:
-        return torch.where(self.sums > LEAST, self.own_sum / self.sums.clamp(min=LEAST), 1.0)
+        common = torch.where(self.own_sum > LEAST, self.own_sum, self.sums[0])  # without labels, that of the first
+        return torch.where(self.sums > LEAST, common / self.sums.clamp(min=LEAST), 1.0)
 
     def forward(self, task: Task, inputs: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a batch.
@@ -70,13 +71,14 @@ class Distiller(nn.Module):
         shown = self._shown(batch)
         seen = Seen(output=output, maps=maps)
         parts = torch.stack([lesson(seen, shown) for lesson in self.lessons])
-        self._weigh(own.detach(), parts.detach())
+        if self.training:
+            self._weigh(own.detach(), parts.detach())
         weighed = parts * self.scales.to(parts.dtype)
         names = [lesson.name for lesson in self.lessons]
         return own + weighed.sum(), {"labels": own.detach()} | dict(zip(names, weighed.detach(), strict=True))
 
     def _shown(self, batch: Batch) -> Seen:
-        if self.cache is not None:
+        if self.cache is not None and self.training:
             return self.cache.show(self.teacher, batch)
         return self.teacher.show(batch.images, self.teacher_levels, output=self.wants_output)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitrail.core.errors import ConfigError
 from vitrail.tasks import Task
-from vitrail.tasks.imitation import Imitation
+from vitrail.tasks.imitation import Imitation, soft_labels
 from vitrail.tasks.teacher import Seen
 from vitrail.training.distillation.lesson import Lesson
 
@@ -55,3 +55,31 @@ class LogitsLesson(Lesson):
                 teach=self.name,
             )
         return self.imitation(output, reference, self.temperature)
+
+
+class PooledLesson(Lesson):
+    """The student's pooled features, through one layer, imitate the teacher's output; for students without an output of
+    their own.
+
+    Args:
+        num_features: length of the student's features.
+        num_outputs: length of the teacher's output.
+        temperature: where the output is logits, what they are divided by; None where it is any vector, which is
+            normalised and compared by a smooth distance.
+    """
+
+    name = "logits"
+    wants_output = True
+
+    def __init__(self, num_features: int, num_outputs: int, temperature: float | None) -> None:
+        super().__init__()
+        self.project = nn.Linear(num_features, num_outputs)
+        self.temperature = temperature
+
+    def forward(self, student: Seen, teacher: Seen) -> Tensor:
+        assert student.output is not None
+        assert teacher.output is not None
+        output = self.project(student.output).float()
+        if self.temperature is not None:
+            return soft_labels(output, teacher.output, self.temperature)
+        return F.smooth_l1_loss(output, F.layer_norm(teacher.output.float(), teacher.output.shape[1:]), beta=2.0)

@@ -43,6 +43,7 @@ class ModuleTeacher(Teacher):
         self.task, self.task_name = task, task.name if task else ""
         self.classes, self.fingerprint = tuple(classes), fingerprint
         self.levels = backbone.feature_info
+        self.num_outputs = backbone.num_classes if task is not None and task.probed else 0
         self.device = device
         self.module: torch.nn.Module = (task or backbone).eval().requires_grad_(False)
         self.num_params = sum(one.numel() for one in self.module.parameters())
