@@ -86,6 +86,22 @@ def test_every_example_builds(file: Path) -> None:
         assert model.num_classes == 10
 
 
+def test_a_cell_has_its_own_teacher(tmp_path: Path) -> None:
+    file = tmp_path / "plan.yaml"
+    file.write_text(
+        "training: {epochs: 1, distill: {teacher: runs/a}}\n"
+        "cells:\n  - {name: common, model: edgevit_xxs}\n"
+        "  - {name: own, model: edgevit_xxs, distill: {teacher: runs/b, teach: [features]}}\n"
+    )
+    plan = read_plan(file)
+    common, own = (plan.config(cell, 0).distill for cell in plan.cells)
+    assert (common.teacher, common.teach) == ("runs/a", ())
+    assert (own.teacher, own.teach) == ("runs/b", ("features",))
+    file.write_text(file.read_text().replace("[features]", "[nothing]"))
+    with pytest.raises(ConfigError, match="teach"):
+        read_plan(file)
+
+
 def test_a_grid_of_too_many_combinations_is_refused_before_they_are_made() -> None:
     grid = {f"field_{number}": list(range(10)) for number in range(30)}
     with pytest.raises(ConfigError, match=rf"cell 'a': its grid has {10**30} combinations, more than 1000"):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from safetensors.torch import load_file
 from vitrail.core.errors import CheckpointError, ConfigError, RunError, VitrailError
 from vitrail.core.types import Preprocessing
 from vitrail.models import create_model
+from vitrail.report import write_report
 from vitrail.runs.evaluate import evaluate_run
 from vitrail.runs.load import load_task
 from vitrail.runs.open_teacher import class_names, open_teacher
@@ -452,3 +454,30 @@ def test_what_needs_a_teacher_and_what_takes_none(config: TrainConfig, teacher: 
         train(told, run=tmp_path / "b", progress=False)
     with pytest.raises(ConfigError, match="needs labels of the student's own"):
         train(unlabelled(config, teacher=str(teacher.folder), teach=("hard",)), run=tmp_path / "c", progress=False)
+
+
+def test_an_evaluation_tells_where_student_and_teacher_differ(
+    config: TrainConfig, teacher: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    copied = tmp_path / "teacher"
+    shutil.copytree(teacher.folder, copied)
+    told = replace(config, epochs=1, distill=DistillConfig(teacher=str(copied)))
+    run = train(told, run=tmp_path / "student", progress=False)
+    found = evaluate_run(run)["findings"]
+    classes, images = found["tables"][-2:]
+    own, other, same = classes["rows"][0][2:]
+    assert classes["rows"][0][:2] == ["all", 8]
+    assert [row[0] for row in classes["rows"][1:]] == list(CLASSES)
+    assert own == pytest.approx(evaluate_run(run)["reports"]["torch-float"]["top1"])
+    assert other == pytest.approx(evaluate_run(teacher)["reports"]["torch-float"]["top1"])
+    assert found["numbers"]["teacher_agreement"] == same
+    distances = [row[-1] for row in images["rows"]]
+    assert distances == sorted(distances, reverse=True)
+    assert len(distances) == 8
+    disagreeing = [row for row in images["rows"] if row[2] != row[3]]
+    assert len(disagreeing) == round(8 * (1 - same))
+    html = write_report(run).read_text()
+    assert "Images where student and teacher differ most" in html
+    shutil.rmtree(copied)
+    assert "teacher_agreement" not in evaluate_run(run)["findings"]["numbers"]
+    assert "cannot be opened, so that its answers are not compared" in caplog.text

@@ -127,6 +127,11 @@ def show_evaluation(shown: Display, values: dict[str, Any]) -> None:
             for name, report in values["reports"].items()
         ],
     )
+    numbers = (values.get("findings") or {}).get("numbers", {})
+    if (same := numbers.get("teacher_agreement")) is not None:
+        right = numbers.get("teacher_right")
+        first = "" if right is None else f"is right in {percent(right)} and "
+        shown.say(f"The teacher {first}says the same as the student in {percent(same)}; the report has both by class")
     trivial = (values.get("findings") or {}).get("trivial", {"scores": {}})
     known = [one for one in scores if one["name"] in trivial["scores"]]
     if known and majority(values["reports"][WEIGHTS]) is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from vitrail.runs.quantize import CalibrationConfig, with_field_names
 from vitrail.runtimes import RuntimeName, find_runtime
 from vitrail.tasks import TASKS, find_task
 from vitrail.training import TrainConfig
+from vitrail.training.distillation.config import DistillConfig
 
 OF_CELLS = ("model", "model_fields", "seed")
 """Fields that the cell and its seed set; the common recipe cannot set them."""
@@ -36,12 +37,14 @@ class Cell:
         model: name that ``vitrail models`` lists.
         fields: fields of the family's configuration that differ from the variant's.
         grid: field -> values; a cell with a grid stands for one cell per combination.
+        distill: teacher of this model, and what of it is imitated, as ``training`` has it for all. Default: that.
     """
 
     name: str
     model: str
     fields: dict[str, Any] = field(default_factory=dict)
     grid: dict[str, list[Any]] = field(default_factory=dict)
+    distill: DistillConfig | None = None
 
     @property
     def folder(self) -> str:
@@ -185,7 +188,8 @@ class ComparePlan:
             ConfigError: an unknown field, or a value that is not allowed.
         """
         own = {"model": cell.model, "model_fields": cell.fields, "seed": seed}
-        return TrainConfig.from_dict(self.training | own)
+        taught = {} if cell.distill is None else {"distill": asdict(cell.distill)}
+        return TrainConfig.from_dict(self.training | own | taught)
 
 
 def read_plan(file: str | Path) -> ComparePlan:

@@ -47,6 +47,7 @@ from vitrail.runs.load import load_task
 from vitrail.runs.min_confidence import SEARCHING, keep_confidence
 from vitrail.runs.run import Run, writes
 from vitrail.runs.schema import VERSION
+from vitrail.runs.teacher_agreement import COMPARING, teacher_findings
 from vitrail.runtimes import MEASURED, RUNTIMES, import_runtime, open_session, predictor
 from vitrail.tasks import Task, answers_of
 
@@ -103,9 +104,8 @@ def evaluate_run(
     """
     description = run.read()
     data = load_run_data(run, progress=progress) if data is None else data.align(description.classes)
-    task = load_task(run)
-    files, stale = _evaluated_files(run)
-    whole = whole_evaluation(task, data, 1 + len(files))
+    task, (files, stale) = load_task(run), _evaluated_files(run)
+    whole = whole_evaluation(task, data, 1 + len(files), taught=description.teacher is not None)
     with whole:
         confidence = keep_confidence(run, task, data, progress=progress)
     job = EvaluationJob(
@@ -125,6 +125,7 @@ def evaluate_run(
     }
     with whole:
         values |= evaluate_classes(job) if task.per_image else evaluate_all(job)
+        values["findings"] = _with_teacher(values["findings"], run, job)
     values |= ({"stale": stale} if stale else {}) | ({"confidence": confidence.model_dump()} if confidence else {})
     for name, report in values["reports"].items():
         report["file_hash"] = file_hash(run.weights if name == WEIGHTS else files[name][1])
@@ -133,10 +134,21 @@ def evaluate_run(
     return values
 
 
-def whole_evaluation(task: Task, data: DataSplits[Any], num_predictors: int) -> Whole:
+def _with_teacher(findings: dict[str, Any], run: Run, job: EvaluationJob) -> dict[str, Any]:
+    """Findings of the task with the numbers and tables on its teacher, if it had one."""
+    more = teacher_findings(run, job.task, job.data, batch_size=job.batch_size, progress=job.progress)
+    if not more:
+        return findings
+    numbers, tables = findings.get("numbers", {}), findings.get("tables", ())
+    return findings | {"numbers": numbers | more["numbers"], "tables": [*tables, *more["tables"]]}
+
+
+def whole_evaluation(task: Task, data: DataSplits[Any], num_predictors: int, *, taught: bool = False) -> Whole:
     """The works of an evaluation as a whole."""
     passes = num_predictors if task.per_image else 1  # other tasks show each batch to all of them
-    return Whole([(SEARCHING, float(len(data.val))), *[(EVALUATING, float(len(data.held_out)))] * passes])
+    count = float(len(data.held_out))
+    asked = [(COMPARING, 2 * count)] * taught
+    return Whole([(SEARCHING, float(len(data.val))), *[(EVALUATING, count)] * passes, *asked])
 
 
 def evaluate_classes(job: EvaluationJob) -> dict[str, Any]:

@@ -92,12 +92,14 @@ def _of_weights(named: str, config: DistillConfig, task: Task, device: torch.dev
     model, weights = (named, "pretrained") if config.teacher_model is None else (config.teacher_model, named)
     names = class_names(config.teacher_classes, task)
     count = len(names) if names else None
+    size = config.teacher_image_size
     try:
-        backbone = create_model(model, num_classes=count, weights=weights)
+        backbone = create_model(model, num_classes=count, image_size=size, weights=weights)
     except CheckpointError:
         if names:
             raise
-        backbone = create_model(model, num_classes=0, weights=weights, replace_head=True)  # its maps can teach
+        # its maps can teach
+        backbone = create_model(model, num_classes=0, image_size=size, weights=weights, replace_head=True)
     taught: Task | None = None
     if backbone.num_classes > 1 and task.name == ClassificationTask.name:
         taught = ClassificationTask(backbone, names or [str(index) for index in range(backbone.num_classes)])

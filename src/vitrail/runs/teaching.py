@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from vitrail.core.errors import ConfigError, RunError
@@ -49,7 +48,7 @@ def teach(
     if run.folder.resolve() in (path := user_path(config.distill.teacher).resolve(), *path.parents):
         raise ConfigError("lies in the run folder; give the student another one", teacher=config.distill.teacher)
     distiller = make_distiller(config.distill, task, open_teacher(config.distill, task, preprocessing))
-    entry = teacher_entry(distiller)
+    entry = _teacher_entry(distiller)
     if begun is not None and begun.teacher is not None and begun.teacher.fingerprint != entry.fingerprint:
         raise RunError(
             f"the teacher {config.distill.teacher} has other weights than when this training began; restore them to "
@@ -59,8 +58,7 @@ def teach(
     return distiller, lines
 
 
-def teacher_entry(distiller: Distiller) -> TeacherEntry:
-    """What ``run.json`` keeps of the teacher."""
+def _teacher_entry(distiller: Distiller) -> TeacherEntry:
     teacher = distiller.teacher
     return TeacherEntry(
         title=teacher.title,
@@ -70,20 +68,41 @@ def teacher_entry(distiller: Distiller) -> TeacherEntry:
     )
 
 
-def keep_answers(
-    distiller: Distiller, config: ResolvedConfig, preprocessing: Preprocessing, splits: DataSplits[Any], folder: Path
+def note_teacher(
+    run: Run,
+    distiller: Distiller,
+    config: ResolvedConfig,
+    splits: DataSplits[Any],
+    preprocessing: Preprocessing,
+    *,
+    first: bool,
 ) -> str:
-    """Let a distiller keep the teacher's answers in a folder, and tell how large they are.
+    """Keep in ``run.json`` who teaches what, and let the distiller keep the teacher's answers if that is wanted.
+
+    Args:
+        run: the student's run, which is described.
+        distiller: the lessons.
+        config: every choice of the training.
+        splits: its images.
+        preprocessing: what the student expects of an image.
+        first: whether this process writes the run.
+
+    Returns:
+        how large the answers are; "" where none are kept.
 
     Raises:
         ConfigError: the disk has not the room.
         VitrailError: the file cannot be written.
     """
+    if first:
+        run.update(teacher=_teacher_entry(distiller).model_dump())
+    if not config.distill.cache_teacher:
+        return ""
     teacher, size, views = distiller.teacher, preprocessing.image_size, config.distill.cache_teacher
     shapes = Shapes.of(teacher, size, distiller.teacher_levels, output=distiller.wants_output)
     facts = [teacher.fingerprint, splits.fingerprint, len(splits.train), config.seed, config.augment, size, views]
-    path = cache_path(folder, [*facts, config.distill, shapes])
-    forget_answers(folder, but=path)
+    path = cache_path(run.checkpoints, [*facts, config.distill, shapes])
+    forget_answers(run.checkpoints, but=path)
     cache = AnswerCache(path, shapes, num_views=views, num_images=len(splits.train))
     distiller.cache = cache
     return (

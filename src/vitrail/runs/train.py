@@ -24,7 +24,7 @@ from vitrail.runs.opening import opening_line
 from vitrail.runs.preprocessing import decide_preprocessing, source_of
 from vitrail.runs.recipe import decide, note_recipe, start_from_probe, starts_from_probe, verdict, with_model
 from vitrail.runs.run import Run
-from vitrail.runs.teaching import keep_answers, teach, teacher_entry
+from vitrail.runs.teaching import note_teacher, teach
 from vitrail.soundness.balance import describe_balance
 from vitrail.tasks import Task, TaskKind, find_task
 from vitrail.training.batch_size import choose_batch_size
@@ -151,10 +151,10 @@ def _told(fault: Fault, config: TrainConfig, run: Run, so_far: str) -> str:
 
 
 def _train(trainer: Trainer, config: TrainConfig, run: Run, *, resume: bool, overwrite: bool, progress: bool) -> None:
-    if trainer.is_global_zero:
+    if first := trainer.is_global_zero:
         check_folder(run, config, resume=resume, overwrite=overwrite)
     if resume and is_finished(run):
-        if trainer.is_global_zero:
+        if first:
             tell(LOG, f"run {run.folder} is already trained; nothing to do", progress=progress)
         return
     kind = find_task(config.task)
@@ -162,7 +162,7 @@ def _train(trainer: Trainer, config: TrainConfig, run: Run, *, resume: bool, ove
     check_uneven(kind.task, config)
     begun = run.read() if resume and run.description.exists() else None
     asked, chosen = (completed(config, begun.training), "") if begun else with_model(config)
-    splits = _load_splits(kind, config, progress=progress and trainer.is_global_zero)
+    splits = _load_splits(kind, config, progress=progress and first)
     decided = decide(asked, splits)
     seed_everything(config.seed)
     task = _make_task(kind, decided.config, splits)
@@ -178,21 +178,16 @@ def _train(trainer: Trainer, config: TrainConfig, run: Run, *, resume: bool, ove
         decided, remarks = decide(replace(asked, batch_size=size), splits), (*remarks, told)
     distiller, taught = teach(decided.config, task, preprocessing, run, begun)
     settle(trainer, decided.config)
-    if trainer.is_global_zero:
-        opening = opening_line(decided, task, splits, preprocessing, trainer)
-        _tell(
-            [opening, chosen, *taught, *splits.remarks, *remarks, *splits.warnings, *describe_balance(splits)], progress
-        )
+    if first:
+        lines = [chosen, *taught, *splits.remarks, *remarks, *splits.warnings, *describe_balance(splits)]
+        _tell([opening_line(decided, task, splits, preprocessing, trainer), *lines], progress)
         if overwrite:
             clear(run)
         describe(run, decided.config, task, splits, preprocessing, trainer.precision, remarks)
         if begun is None or (begun.recipe is None and not training_files(run).last.exists()):  # or killed in between
             note_recipe(run, decided, splits)
-        if distiller is not None:
-            run.update(teacher=teacher_entry(distiller).model_dump())
-    if distiller is not None and decided.config.distill.cache_teacher:
-        told = keep_answers(distiller, decided.config, preprocessing, splits, run.checkpoints)
-        _tell([told], progress and trainer.is_global_zero)
+    if distiller is not None:
+        _tell([note_teacher(run, distiller, decided.config, splits, preprocessing, first=first)], progress and first)
     _fit(trainer, task, decided, splits, preprocessing, run, resume=resume, progress=progress, distiller=distiller)
 
 

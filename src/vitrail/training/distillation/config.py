@@ -7,7 +7,7 @@ from typing import Literal
 
 from vitrail.core.config import convert_fields
 from vitrail.core.errors import ConfigError
-from vitrail.core.types import as_channels
+from vitrail.core.types import as_channels, as_image_size
 
 LessonName = Literal["logits", "hard", "correlation", "channels", "features", "tokens", "attention"]
 Distance = Literal["whitened", "cosine", "mse"]
@@ -25,6 +25,8 @@ class DistillConfig:
         teacher_classes: names of the teacher's classes in the order of its outputs, where its file does not say them:
             a text file with one name a line, or the names, separated by commas; "same" for those of the data. Default:
             those that the teacher tells.
+        teacher_image_size: pixels a side, or height and width, that a teacher by name or of a file of weights is built
+            for. Default: those of its weights.
         teacher_output: name of the output that is imitated, where an ONNX file has several. Default: the only one.
         teacher_mean: numbers subtracted from the teacher's pixels (0 to 1), one or one a channel. Default: those that
             the teacher tells, else ImageNet's.
@@ -45,6 +47,7 @@ class DistillConfig:
     teacher: str | None = None
     teacher_model: str | None = None
     teacher_classes: str | None = None
+    teacher_image_size: int | tuple[int, int] | None = None
     teacher_output: str | None = None
     teacher_mean: tuple[float, ...] | None = None
     teacher_std: tuple[float, ...] | None = None
@@ -60,11 +63,15 @@ class DistillConfig:
             raise ConfigError("is outside (0, 100]; 1 to 4 is usual", temperature=self.temperature)
         if self.cache_teacher < 0:
             raise ConfigError("is negative; 0 asks the teacher in each epoch", cache_teacher=self.cache_teacher)
+        if self.teacher_image_size is not None:
+            as_image_size(self.teacher_image_size)
         for name in ("teacher_mean", "teacher_std"):
             if getattr(self, name) is not None:
                 as_channels(name.removeprefix("teacher_"), getattr(self, name))
         given = [
-            name for name in ("teacher_model", "teacher_classes", "teacher_output", "teach") if getattr(self, name)
+            name
+            for name in ("teacher_model", "teacher_classes", "teacher_output", "teacher_image_size", "teach")
+            if getattr(self, name)
         ]
         if self.teacher is None and given:
             raise ConfigError("needs a teacher; give --teacher, or leave it out", **{given[0]: getattr(self, given[0])})
