@@ -18,6 +18,7 @@ from vitrail.data import AugmentConfig
 from vitrail.runs.run import Run
 from vitrail.runs.train import train
 from vitrail.training import TrainConfig
+from vitrail.training.distillation.config import DistillConfig
 from vitrail.training.recorder import read_metrics
 
 SCRIPT = """
@@ -82,3 +83,25 @@ def test_two_processes_release_the_backbone_as_one_does(config: TrainConfig, tmp
     first, second = load_file(two.weights), load_file(one.weights)
     for name, value in second.items():
         torch.testing.assert_close(first[name], value, rtol=1e-3, atol=1e-4, msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("views", [0, 2])
+def test_two_processes_learn_from_a_teacher_as_one_does(config: TrainConfig, tmp_path: Path, views: int) -> None:
+    same = replace(
+        config,
+        model="edgevit_nano_stride2",
+        image_size=16,
+        epochs=2,
+        learning_rate=1e-3,
+        drop_path_rate=0.0,
+        augment=AugmentConfig(),
+    )
+    teacher = train(replace(same, epochs=1), run=tmp_path / "teacher", progress=False)
+    distill = DistillConfig(teacher=str(teacher.folder), teach=("logits", "features"), cache_teacher=views)
+    two = train_in_two_processes(replace(same, batch_size=4, distill=distill), tmp_path)
+    one = train(replace(same, batch_size=8, distill=distill), run=tmp_path / "one", progress=False)
+    for row, expected in zip(read_metrics(two.metrics), read_metrics(one.metrics), strict=True):
+        assert expected["train_loss_features"] > 0
+        for name in ("train_loss", "train_loss_logits", "train_loss_features", "val_loss"):
+            assert row[name] == pytest.approx(expected[name], rel=1e-3), name

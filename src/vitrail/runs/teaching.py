@@ -16,7 +16,7 @@ from vitrail.tasks import Task
 from vitrail.tasks.teacher import Teacher
 from vitrail.training.config import ResolvedConfig
 from vitrail.training.distillation.answer_cache import AnswerCache, Shapes, cache_path, forget_answers
-from vitrail.training.distillation.choose_lessons import make_distiller
+from vitrail.training.distillation.choose_lessons import differing_outputs, make_distiller
 from vitrail.training.distillation.config import DistillConfig
 from vitrail.training.distillation.distiller import Distiller
 
@@ -45,6 +45,8 @@ def teach(
         if task.only_taught:
             raise ConfigError(f"task {task.name} learns from a teacher alone; give --teacher", task=task.name)
         return None, []
+    if config.recipe == "probe":
+        raise ConfigError("fits a linear probe alone, which learns from labels; leave out --teacher", recipe="probe")
     if run.folder.resolve() in (path := user_path(config.distill.teacher).resolve(), *path.parents):
         raise ConfigError("lies in the run folder; give the student another one", teacher=config.distill.teacher)
     distiller = make_distiller(config.distill, task, open_teacher(config.distill, task, preprocessing))
@@ -124,6 +126,8 @@ def teacher_lines(config: DistillConfig, teacher: Teacher, lessons: list[str], t
             )
         if teacher.probabilities:
             lines.append(f"The output of {teacher.title} is probabilities; their logarithms are imitated")
+    if not config.teach and "logits" not in lessons and not task.only_taught:
+        lines.append(f"The teacher's output is not taught: {differing_outputs(task, teacher)}")
     own = sum(one.numel() for one in task.parameters())
     if 0 < teacher.num_params < own:
         lines.append(f"The teacher has {teacher.num_params:,} parameters, fewer than the student's {own:,}")

@@ -9,6 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, distributed, nn
 
+from vitrail.core.errors import ConfigError
 from vitrail.core.types import Batch
 from vitrail.tasks import Task
 from vitrail.tasks.teacher import Seen, Teacher
@@ -63,12 +64,19 @@ class Distiller(nn.Module):
             inputs: normalised images, which the student sees.
             batch: the same before, uint8, for the teacher, and their labels.
 
+        Raises:
+            ConfigError: an answer of the teacher is not finite, or has another shape than the student's.
+
         Returns:
             the loss to minimise, and each lesson's part in it by name; that of the labels is ``labels``.
         """
         with watched(task.backbone, self._levels("student_levels")) as maps:
             own, output = task.training_answer(inputs, batch.targets)
         shown = self._shown(batch)
+        if not all(torch.isfinite(one).all() for one in (shown.output, *shown.maps.values()) if one is not None):
+            raise ConfigError(
+                "gives answers that are no numbers; its weights or its file are damaged", teacher=self.teacher.title
+            )
         seen = Seen(output=output, maps=maps)
         parts = torch.stack([lesson(seen, shown) for lesson in self.lessons])
         if self.training:
