@@ -14,6 +14,7 @@ from vitrail.tasks.imitation import (
     correlation,
     each_label,
     hard_labels,
+    matched_rows,
     painted,
     shares,
     soft_labels,
@@ -94,6 +95,30 @@ def test_anchors_learn_boxes_where_the_teacher_is_certain() -> None:
     background = teacher.clone()
     background[0, 1, :4] = torch.tensor([0.4, 0.4, 0.6, 0.6])  # where there is nothing, a box means nothing
     assert float(anchored_rows(background, teacher, 1.0)) < 0.01
+
+
+def found(*rows: tuple[float, float, float]) -> Tensor:
+    """Rows of an image: left edge, logit of either class."""
+    return torch.tensor([[[left, 0.1, left + 0.2, 0.5, first, second] for left, first, second in rows]])
+
+
+def test_what_queries_find_is_matched_whatever_row_it_is_in() -> None:
+    teacher = found((0.1, 5.0, -5.0), (0.6, -5.0, 5.0), (0.3, -9.0, -9.0))
+    swapped = teacher[:, [2, 1, 0]]
+    assert float(matched_rows(teacher, teacher, 2.0)) == pytest.approx(0, abs=1e-4)
+    assert float(matched_rows(swapped, teacher, 2.0)) == pytest.approx(0, abs=1e-4)
+    assert float(matched_rows(swapped[:, :2], teacher, 1.0)) > 0.1  # one of the two is missing
+    confused = found((0.1, -5.0, 5.0), (0.6, 5.0, -5.0), (0.3, -9.0, -9.0))
+    moved = found((0.2, 5.0, -5.0), (0.7, -5.0, 5.0), (0.3, -9.0, -9.0))
+    assert float(matched_rows(confused, teacher, 1.0)) > 1
+    assert float(matched_rows(moved, teacher, 1.0)) > 0.5
+
+
+def test_a_teacher_of_queries_that_finds_nothing_teaches_nothing() -> None:
+    student = found((0.1, 5.0, -5.0)).requires_grad_()
+    loss = matched_rows(student, found((0.1, -9.0, -9.0)), 1.0)
+    assert float(loss.detach()) == 0
+    loss.backward()  # also then a step goes on
 
 
 def test_places_of_boxes_have_the_largest_score() -> None:

@@ -27,7 +27,7 @@ from vitrail.tasks.heads.pyramid import FeaturePyramidNetwork, Pyramid
 from vitrail.tasks.heads.queries import NUM_LEVELS, QueryDetector
 from vitrail.tasks.heads.retinanet import ANCHOR_SCALE, RetinaNet
 from vitrail.tasks.heads.two_stage import MASK_OUT, RegionDetector
-from vitrail.tasks.imitation import Imitation, anchored_rows, painted
+from vitrail.tasks.imitation import Imitation, anchored_rows, matched_rows, painted
 from vitrail.tasks.kind import TaskKind
 
 if TYPE_CHECKING:
@@ -192,24 +192,29 @@ class DetectionTask(Task):
         return self.head.loss(output, targets)
 
     def training_answer(self, images: Tensor, targets: list[dict[str, Tensor]]) -> tuple[Tensor, Tensor | None]:
-        """Heads of two stages and of queries learn from more than their answers, which are not made in training."""
+        """Heads of two stages and of queries learn from more than their answers; those of two stages make none."""
         self.backbone.require_built_size(images.shape[-2], images.shape[-1], "set of anchors")
         levels = self._levels(images)
         if isinstance(self.head, RetinaNet):
             output = self.head(levels)
             return self.head.loss(output, targets), output
+        if isinstance(self.head, QueryDetector):
+            return self.head.training_answer(levels, targets)
         return self.head.training_loss(levels, targets), None
 
     def imitations(self) -> Mapping[str, Imitation]:
-        """Boxes and probabilities of each anchor; nothing for heads whose rows are no anchors."""
-        return {"logits": anchored_rows} if isinstance(self.head, RetinaNet) else {}
+        """Boxes and probabilities of each anchor, or of what queries found; nothing for heads of two stages."""
+        if isinstance(self.head, RegionDetector):
+            return {}
+        return {"logits": matched_rows if self.queries else anchored_rows}
 
     def differs_from(self, teacher: Task) -> str:
-        if not isinstance(teacher, DetectionTask) or not isinstance(self.head, RetinaNet):
-            return "rows of its output are no anchors"
-        other = teacher.head
-        if not isinstance(other, RetinaNet):
-            return f"its head is {teacher.options.head}, whose rows are no anchors"
+        other = teacher.head if isinstance(teacher, DetectionTask) else None
+        if type(other) is not type(self.head):
+            named = teacher.options.head if isinstance(teacher, DetectionTask) else "another"
+            return f"its head is {named}, whose rows mean something else than those of {self.options.head}"
+        if not isinstance(other, RetinaNet) or not isinstance(self.head, RetinaNet):
+            return ""
         alike = other.anchors.shape == self.head.anchors.shape and torch.allclose(
             other.anchors, self.head.anchors.to(other.anchors.device), atol=1e-4
         )

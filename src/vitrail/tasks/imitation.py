@@ -13,6 +13,12 @@ Imitation = Callable[[Tensor, Tensor, float], Tensor]
 """Function from a student's raw output, a teacher's, and a temperature, to a scalar that is smallest where they are
 alike."""
 
+LEAST_CERTAIN = 0.1
+"""Least probability of a thing that a teacher of queries teaches."""
+
+BOX_WEIGHT, OVERLAP_WEIGHT = 5.0, 2.0
+"""Weights of the distance and of the overlap of boxes, as in the detectors' own losses."""
+
 LEAST = 1e-6
 """Smallest divisor."""
 
@@ -123,6 +129,33 @@ def anchored_rows(output: Tensor, reference: Tensor, temperature: float) -> Tens
     classes = temperature**2 * (apart * _binary(student, teacher)).sum() / total
     boxes = generalized_box_iou_loss(output[..., :4].float(), reference[..., :4].float())
     return classes + (certainty * boxes).sum() / total
+
+
+def matched_rows(output: Tensor, reference: Tensor, temperature: float) -> Tensor:
+    """Distance of rows that are a set: each thing that the teacher finds is matched with one row of the student, as
+    labels are (Carion et al., ECCV 2020), and teaches it by its certainty.
+
+    Args:
+        output, reference: (b, rows, 4 + num_classes), boxes as shares of the frame and logits; the numbers of rows may
+            differ.
+        temperature: what the logits are divided by.
+    """
+    from scipy.optimize import linear_sum_assignment  # half a second to import, which most commands need not wait for
+
+    total, certainties = output.new_zeros(()), output.new_zeros(())
+    for student, teacher in zip(output.float(), reference.float(), strict=True):
+        certain = teacher[:, 4:].sigmoid().amax(-1)
+        teacher, certainty = teacher[certain >= LEAST_CERTAIN], certain[certain >= LEAST_CERTAIN]
+        with torch.no_grad():
+            apart = torch.cdist(student[:, 4:].sigmoid(), teacher[:, 4:].sigmoid(), p=1)
+            cost = apart + BOX_WEIGHT * torch.cdist(student[:, :4], teacher[:, :4], p=1)
+            rows, found = (torch.from_numpy(one).to(output.device) for one in linear_sum_assignment(cost.cpu().numpy()))
+        own, other, weight = student[rows], teacher[found], certainty[found]
+        classes = temperature**2 * _binary(own[:, 4:] / temperature, other[:, 4:] / temperature).sum(1)
+        boxes = BOX_WEIGHT * (own[:, :4] - other[:, :4]).abs().sum(1)
+        boxes = boxes + OVERLAP_WEIGHT * generalized_box_iou_loss(own[:, :4], other[:, :4])
+        total, certainties = total + (weight * (classes + boxes)).sum(), certainties + weight.sum()
+    return total / certainties.clamp(min=LEAST)
 
 
 def weighted_mean(values: Tensor, weights: Tensor | None) -> Tensor:

@@ -89,6 +89,23 @@ def test_a_twin_has_nothing_to_learn_from_outputs(kind: str) -> None:
     assert float(parts["logits"]) == pytest.approx(0, abs=1e-3)
 
 
+def test_queries_teach_what_they_find() -> None:
+    pytest.importorskip("transformers")
+    task, other = (make("detection", "edgevit_nano_stride2", seed, head="dfine", proposals=8) for seed in (0, 1))
+    with torch.no_grad():
+        for name, one in other.named_parameters():
+            if "score_head" in name or "class_embed" in name:
+                one.add_(0.5)  # it is certain of something
+    distiller = make_distiller(DistillConfig(teacher="t"), task.train(), teacher_of(other))
+    inputs = Preprocessing(image_size=SIZE).normalize(batch("detection").images)
+    loss, parts = distiller(task, inputs, batch("detection"))
+    assert float(parts["logits"]) > 0
+    loss.backward()
+    _, output = task.training_answer(inputs, TARGETS["detection"])
+    assert output is not None
+    assert output.shape == task.eval()(inputs).shape
+
+
 def test_a_detector_learns_classes_in_another_order() -> None:
     task, teacher = make("detection", "edgevit_nano_stride2", 0), make("detection", "edgevit_nano_stride2", 0)
     output = torch.arange(12.0).view(1, 2, 6)
@@ -102,7 +119,7 @@ def test_a_detector_learns_classes_in_another_order() -> None:
     ("student", "teacher", "told"),
     [
         ({}, {"anchor_scale": 2.0}, "its anchors are others"),
-        ({}, {"head": "fasterrcnn"}, "its head is fasterrcnn, whose rows are no anchors"),
+        ({}, {"head": "fasterrcnn"}, "its head is fasterrcnn, whose rows mean something else than those of retinanet"),
         ({"head": "fasterrcnn"}, {}, "the outputs of this detection are not comparable in training"),
     ],
 )

@@ -115,11 +115,14 @@ class QueryDetector(nn.Module):
         corners = box_convert(found.intermediate_reference_points[:, -1].float(), "cxcywh", "xyxy")
         return torch.cat([corners, found.intermediate_logits[:, -1].float()], -1)
 
-    def training_loss(self, levels: list[Tensor], targets: Targets) -> Tensor:
-        """Of every layer of the decoder, of the chosen queries, and of denoising. Crowds are left out."""
+    def training_answer(self, levels: list[Tensor], targets: Targets) -> tuple[Tensor, Tensor]:
+        """The loss of every layer of the decoder, of the chosen queries, and of denoising, without crowds; and the rows
+        of the last layer, as :meth:`forward` has them."""
         labels = [_label(target) for target in targets]
-        loss: Tensor = self.detector(None, inputs_embeds=self._projected(levels), labels=labels).loss
-        return loss
+        found = self.detector(None, inputs_embeds=self._projected(levels), labels=labels)
+        count = self.detector.config.num_queries  # queries of denoising come before them
+        corners = box_convert(found.pred_boxes[:, -count:].float(), "cxcywh", "xyxy")
+        return found.loss, torch.cat([corners, found.logits[:, -count:].float()], -1)
 
     def loss(self, output: Tensor, targets: Targets) -> Tensor:
         """Of a finished answer: classes and boxes of the queries that the objects are matched with."""
