@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from golden.fill import fill
@@ -24,6 +25,7 @@ from vitrail.models import Backbone, family_of, find_family
 from vitrail.models.checkpoint import load_state
 from vitrail.quantization import QuantizationConfig, quantize
 from vitrail.runs.card import model_card
+from vitrail.runtimes import open_session
 from vitrail.tasks.pretraining import PretrainingOptions, PretrainingTask
 from vitrail.training.linear_probe import LinearHead
 
@@ -306,9 +308,13 @@ def test_an_integer_file_has_both_classifiers(tmp_path: Path) -> None:
     assert {"head:weight", "head_dist:weight"} <= set(quantized.plan.operands)
     about = {"preprocessing": Preprocessing(image_size=(16, 16)), "classes": ["a"] * 5}
     export_model(model, tmp_path / "model.onnx", images=x, quantized=quantized, **about)  # compares the file
+    operations = {node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node}
+    assert {"QuantizeLinear", "DequantizeLinear"} <= operations
     with torch.no_grad():
-        noise = (quantized(x) - model(x)).square().sum() / model(x).square().sum()
-    assert noise < 0.01
+        exact, simulated = model(x), quantized(x)
+    output = torch.from_numpy(open_session(tmp_path / "model.onnx", "onnxruntime")(x.numpy()))
+    for given in (simulated, output):
+        assert (given - exact).square().sum() < 0.01 * exact.square().sum()
 
 
 @BOTH
