@@ -41,7 +41,7 @@ def rows_of(latency: dict[str, Any]) -> list[dict[str, Any]]:
                 {
                     "name": name,
                     "family": family.name,
-                    "paper": family.paper,
+                    "paper": family.publication(name).place,
                     "ours": name in family.ours,
                     "image_size": list(config.image_size),
                     "params": cost.params,

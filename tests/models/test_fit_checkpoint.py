@@ -127,7 +127,6 @@ def test_tables_without_a_rule_name_the_size(kind: str) -> None:
 @pytest.mark.parametrize(
     ("name", "what"),
     [
-        ("dist_token", "a distillation token"),
         ("reg_token", "register tokens"),
         ("blocks.0.ls1.gamma", "LayerScale"),
         ("blocks.0.attn.q_norm.weight", "norms of queries and keys"),

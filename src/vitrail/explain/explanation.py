@@ -43,8 +43,9 @@ class Explanation:
 
     Attributes:
         images: (b, h, w, 3) uint8, as the model saw them.
-        rollout, rollout_without_identity: (b, rows, columns), what reaches the class token, or the mean token.
-        last_attention: (b, rows, columns), what the last attention of the class token, or of the mean token, takes.
+        rollout, rollout_without_identity: (b, rows, columns), what reaches the class token, or the mean token; with a
+            distillation token the mean of what reaches it and the class token, since classifiers read both.
+        last_attention: (b, rows, columns), what the last attention of the same token or tokens takes.
         class_activation: (b, rows, columns), Grad-CAM of the predicted class on the last level, where that is a map.
         layers: names of the modules that attend, in order.
         distances: (layers, heads), pixels; NaN where a layer has fewer heads or its tokens no known place.
@@ -155,10 +156,11 @@ def _one_pass(backbone: Backbone, images: Tensor) -> dict[str, Any]:
         "level_similarity": torch.stack(similarities, 1) if similarities else images.new_zeros(len(images), 0),
         "effective_rank": torch.stack([effective_rank(level) for level in tokens], 1),
     }
-    return found | _attention(maps)
+    return found | _attention(maps, 2 if getattr(backbone.config, "distillation_token", False) else 1)
 
 
-def _attention(maps: Sequence[AttentionMap]) -> dict[str, Any]:
+def _attention(maps: Sequence[AttentionMap], read: int) -> dict[str, Any]:
+    """``read`` is how many tokens before the patches classifiers read."""
     names = ("rollout", "rollout_without_identity", "last_attention", "distances", "own_distances")
     if not maps:
         return dict.fromkeys(names, "the model has no softmax attention")
@@ -170,31 +172,32 @@ def _attention(maps: Sequence[AttentionMap]) -> dict[str, Any]:
     last, places = maps[-1].probabilities, maps[-1].places
     found["last_attention"] = "the places of the last layer's tokens are unknown"
     if places is not None:
-        found["last_attention"] = attended(last, places)
+        found["last_attention"] = attended(last, places, read)
     whole = all(entry.probabilities.shape[1] == 1 for entry in maps)
     if whole and places is not None and all(e.probabilities.shape[-2:] == last.shape[-2:] for e in maps):
         layers = [entry.probabilities[:, 0] for entry in maps]
         for name, identity in (("rollout", True), ("rollout_without_identity", False)):
-            found[name] = attended(attention_rollout(layers, identity=identity)[:, None, None], places)
+            found[name] = attended(attention_rollout(layers, identity=identity)[:, None, None], places, read)
     else:
         reason = "rollout needs all tokens to attend to all in every layer, as in ViT and ReViT; see last_attention"
         found |= dict.fromkeys(("rollout", "rollout_without_identity"), reason)
     return found
 
 
-def attended(probabilities: Tensor, places: Places) -> Tensor:
+def attended(probabilities: Tensor, places: Places, read: int = 1) -> Tensor:
     """The attention of the class token to every place, or that of the mean token where there is no class token.
 
     Args:
         probabilities: (b, groups, heads, queries, keys).
         places: centres of queries and keys; keys without a place are left out.
+        read: tokens before the patches that are averaged; 2 for a class and a distillation token.
 
     Returns:
         (b, rows, columns), with a sum of 1 an image.
     """
     taken = probabilities.float().mean(2)
     prefixed = places.layout == "tokens" and bool(places.queries[0, 0].isnan().any())
-    taken = taken[:, :, 0] if prefixed else taken.mean(2)
+    taken = taken[:, :, :read].mean(2) if prefixed else taken.mean(2)
     centres = places.keys.flatten(0, 1)
     seen = ~centres.isnan().any(-1)
     rows, columns = (centres[seen, axis].unique(return_inverse=True) for axis in (0, 1))

@@ -86,9 +86,10 @@ class TimmBackbone(nn.Module):
             return [nchw_to(level, layout) for level in result]
         return result[0], [nchw_to(level, layout) for level in result[1]]
 
-    def get_classifier(self) -> nn.Module:
-        head: nn.Module = self.backbone.get_submodule("head")
-        return head
+    def get_classifier(self) -> nn.Module | tuple[nn.Module, ...]:
+        """The classifier; of a model with a distillation token both, as timm's distilled models."""
+        found = self.backbone.classifiers()
+        return found[0] if len(found) == 1 else found
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """

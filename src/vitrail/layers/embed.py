@@ -111,7 +111,7 @@ def resize_pos_embed(
     Args:
         table: one row for each prefix token, then one for each patch, row by row.
         grid: (rows, columns) of patches in the result.
-        num_prefix_tokens: number of class tokens with a row.
+        num_prefix_tokens: number of tokens before the patches with a row.
         rule: "bicubic" with antialiasing as timm 1.0, or "bilinear" with aligned corners as the authors' JAX code
             (scipy.ndimage.zoom, order 1).
         old_grid: the table's own grid; a square by default.
@@ -133,12 +133,12 @@ def resize_pos_embed(
 
 def _wrong_rows(count: int, num_prefix_tokens: int, grid: ImageSize | None) -> str:
     """What is wrong with a table of so many rows; 16 registers and two tokens are the most that are in use."""
-    tokens = "no class token" if num_prefix_tokens == 0 else "a class token"
+    what = {0: "no class token", 1: "a class token", 2: "a class and a distillation token"}
+    tokens = what.get(num_prefix_tokens, f"{num_prefix_tokens} other tokens")
     if grid is not None:
         needed = num_prefix_tokens + prod(grid)
         return f"the table has {count} rows; {grid[0]}x{grid[1]} patches and {tokens} need {needed}"
     others = [n for n in range(19) if n < count and isqrt(count - n) ** 2 == count - n]
-    what = {0: "no class token", 1: "a class token", 2: "a class and a distillation token"}
     found = ""
     if others:
         side, extra = isqrt(count - others[0]), what.get(others[0], f"{others[0]} other tokens, such as registers")

@@ -136,6 +136,10 @@ class Backbone(nn.Module, ABC):
         maps = [levels[index] for index in wanted]
         return maps if intermediates_only else (self.final_norm(last), maps)
 
+    def classifiers(self) -> tuple[nn.Module, ...]:
+        """The classifier. Of several, the logits are the mean of theirs, the pooled features that of what they read."""
+        return (self.head,)
+
     def reset_classifier(self, num_classes: int) -> None:
         """A new, freshly initialised classifier; 0 removes it."""
         weight = next(self.parameters())

@@ -14,6 +14,26 @@ from vitrail.models.pretrained import PretrainedWeights
 
 
 @dataclass(frozen=True, kw_only=True)
+class Publication:
+    """A paper.
+
+    Attributes:
+        title, authors: as on its first page; the first author alone where there are many.
+        venue, arxiv: conference and year, number there.
+    """
+
+    title: str = ""
+    authors: str = ""
+    venue: str = ""
+    arxiv: str = ""
+
+    @property
+    def place(self) -> str:
+        """Venue and address; "" without one."""
+        return ", ".join(filter(None, (self.venue, self.arxiv and f"arXiv:{self.arxiv}")))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Family:
     """
     Attributes:
@@ -26,6 +46,7 @@ class Family:
         layout_fields: layout name -> fields of the configuration that its code has, where another's has others.
         layout_notes: layout name -> sentence on a difference that no field makes up for.
         title, authors, venue, arxiv: the paper, if there is one.
+        publications: variants that another paper published -> that paper.
         code: repository @ commit (licence) that the family is compatible with, if there is one.
         ours: variants that no paper published -> their purpose.
     """
@@ -42,13 +63,19 @@ class Family:
     authors: str = ""
     venue: str = ""
     arxiv: str = ""
+    publications: Mapping[str, Publication] = field(default_factory=dict)
     code: str = ""
     ours: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def paper(self) -> str:
         """Venue and address of the paper; "" without one."""
-        return ", ".join(filter(None, (self.venue, self.arxiv and f"arXiv:{self.arxiv}")))
+        return self.publication("").place
+
+    def publication(self, name: str) -> Publication:
+        """The paper of a variant: its own, or the family's."""
+        own = Publication(title=self.title, authors=self.authors, venue=self.venue, arxiv=self.arxiv)
+        return self.publications.get(name, own)
 
     def find_weights(self, name: str, tag: str, image_size: ImageSize) -> PretrainedWeights:
         """The weights of a variant that were trained nearest to ``image_size``.

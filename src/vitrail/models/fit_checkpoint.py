@@ -95,10 +95,13 @@ def remedy_of(model: Backbone, state: Mapping[str, Tensor], *, only_head: bool) 
     target = model.state_dict()
     if 2 * len(target.keys() & state.keys()) < len(target):
         return "is it another model's?"
-    parts = sorted({what for mark, what in FOREIGN.items() for n in state.keys() - target.keys() if mark in n})
+    fields = model.fields_in({name: tuple(tensor.shape) for name, tensor in state.items()})
+    extra = {
+        name for name in state.keys() - target.keys() if not ("head_dist" in name and "distillation_token" in fields)
+    }
+    parts = sorted({what for mark, what in FOREIGN.items() for name in extra if mark in name})
     if parts:
         return f"the weights have {' and '.join(parts)}, which {type(model).__name__} lacks; take others"
-    fields = model.fields_in({name: tuple(tensor.shape) for name, tensor in state.items()})
     shapes = {name: tuple(tensor.shape) for name, tensor in target.items()}
     channels = {_channels(model, shapes[name], tensor) for name, tensor in state.items() if name in target}
     if other := channels - {None, model.config.in_chans}:

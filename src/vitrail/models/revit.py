@@ -5,9 +5,12 @@ arXiv:2402.11301.
 Compatible with: ADiko1997/ReViT @ 2188c96 (MIT text; its README says research use). The authors' forward applies a
 softmax in evaluation mode; here the model returns logits always.
 
+The distillation token is DeiT's (Touvron et al., ICML 2021, arXiv:2012.12877). Vitrail puts it into ReViT as into ViT;
+no published ReViT has one. Its attention logits are mixed from block to block as those of every token.
+
 Memory: (b, heads, n, n) logits are carried from block to block, see :mod:`vitrail.layers.residual_attention`.
 
-Shapes: b images, c channels, h and w pixels; n tokens (class token first), d width.
+Shapes: b images, c channels, h and w pixels; n tokens (class and distillation token first), d width.
 """
 
 from __future__ import annotations
@@ -24,8 +27,9 @@ from torchvision.ops import StochasticDepth
 from vitrail.core.errors import ConfigError
 from vitrail.core.types import FeatureInfo, ImageSize
 from vitrail.layers import Mlp, PatchEmbed, ResidualAttention, resize_pos_embed
-from vitrail.models.base import BackboneConfig, TokenBackbone, drop_path_rates, grid_of, make_classifier
+from vitrail.models.base import BackboneConfig, drop_path_rates, grid_of, make_classifier
 from vitrail.models.checkpoint import Key
+from vitrail.models.class_tokens import ClassTokenBackbone, make_token
 from vitrail.models.family import Family
 
 
@@ -35,6 +39,8 @@ class ReViTConfig(BackboneConfig):
     Attributes:
         patch_size: pixels a side.
         class_token: put a learned token before the patches and classify by it; else by the mean of all tokens.
+        distillation_token: put a second one behind it, with a classifier of its own that learns from a teacher (DeiT);
+            the logits are the mean of both.
         alpha: weight of a block's own logits (1 would be a plain ViT).
         learnable_alpha: train alpha, one number for the whole model and unconstrained, from that value on.
     """
@@ -45,6 +51,7 @@ class ReViTConfig(BackboneConfig):
     num_heads: int = 12
     mlp_ratio: float = 4.0
     class_token: bool = False
+    distillation_token: bool = False
     alpha: float = 0.5
     learnable_alpha: bool = True
 
@@ -52,6 +59,10 @@ class ReViTConfig(BackboneConfig):
         super().__post_init__()
         if self.embed_dim % self.num_heads:
             raise ConfigError(f"embed_dim={self.embed_dim} is not a multiple of num_heads={self.num_heads}")
+        if self.distillation_token and not self.class_token:
+            raise ConfigError(
+                "distillation_token=True needs class_token=True: either token has a classifier of its own"
+            )
 
 
 class Block(nn.Module):
@@ -74,7 +85,7 @@ class Block(nn.Module):
         return x + self.drop_path(self.mlp(self.norm2(x))), carried
 
 
-class ReViT(TokenBackbone):
+class ReViT(ClassTokenBackbone):
     """Levels are the outputs of the blocks, all at the stride of a patch."""
 
     config: ReViTConfig
@@ -85,15 +96,17 @@ class ReViT(TokenBackbone):
         self.size_divisor = config.patch_size
         super().check_image_size(*config.image_size)
         self.grid = grid_of(config.image_size, config.patch_size)
-        self.num_prefix_tokens = int(config.class_token)
+        self.num_prefix_tokens = config.class_token + config.distillation_token
         self.alpha = nn.Parameter(torch.full((1,), config.alpha)) if config.learnable_alpha else config.alpha
         self.stem = PatchEmbed(config.in_chans, dim, config.patch_size)
         self.class_token = nn.Parameter(torch.zeros(1, 1, dim)) if config.class_token else None
+        self.distillation_token = make_token(dim) if config.distillation_token else None
         self.pos_embed = nn.Parameter(torch.zeros(1, self.grid[0] * self.grid[1] + self.num_prefix_tokens, dim))
         rates = drop_path_rates(config.drop_path_rate, config.depth)
         self.blocks = nn.ModuleList(Block(config, rate) for rate in rates)
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.head = make_classifier(dim, config.num_classes)
+        self.head_dist = make_classifier(dim, config.num_classes) if config.distillation_token else None
         self.num_features = dim
         self.feature_info = tuple(
             FeatureInfo(name=f"blocks.{i}", channels=dim, stride=config.patch_size) for i in range(config.depth)
@@ -110,9 +123,7 @@ class ReViT(TokenBackbone):
         self.require_built_size(height, width, "position table")
 
     def add_positions(self, patches: Float[Tensor, "b n d"]) -> Float[Tensor, "b m d"]:
-        if self.class_token is not None:
-            patches = torch.cat([self.class_token.expand(patches.shape[0], -1, -1), patches], 1)
-        return patches + self.pos_embed
+        return self.prepend_tokens(patches) + self.pos_embed
 
     def forward_blocks(self, x: Float[Tensor, "b m d"]) -> Iterator[Tensor]:
         carried = None
@@ -127,12 +138,12 @@ class ReViT(TokenBackbone):
         return x[:, self.num_prefix_tokens :].transpose(1, 2).unflatten(2, self.grid)
 
     def pool(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b d"]:
-        return x.mean(1) if self.class_token is None else x[:, 0]
+        return x.mean(1) if self.class_token is None else self.pool_tokens(x)
 
     def layer_groups(self) -> list[tuple[str, ...]]:
         first, *rest = super().layer_groups()
-        tokens = () if self.class_token is None else ("class_token",)
-        return [(*first, *tokens, "pos_embed"), *rest]
+        tokens = {"class_token": self.class_token, "distillation_token": self.distillation_token}
+        return [(*first, *(name for name, token in tokens.items() if token is not None), "pos_embed"), *rest]
 
     def adapt_tensor(
         self, name: str, tensor: Tensor, shape: tuple[int, ...], image_size: ImageSize | None = None
@@ -143,7 +154,7 @@ class ReViT(TokenBackbone):
         return resize_pos_embed(tensor, self.grid, self.num_prefix_tokens, old_grid=old)
 
     def fields_in(self, names: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-        found = {"class_token": "class_token" in names}
+        found = {name: name in names for name in ("class_token", "distillation_token")}
         if "alpha" in names:  # without one it may be another network, such as a ViT
             found["learnable_alpha"] = True
         return {name: value for name, value in found.items() if value != getattr(self.config, name)}

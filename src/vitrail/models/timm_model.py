@@ -82,8 +82,7 @@ class TimmModel(Backbone):
         self.check_image_size(*config.image_size)
 
     def _note_classifier(self) -> None:
-        ends = self.network.get_classifier()
-        parts = ends if isinstance(ends, tuple) else (ends,)
+        parts = self.classifiers()
         names = [name for name, module in self.network.named_modules() if name and any(module is one for one in parts)]
         found = tuple(f"network.{name}." for name in names) or ("network.head.",)
         self.head_prefixes = found  # type: ignore[misc]  # each network has its own
@@ -93,6 +92,10 @@ class TimmModel(Backbone):
         """The classifier; where there are two (a distilled model's), the module of both is the network."""
         found = self.network.get_classifier()
         return found if isinstance(found, nn.Module) else self.network
+
+    def classifiers(self) -> tuple[nn.Module, ...]:
+        found = self.network.get_classifier()
+        return found if isinstance(found, tuple) else (found,)
 
     def forward_stages(self, x: Tensor) -> Iterator[Tensor]:
         if self.feature_info:

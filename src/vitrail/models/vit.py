@@ -1,12 +1,14 @@
 """Vision Transformer: an image is a sentence of patches.
 
 Paper: Dosovitskiy et al., "An Image is Worth 16x16 Words: Transformers for Image Recognition at Scale", ICLR 2021,
-arXiv:2010.11929.
-Compatible with: timm 1.0.31 `vision_transformer`, `vision_transformer_hybrid` (Apache-2.0) and
+arXiv:2010.11929. DeiT, the same network with a distillation token: Touvron et al., "Training data-efficient image
+transformers & distillation through attention", ICML 2021, arXiv:2012.12877.
+Compatible with: timm 1.0.31 `vision_transformer`, `vision_transformer_hybrid`, `deit` (Apache-2.0),
+facebookresearch/deit `.pth` files of the first version (Apache-2.0), which have timm's names, and
 google-research/vision_transformer @ c6de1e5 `.npz` files (Apache-2.0). The numbers follow timm; the authors' JAX code
 differs in the GELU (``act="gelu_tanh"``) and, in hybrids, in the fifth digit of the standardised convolutions.
 
-Shapes: b images, c channels, h and w pixels; n tokens (class token first), d width.
+Shapes: b images, c channels, h and w pixels; n tokens (class and distillation token first), d width.
 """
 
 from __future__ import annotations
@@ -35,10 +37,11 @@ from vitrail.layers import (
     SinCosPosEmbed2d,
     TanhGELU,
 )
-from vitrail.models.base import BackboneConfig, TokenBackbone, drop_path_rates, grid_of, make_classifier
-from vitrail.models.checkpoint import Key
-from vitrail.models.family import Family
+from vitrail.models.base import BackboneConfig, drop_path_rates, grid_of, make_classifier
+from vitrail.models.class_tokens import ClassTokenBackbone, make_token
+from vitrail.models.family import Family, Publication
 from vitrail.models.pretrained import PretrainedWeights
+from vitrail.models.vit_checkpoints import CHECKPOINT_KEYS
 
 PosEmbed = Literal["learned_1d", "learned_2d", "sincos_2d", "relative", "none"]
 ACTIVATIONS = {"gelu": nn.GELU, "gelu_tanh": TanhGELU}
@@ -50,6 +53,8 @@ class ViTConfig(BackboneConfig):
     Attributes:
         patch_size: pixels a side, in a hybrid those of the ResNet's feature map.
         class_token: put a learned token before the patches.
+        distillation_token: put a second one behind it, with a classifier of its own that learns from a teacher (DeiT);
+            the logits are the mean of both.
         global_pool: input of the classifier: the class token; the mean of the normed patches ("avg", the JAX code's
             `gap`); or the norm of the mean ("avg_fc_norm", timm's usual GAP).
         pos_embed: kind of position embedding; "relative" works inside every attention (appendix D.4).
@@ -67,6 +72,7 @@ class ViTConfig(BackboneConfig):
     mlp_ratio: float = 4.0
     qkv_bias: bool = True
     class_token: bool = True
+    distillation_token: bool = False
     global_pool: Literal["token", "avg", "avg_fc_norm"] = "token"
     pos_embed: PosEmbed = "learned_1d"
     pos_embed_resize: ResizeRule = "bicubic"
@@ -79,6 +85,11 @@ class ViTConfig(BackboneConfig):
         super().__post_init__()
         if self.global_pool == "token" and not self.class_token:
             raise ConfigError("global_pool='token' needs class_token=True; use global_pool='avg'")
+        if self.distillation_token and (self.global_pool != "token" or self.pre_logits):
+            raise ConfigError(
+                "distillation_token=True needs global_pool='token' and pre_logits=False: either token has a linear "
+                "classifier of its own"
+            )
         if self.axial and (self.class_token or self.pos_embed == "relative"):
             raise ConfigError("axial=True needs a map: use class_token=False and pos_embed other than 'relative'")
 
@@ -130,31 +141,38 @@ def make_block(config: ViTConfig, drop_path: float) -> nn.Module:
     if config.axial:
         return AxialBlock(config, drop_path)
     if config.pos_embed == "relative":
-        num_tokens = config.grid[0] * config.grid[1] + int(config.class_token)
+        num_tokens = config.grid[0] * config.grid[1] + config.class_token + config.distillation_token
         mixer: nn.Module = RelativeAttention(config.embed_dim, config.num_heads, num_tokens, config.qkv_bias)
     else:
         mixer = Attention(config.embed_dim, config.num_heads, config.qkv_bias)
     return Block(config, mixer, drop_path)
 
 
-class ViT(TokenBackbone):
+DEIT_PREPROCESSING = Preprocessing(crop_fraction=0.9)
+"""What all public weights with a distillation token expect."""
+
+
+class ViT(ClassTokenBackbone):
     """Levels are the outputs of the blocks, all at the stride of a patch."""
 
     config: ViTConfig
     preprocessing = Preprocessing(mean=HALF, std=HALF, crop_fraction=0.9)
-    head_prefixes = ("head.", "pre_logits.")
+    head_prefixes = (*ClassTokenBackbone.head_prefixes, "pre_logits.")
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__(config)
         dim = config.embed_dim
+        if config.distillation_token:
+            self.preprocessing = DEIT_PREPROCESSING
         self.size_divisor = config.stride
         super().check_image_size(*config.image_size)
-        self.num_prefix_tokens = int(config.class_token)
+        self.num_prefix_tokens = config.class_token + config.distillation_token
         self.takes_subsets = not config.axial and config.pos_embed != "relative" and config.resnet_depths is None
         self.stem = PatchEmbed(config.in_chans, dim, config.patch_size)
         if config.resnet_depths is not None:
             self.stem = HybridEmbed(config.in_chans, dim, config.patch_size, config.resnet_depths)
         self.class_token = nn.Parameter(torch.zeros(1, 1, dim)) if config.class_token else None
+        self.distillation_token = make_token(dim) if config.distillation_token else None
         tables = {"learned_1d": LearnedPosEmbed1d, "learned_2d": LearnedPosEmbed2d, "sincos_2d": SinCosPosEmbed2d}
         table = tables.get(config.pos_embed)
         self.pos_embed = table(config.grid, dim, self.num_prefix_tokens) if table else nn.Identity()
@@ -165,6 +183,7 @@ class ViT(TokenBackbone):
         self.fc_norm = nn.LayerNorm(dim, eps=1e-6) if norm_after_pool else nn.Identity()
         self.pre_logits = nn.Sequential(nn.Linear(dim, dim), nn.Tanh()) if config.pre_logits else nn.Identity()
         self.head = make_classifier(dim, config.num_classes)
+        self.head_dist = make_classifier(dim, config.num_classes) if config.distillation_token else None
         self.num_features = dim
         self.feature_info = tuple(
             FeatureInfo(name=f"blocks.{i}", channels=dim, stride=config.stride) for i in range(config.depth)
@@ -175,9 +194,7 @@ class ViT(TokenBackbone):
         self.require_built_size(height, width, "position table")
 
     def add_positions(self, patches: Float[Tensor, "b n d"]) -> Float[Tensor, "b m d"]:
-        if self.class_token is not None:
-            patches = torch.cat([self.class_token.expand(patches.shape[0], -1, -1), patches], 1)
-        return self.pos_embed(patches)
+        return self.pos_embed(self.prepend_tokens(patches))
 
     def forward_blocks(self, x: Float[Tensor, "b m d"]) -> Iterator[Tensor]:
         for block in self.blocks:
@@ -191,11 +208,11 @@ class ViT(TokenBackbone):
         return x[:, self.num_prefix_tokens :].transpose(1, 2).unflatten(2, self.config.grid)
 
     def pool(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b d"]:
-        x = x[:, 0] if self.config.global_pool == "token" else x[:, self.num_prefix_tokens :].mean(1)
+        x = self.pool_tokens(x) if self.config.global_pool == "token" else x[:, self.num_prefix_tokens :].mean(1)
         return self.pre_logits(self.fc_norm(x))
 
     def no_weight_decay(self) -> set[str]:
-        names = ("class_token", "pos_embed.", "offset_keys")
+        names = ("class_token", "distillation_token", "pos_embed.", "offset_keys")
         return {name for name, _ in self.named_parameters() if name.startswith(names) or name.endswith(names)}
 
     def layer_groups(self) -> list[tuple[str, ...]]:
@@ -225,6 +242,7 @@ class ViT(TokenBackbone):
         token = "class_token" in names
         found: dict[str, Any] = {
             "class_token": token,
+            "distillation_token": "distillation_token" in names,
             "pre_logits": "pre_logits.0.weight" in names,
             "qkv_bias": any(name.endswith(".qkv.bias") for name in names),
         }
@@ -263,14 +281,24 @@ VARIANTS = {
     "vit_small_r26_s32": replace(SMALL, patch_size=1, resnet_depths=(2, 2, 2, 2)),
     "vit_base_r50_s16": replace(BASE, patch_size=1, resnet_depths=(3, 4, 9)),
     "vit_large_r50_s32": replace(LARGE, patch_size=1, resnet_depths=(3, 4, 6, 3)),
+    "deit_tiny_distilled_patch16": replace(TINY, distillation_token=True),
+    "deit_small_distilled_patch16": replace(SMALL, distillation_token=True),
+    "deit_base_distilled_patch16": replace(BASE, distillation_token=True),
     "vit_nano_patch4": NANO,
 }
+
+DEIT = Publication(
+    title="Training data-efficient image transformers & distillation through attention",
+    authors="Touvron et al.",
+    venue="ICML 2021",
+    arxiv="2012.12877",
+)
 
 
 def _weights(name: str, side: int, tag: str) -> PretrainedWeights:
     """The rules of timm: 21k weights have 21,843 classes, or no classifier where training used a tanh."""
     preprocessing = Preprocessing(image_size=(side, side), crop_fraction=1.0 if side == 384 else 0.9)
-    if tag != "dino":
+    if tag not in ("dino", "fb_in1k"):
         preprocessing = replace(preprocessing, mean=HALF, std=HALF)
     return PretrainedWeights(
         hub_id=f"timm/{'vit_tiny_r_s16_p8' if name == 'vit_tiny_r_s16' else name}_{side}.{tag}",
@@ -278,8 +306,17 @@ def _weights(name: str, side: int, tag: str) -> PretrainedWeights:
         image_size=(side, side),
         preprocessing=preprocessing,
         num_classes=1000 if tag.endswith("in1k") else 21843 if tag == "augreg_in21k" else 0,
+        top1=_TOP1.get((name, side)),
+        source="DeiT's model zoo" if (name, side) in _TOP1 else "",
     )
 
+
+_TOP1 = {
+    ("deit_tiny_distilled_patch16", 224): 74.5,
+    ("deit_small_distilled_patch16", 224): 81.2,
+    ("deit_base_distilled_patch16", 224): 83.4,
+    ("deit_base_distilled_patch16", 384): 85.2,
+}
 
 _AUGREG, _ORIG = "augreg_in21k_ft_in1k", "orig_in21k_ft_in1k"
 _BASE = ("augreg2_in21k_ft_in1k", _AUGREG)
@@ -306,6 +343,9 @@ _TAGS: dict[str, dict[int, tuple[str, ...]]] = {
     "vit_small_r26_s32": {224: (_AUGREG, "augreg_in21k"), 384: (_AUGREG,)},
     "vit_base_r50_s16": {224: ("orig_in21k",), 384: (_ORIG,)},
     "vit_large_r50_s32": {224: (_AUGREG, "augreg_in21k"), 384: (_AUGREG,)},
+    "deit_tiny_distilled_patch16": {224: ("fb_in1k",)},
+    "deit_small_distilled_patch16": {224: ("fb_in1k",)},
+    "deit_base_distilled_patch16": {224: ("fb_in1k",), 384: ("fb_in1k",)},
 }
 
 WEIGHTS = {
@@ -313,60 +353,6 @@ WEIGHTS = {
     for name, sizes in _TAGS.items()
 }
 
-
-def _transposed(kernel: Tensor) -> Tensor:
-    """Flax keeps kernels as (in, out) or (rows, columns, in, out)."""
-    return kernel.permute(3, 2, 0, 1) if kernel.ndim == 4 else kernel.t()
-
-
-def _flat(vector: Tensor) -> Tensor:
-    return vector.flatten()
-
-
-def _jax_keys() -> Iterator[Key]:
-    """google-research/vision_transformer: slashes of the `.npz` names read as dots."""
-    yield Key("cls", "class_token")
-    yield Key("Transformer.posembed_input.pos_embedding", "pos_embed.table")
-    dense = {"embedding": "stem.proj", "head": "head", "pre_logits": "pre_logits.0", "conv_root": "stem.resnet.conv"}
-    norms = {"Transformer.encoder_norm": "norm", "gn_root": "stem.resnet.norm"}
-    block, ours = "Transformer.encoderblock_{i}", "blocks.{i}"
-    norms |= {f"{block}.LayerNorm_0": f"{ours}.norm1", f"{block}.LayerNorm_2": f"{ours}.norm2"}
-    dense |= {f"{block}.MlpBlock_3.Dense_{n}": f"{ours}.mlp.fc{n + 1}" for n in (0, 1)}
-    attention = f"{block}.MultiHeadDotProductAttention_1"
-    for index, role in enumerate(("query", "key", "value")):
-        qkv, part = f"{ours}.token_mixer.qkv", (index, 3)
-        yield Key(f"{attention}.{role}.kernel", f"{qkv}.weight", part, lambda kernel: kernel.flatten(1).t())
-        yield Key(f"{attention}.{role}.bias", f"{qkv}.bias", part, _flat)
-    yield Key(f"{attention}.out.kernel", f"{ours}.token_mixer.proj.weight", convert=lambda k: k.flatten(0, 1).t())
-    yield Key(f"{attention}.out.bias", f"{ours}.token_mixer.proj.bias")
-    unit, bottleneck = "block{s+1}.unit{u+1}", "stem.resnet.stages.{s}.{u}"
-    dense |= {f"{unit}.conv{n}": f"{bottleneck}.conv{n}" for n in (1, 2, 3)}
-    dense[f"{unit}.conv_proj"] = f"{bottleneck}.shortcut.0"
-    norms |= {f"{unit}.gn{n}": f"{bottleneck}.norm{n}" for n in (1, 2, 3)}
-    norms[f"{unit}.gn_proj"] = f"{bottleneck}.shortcut.1"
-    for theirs, name in dense.items():
-        yield Key(f"{theirs}.kernel", f"{name}.weight", convert=_transposed)
-        yield Key(f"{theirs}.bias", f"{name}.bias")
-    for theirs, name in norms.items():
-        yield Key(f"{theirs}.scale", f"{name}.weight", convert=_flat)
-        yield Key(f"{theirs}.bias", f"{name}.bias", convert=_flat)
-
-
-CHECKPOINT_KEYS = {
-    "timm": (
-        Key("cls_token", "class_token"),
-        Key("pos_embed", "pos_embed.table"),
-        Key("patch_embed.proj", "stem.proj"),
-        Key("patch_embed.backbone", "stem.resnet"),
-        Key("patch_embed.backbone.stem", "stem.resnet"),
-        Key("patch_embed.backbone.stages.{s}.blocks.{u}", "stem.resnet.stages.{s}.{u}"),
-        Key("patch_embed.backbone.stages.{s}.blocks.{u}.downsample.conv", "stem.resnet.stages.{s}.{u}.shortcut.0"),
-        Key("patch_embed.backbone.stages.{s}.blocks.{u}.downsample.norm", "stem.resnet.stages.{s}.{u}.shortcut.1"),
-        Key("blocks.{i}.attn", "blocks.{i}.token_mixer"),
-        Key("pre_logits.fc", "pre_logits.0"),
-    ),
-    "jax": tuple(_jax_keys()),
-}
 
 FAMILY = Family(
     name="vit",
@@ -381,6 +367,7 @@ FAMILY = Family(
     authors="Dosovitskiy et al.",
     venue="ICLR 2021",
     arxiv="2010.11929",
-    code="timm 1.0.31 vision_transformer (Apache-2.0), google-research/vision_transformer @ c6de1e5 (Apache-2.0)",
+    code="timm 1.0.31 vision_transformer, deit (Apache-2.0), google-research/vision_transformer @ c6de1e5 (Apache-2.0)",
+    publications={name: DEIT for name in VARIANTS if name.startswith("deit_")},
     ours={"vit_nano_patch4": "4-pixel patches for images of 32 to 64 pixels, small enough to train on a CPU"},
 )

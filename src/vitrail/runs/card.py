@@ -35,7 +35,7 @@ def model_summary(name: str) -> dict[str, Any]:
         "size": f"{height}x{width}",
         "tasks": list(TASKS),
         "weights": _public_weights(name),
-        "paper": family.paper,
+        "paper": family.publication(name).place,
     }
 
 
@@ -49,10 +49,10 @@ def model_card(name: str) -> dict[str, Any]:
     height, width = family.variants[name].image_size
     with torch.device("meta"):  # no memory, no weights
         model = create_model(name)
-    ours = family.ours.get(name)
+    ours, paper = family.ours.get(name), family.publication(name)
     return facts | {
-        "title": family.title,
-        "authors": family.authors,
+        "title": paper.title,
+        "authors": paper.authors,
         "code": family.code,
         "checkpoint_layouts": ["vitrail", *family.checkpoint_keys],
         "weights_note": "" if facts["weights"] else family.without_weights(name),

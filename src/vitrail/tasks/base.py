@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from torch import Tensor, nn
 
 from vitrail.models import Backbone
+from vitrail.models.class_tokens import ClassTokenBackbone
 from vitrail.tasks.class_loss import LossName, class_loss
 from vitrail.tasks.imitation import Imitation
 
@@ -77,6 +78,8 @@ class Task(nn.Module, ABC):
         bounds: what :attr:`min_confidence` bounds: "object" or "class"; "" where a task has no such bound.
         min_confidence: least probability of what an answer names; None where a task has no such bound.
         min_confidences: the same for each class; empty where one holds for all.
+        taught: whether this training imitates a teacher's output; a backbone with a distillation token (Touvron et al.,
+            ICML 2021) then learns the labels with its class token and the teacher with that.
         temperature: what the logits of a classifier are divided by, see :mod:`vitrail.evaluation.trust.temperature`; it
             is fitted after the training, and 1 until somebody wants it.
         backbone: the model; its state-dict names start with ``backbone.`` here.
@@ -102,6 +105,7 @@ class Task(nn.Module, ABC):
     bounds: ClassVar[str] = ""
     min_confidence: float | None = None
     min_confidences: tuple[float, ...] = ()
+    taught: bool = False
     temperature: float = 1.0
 
     def __init__(self, backbone: Backbone, classes: Sequence[str] = ()) -> None:
@@ -131,6 +135,15 @@ class Task(nn.Module, ABC):
         """The scalar that a training step minimises, and the raw output that it is from; None where training has no
         output that a teacher's could be compared with. The scalar differs from :meth:`loss`, which validation uses, in
         tasks with auxiliary heads or random masks."""
+        backbone = self.backbone
+        if (
+            self.taught
+            and self.probed
+            and isinstance(backbone, ClassTokenBackbone)
+            and backbone.distillation_token is not None
+        ):
+            labelled, taught = backbone.head_logits(backbone.forward_features(images))
+            return self.loss(labelled, targets), taught
         output = self(images)
         return self.loss(output, targets), output
 

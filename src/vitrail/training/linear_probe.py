@@ -67,21 +67,21 @@ class LinearHead:
         return np.asarray(features, dtype=np.float64) @ self.weight.T + self.bias
 
     def give(self, backbone: Backbone) -> None:
-        """Become the classifier of a backbone, in place.
+        """Become the classifier of a backbone, in place; of several whose logits are averaged, each.
 
         Raises:
             ConfigError: the backbone's classifier is no linear layer of this size.
         """
-        head = getattr(backbone, "head", None)
-        if not isinstance(head, nn.Linear) or head.weight.shape != self.weight.shape:
-            shape = tuple(head.weight.shape) if isinstance(head, nn.Linear) else type(head).__name__
-            raise ConfigError(
-                f"the classifier of {type(backbone).__name__} is {shape}, and the probe {self.weight.shape}; create "
-                f"the model with num_classes={len(self.bias)}"
-            )
-        with torch.no_grad():
-            head.weight.copy_(torch.from_numpy(self.weight))
-            head.bias.copy_(torch.from_numpy(self.bias))
+        for head in backbone.classifiers():
+            if not isinstance(head, nn.Linear) or head.weight.shape != self.weight.shape:
+                shape = tuple(head.weight.shape) if isinstance(head, nn.Linear) else type(head).__name__
+                raise ConfigError(
+                    f"the classifier of {type(backbone).__name__} is {shape}, and the probe {self.weight.shape}; "
+                    f"create the model with num_classes={len(self.bias)}"
+                )
+            with torch.no_grad():
+                head.weight.copy_(torch.from_numpy(self.weight))
+                head.bias.copy_(torch.from_numpy(self.bias))
 
 
 def fit_linear_head(

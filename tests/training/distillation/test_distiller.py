@@ -12,6 +12,7 @@ from vitrail.core.errors import ConfigError
 from vitrail.core.types import Batch, FeatureInfo, Preprocessing
 from vitrail.models import Backbone, create_model
 from vitrail.tasks import ClassificationTask, MultiLabelTask
+from vitrail.tasks.imitation import soft_labels
 from vitrail.tasks.teacher import Seen, Teacher
 from vitrail.training.distillation.choose_lessons import make_distiller, place_of, usual_lessons
 from vitrail.training.distillation.config import DistillConfig
@@ -93,6 +94,27 @@ def test_the_loss_is_that_of_the_labels_plus_what_the_teacher_says() -> None:
     loss.backward()
     assert all(one.grad is not None for one in distiller.parameters())
     assert all(one.grad is not None for one in task.parameters() if one.requires_grad)
+
+
+def test_a_distillation_token_learns_from_the_teacher_and_the_class_token_from_the_labels() -> None:
+    torch.manual_seed(0)
+    model = create_model("vit_nano_patch4", num_classes=3, image_size=32, distillation_token=True)
+    task = ClassificationTask(model, CLASSES).train()
+    other, images = teacher(), torch.randn(4, 3, 32, 32)
+    distiller = make_distiller(DistillConfig(teacher="t"), task, other)
+    labels, taught = model.head_logits(model.forward_features(images))
+    shown = other.show(batch().images).output
+    assert shown is not None
+    loss, parts = distiller(task, images, batch())
+    torch.testing.assert_close(parts["labels"], task.loss(labels, batch().targets).detach())
+    torch.testing.assert_close(
+        parts["logits"], (distiller.scales[0] * soft_labels(taught, shown, 2.0)).detach().float()
+    )
+    loss.backward()
+    assert float(model.head_dist.weight.grad.abs().sum()) > 0
+    assert float(model.head.weight.grad.abs().sum()) > 0
+    _, answer = ClassificationTask(model, CLASSES).train().training_answer(images, batch().targets)
+    torch.testing.assert_close(answer, model(images))  # without a teacher both learn from the labels
 
 
 class Fixed(Lesson):

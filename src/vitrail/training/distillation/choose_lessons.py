@@ -28,7 +28,9 @@ def make_distiller(config: DistillConfig, task: Task, teacher: Teacher) -> Disti
     if not task.teachable or not task.takes_images:
         raise ConfigError(f"task {task.name} learns from no teacher; leave it out", teacher=config.teacher)
     names = config.teach or usual_lessons(task, teacher)
-    return Distiller(teacher, [_make_lesson(name, config, task, teacher) for name in names])
+    lessons = [_make_lesson(name, config, task, teacher) for name in names]
+    task.taught = any(isinstance(lesson, LogitsLesson) for lesson in lessons)
+    return Distiller(teacher, lessons)
 
 
 def usual_lessons(task: Task, teacher: Teacher) -> tuple[LessonName, ...]:
