@@ -180,8 +180,12 @@ def test_weights_of_a_file_need_their_model(teacher: Run, tmp_path: Path) -> Non
     unnamed = open_teacher(DistillConfig(teacher=str(path), teacher_model="edgevit_test"), student(), HOW)
     assert unnamed.classes == ()
     assert unnamed.levels
-    with pytest.raises(CheckpointError):
+    with pytest.raises(ConfigError, match="names 3 classes, and the classifier of .* has another number of outputs"):
         open_teacher(replace(given, teacher_classes="a,b,c"), student(), HOW)
+    with pytest.raises(CheckpointError):
+        open_teacher(replace(given, teacher_model="vit_nano_patch4"), student(), HOW)
+    with pytest.raises(ConfigError, match=r"a folder without a run\.json"):
+        open_teacher(DistillConfig(teacher=str(tmp_path)), student(), HOW)
 
 
 @pytest.mark.parametrize("name", ["nowhere", "nowhere.pth", "nowhere/"])

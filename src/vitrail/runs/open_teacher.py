@@ -73,6 +73,8 @@ def _device(name: str) -> torch.device:
 
 def _of_run(folder: Path, device: torch.device | None) -> ModuleTeacher:
     run = Run(folder)
+    if not run.description.exists():
+        raise ConfigError("is a folder without a run.json; give the folder of a trained run", teacher=folder)
     task = load_task(run)
     if not task.takes_images or not isinstance(task.backbone, Backbone):
         raise ConfigError(f"is a run of {task.name}, which takes no images", teacher=folder)
@@ -96,10 +98,14 @@ def _of_weights(named: str, config: DistillConfig, task: Task, device: torch.dev
     try:
         backbone = create_model(model, num_classes=count, image_size=size, weights=weights)
     except CheckpointError:
-        if names:
-            raise
         # its maps can teach
         backbone = create_model(model, num_classes=0, image_size=size, weights=weights, replace_head=True)
+        if names:
+            raise ConfigError(
+                f"names {count} classes, and the classifier of {named} has another number of outputs; leave it out to "
+                "learn features",
+                teacher_classes=config.teacher_classes,
+            ) from None
     taught: Task | None = None
     if backbone.num_classes > 1 and task.name == ClassificationTask.name:
         taught = ClassificationTask(backbone, names or [str(index) for index in range(backbone.num_classes)])

@@ -43,7 +43,7 @@ def teach(
     """
     if config.distill.teacher is None:
         if task.only_taught:
-            raise ConfigError(f"task {task.name} learns from a teacher alone; give --teacher", task=task.name)
+            raise ConfigError(f"task {task.name} learns from a teacher alone; give --teacher")
         return None, []
     if config.recipe == "probe":
         raise ConfigError("fits a linear probe alone, which learns from labels; leave out --teacher", recipe="probe")
