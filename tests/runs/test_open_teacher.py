@@ -102,6 +102,8 @@ def test_a_student_keeps_who_taught_what_and_its_own_weights_alone(
     assert entry is not None
     assert entry.fingerprint == teacher.weights_hash
     assert entry.lessons == ("logits", "features")
+    assert list(entry.weights) == ["logits", "features"]
+    assert all(value > 0 for value in entry.weights.values())
     assert entry.num_params == sum(one.numel() for one in load_task(teacher).parameters())
     assert load_file(run.weights).keys() == load_file(teacher.weights).keys()
     assert run.metrics.read_text().startswith("epoch,learning_rate,train_loss,val_loss,train_loss_labels,")
@@ -180,7 +182,7 @@ def test_weights_of_a_file_need_their_model(teacher: Run, tmp_path: Path) -> Non
     unnamed = open_teacher(DistillConfig(teacher=str(path), teacher_model="edgevit_test"), student(), HOW)
     assert unnamed.classes == ()
     assert unnamed.levels
-    with pytest.raises(ConfigError, match="names 3 classes, and the classifier of .* has another number of outputs"):
+    with pytest.raises(ConfigError, match=r"names 3 classes, and the classifier of .* has another number of outputs"):
         open_teacher(replace(given, teacher_classes="a,b,c"), student(), HOW)
     with pytest.raises(CheckpointError):
         open_teacher(replace(given, teacher_model="vit_nano_patch4"), student(), HOW)

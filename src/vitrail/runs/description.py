@@ -148,12 +148,14 @@ class TeacherEntry(_Entry):
         fingerprint: hash of its weights.
         num_params: number of its parameters; 0 where that is unknown.
         lessons: names of what it teaches.
+        weights: lesson -> number that it was multiplied by; empty until the training is done.
     """
 
     title: str = ""
     fingerprint: str = ""
     num_params: int = 0
     lessons: tuple[str, ...] = ()
+    weights: dict[str, float] = {}
 
 
 RENAMED_OPTIONS = {"opponent_width": "discriminator_width"}

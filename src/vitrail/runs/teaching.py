@@ -60,6 +60,18 @@ def teach(
     return distiller, lines
 
 
+def note_weights(run: Run, distiller: Distiller) -> str:
+    """Keep in ``run.json`` what the lessons were multiplied by, and tell it; "" where no batch was seen."""
+    entry = run.read().teacher
+    if entry is None or not int(distiller.count):
+        return ""
+    scales = distiller.scales.tolist()
+    weights = {lesson.name: round(scale, 4) for lesson, scale in zip(distiller.lessons, scales, strict=True)}
+    run.update(teacher=entry.model_dump() | {"weights": weights})
+    shown = ", ".join(f"{name} {value:.3g}" for name, value in weights.items())
+    return f"Weights of the lessons, from the first {int(distiller.count)} batches: {shown}"
+
+
 def _teacher_entry(distiller: Distiller) -> TeacherEntry:
     teacher = distiller.teacher
     return TeacherEntry(

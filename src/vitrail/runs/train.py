@@ -24,7 +24,7 @@ from vitrail.runs.opening import opening_line
 from vitrail.runs.preprocessing import decide_preprocessing, source_of
 from vitrail.runs.recipe import decide, note_recipe, start_from_probe, starts_from_probe, verdict, with_model
 from vitrail.runs.run import Run
-from vitrail.runs.teaching import note_teacher, teach
+from vitrail.runs.teaching import note_teacher, note_weights, teach
 from vitrail.soundness.balance import describe_balance
 from vitrail.tasks import Task, TaskKind, find_task
 from vitrail.training.batch_size import choose_batch_size
@@ -211,10 +211,11 @@ def _fit(
         files = training_files(run)
         fit_task(trainer, task, settled, splits, preprocessing, files, resume=resume, distiller=distiller)
     if trainer.is_global_zero:
+        weights = "" if distiller is None else note_weights(run, distiller)
         recorder = trainer.checkpoint_callback
         finish(run, settled, recorder.stopped if isinstance(recorder, Recorder) else "")
         done = run.read().trained
-        _tell([done.stopped if done else "", verdict(run)], progress)
+        _tell([done.stopped if done else "", weights, verdict(run)], progress)
 
 
 def _load_splits(kind: TaskKind, config: TrainConfig, *, progress: bool) -> DataSplits[Any]:
