@@ -158,6 +158,26 @@ def test_other_sizes_are_refused_where_the_network_has_one() -> None:
     assert not create_model("timm:test_resnet").fixed_image_size
 
 
+@pytest.mark.parametrize(
+    ("architecture", "fields"),
+    [
+        ("samvit_base_patch16_224", {"image_size": 64, "options": {"depth": 2}}),  # its norm is a neck
+        ("hiera_tiny_224", {}),  # it refuses a norm, and indices are not its second argument
+        ("mvitv2_tiny", {}),  # it names modules that it lacks
+    ],
+)
+def test_levels_of_odd_networks_are_as_announced_with_and_without_the_norm(
+    architecture: str, fields: dict[str, object]
+) -> None:
+    with torch.device("meta"):
+        model = create_model(f"timm:{architecture}", num_classes=2, **fields).eval()
+        images = torch.zeros(1, 3, *model.config.image_size)
+        for norm in (False, True):
+            (level,) = model.forward_intermediates(images, [-1], norm=norm, intermediates_only=True)
+            assert level.shape[1] == model.feature_info[-1].channels
+    assert {level.name for level in model.feature_info} <= {name for name, _ in model.named_modules()}
+
+
 def test_a_size_that_is_built_and_does_not_pass_is_refused_at_once() -> None:
     with torch.device("meta"), pytest.raises(ImageSizeError, match=r"image size 64x64 .*efficientformer_l1.* 224x224"):
         create_model("timm:efficientformer_l1", num_classes=2, image_size=64)

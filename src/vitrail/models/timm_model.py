@@ -21,11 +21,12 @@ from torch import Tensor, nn
 
 from vitrail.core.errors import CheckpointError, ConfigError, ImageSizeError, UnknownNameError
 from vitrail.core.extras import import_extra
-from vitrail.core.types import FeatureInfo, ImageSize, Interpolation, Preprocessing
+from vitrail.core.types import ImageSize, Interpolation, Preprocessing
 from vitrail.models.base import Backbone, BackboneConfig, level_indices
 from vitrail.models.checkpoint import Key
 from vitrail.models.family import Family
 from vitrail.models.pretrained import PretrainedWeights
+from vitrail.models.timm_levels import levels_of, takes_norm
 from vitrail.models.timm_positions import resized_bias, resized_positions
 
 PREFIX = "timm:"
@@ -60,6 +61,7 @@ class TimmModel(Backbone):
     Attributes:
         network: timm's module.
         fused: whether its branches are joined.
+        normed: whether levels can be normalised, see :func:`~vitrail.models.timm_levels.takes_norm`.
     """
 
     def __init__(self, config: TimmConfig) -> None:
@@ -77,11 +79,7 @@ class TimmModel(Backbone):
         cfg = self.network.pretrained_cfg
         self.preprocessing = _preprocessing(cfg)
         self.fixed_size = bool(cfg.get("fixed_input_size")) and not config.options.get("dynamic_img_size", False)
-        self.feature_info = tuple(
-            FeatureInfo(name=f"network.{info['module']}", channels=info["num_chs"], stride=info["reduction"])
-            for info in getattr(self.network, "feature_info", ())
-            if hasattr(self.network, "forward_intermediates")
-        )
+        self.feature_info, self.normed = levels_of(self.network), takes_norm(self.network)
         stride = max((info.stride for info in self.feature_info), default=1)
         # some networks cut off what a patch does not fill; those whose own size is no multiple round up
         self.size_divisor = stride if all(side % stride == 0 for side in cfg["input_size"][1:]) else 1
@@ -169,8 +167,9 @@ class TimmModel(Backbone):
         """As :meth:`Backbone.forward_intermediates`; with ``norm``, timm's plain transformers normalise every level."""
         self.check_image_size(x.shape[-2], x.shape[-1])
         wanted = level_indices(indices, len(self.feature_info))
+        norm = norm and self.normed
         return self.network.forward_intermediates(
-            x, wanted, norm=norm, stop_early=intermediates_only, intermediates_only=intermediates_only
+            x, indices=wanted, norm=norm, stop_early=intermediates_only, intermediates_only=intermediates_only
         )
 
     def reset_classifier(self, num_classes: int) -> None:
