@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from vitrail.contract.checks import CHECKS, check_subject, find_subject
 from vitrail.core.errors import CheckpointError, ConfigError, ImageSizeError, UnknownNameError
+from vitrail.export.onnx_file import onnx_bytes
+from vitrail.export.source import Source
 from vitrail.models import create_model, family_of, find_family, list_models
 from vitrail.models.registry import is_model
 from vitrail.models.timm_model import TimmModel
+from vitrail.quantization.graph.capture import joined
 
 timm = pytest.importorskip("timm")
 
@@ -153,6 +158,49 @@ def test_other_sizes_are_refused_where_the_network_has_one() -> None:
     assert not create_model("timm:test_resnet").fixed_image_size
 
 
+@pytest.mark.parametrize(
+    ("architecture", "fields"),
+    [
+        ("samvit_base_patch16_224", {"image_size": 64, "options": {"depth": 2}}),  # its norm is a neck
+        ("hiera_tiny_224", {}),  # it refuses a norm, and indices are not its second argument
+        ("mvitv2_tiny", {}),  # it names modules that it lacks
+    ],
+)
+def test_levels_of_odd_networks_are_as_announced_with_and_without_the_norm(
+    architecture: str, fields: dict[str, object]
+) -> None:
+    with torch.device("meta"):
+        model = create_model(f"timm:{architecture}", num_classes=2, **fields).eval()
+        images = torch.zeros(1, 3, *model.config.image_size)
+        for norm in (False, True):
+            (level,) = model.forward_intermediates(images, [-1], norm=norm, intermediates_only=True)
+            assert level.shape[1] == model.feature_info[-1].channels
+    assert {level.name for level in model.feature_info} <= {name for name, _ in model.named_modules()}
+
+
+def test_a_size_that_is_built_and_does_not_pass_is_refused_at_once() -> None:
+    with torch.device("meta"), pytest.raises(ImageSizeError, match=r"image size 64x64 .*efficientformer_l1.* 224x224"):
+        create_model("timm:efficientformer_l1", num_classes=2, image_size=64)
+    torch.manual_seed(0)
+    ours = create_model("timm:test_resnet", num_classes=2, image_size=64)
+    torch.manual_seed(0)
+    theirs = timm.create_model("test_resnet", num_classes=2)
+    assert ours.training
+    for name, tensor in theirs.state_dict().items():  # the trial changes neither weights nor statistics
+        assert torch.equal(ours.network.state_dict()[name], tensor)
+
+
+@pytest.mark.parametrize("architecture", ["shvit_s1", "efficientvit_m0"])
+def test_networks_that_cannot_name_a_classifier_they_lack_can_lack_it(architecture: str) -> None:
+    with torch.device("meta"):
+        model = create_model(f"timm:{architecture}", num_classes=0).eval()
+        images = torch.zeros(1, 3, *model.config.image_size)
+        assert model(images).shape == (1, model.num_features)
+        model.reset_classifier(3)
+        assert model(images).shape == (1, 3)
+        assert any(name.startswith(model.head_prefixes) for name, _ in model.named_parameters())
+
+
 def test_branches_are_joined_for_inference() -> None:
     model = create_model("timm:mobileone_s0", num_classes=2, image_size=64).eval()
     x = torch.randn(2, 3, 64, 64)
@@ -160,6 +208,32 @@ def test_branches_are_joined_for_inference() -> None:
         expected, count = model(x), len(list(model.parameters()))
         torch.testing.assert_close(model.fuse_for_inference()(x), expected, rtol=1e-3, atol=1e-4)
     assert len(list(model.parameters())) < count / 2
+
+
+def test_branches_are_joined_in_float64_and_the_model_keeps_its_own() -> None:
+    model = create_model("timm:mobileone_s0", num_classes=2, image_size=64)
+    count = len(list(model.parameters()))
+    fused = joined(nn.Sequential(model))[0]
+    assert isinstance(fused, TimmModel)
+    assert (fused.fused, fused.has_branches, model.has_branches) == (True, False, True)
+    assert len(list(fused.parameters())) < count / 2
+    assert len(list(model.parameters())) == count
+    assert {parameter.dtype for parameter in fused.parameters()} == {torch.float32}
+    assert joined(fused) is fused
+    plain = create_model("timm:test_vit", num_classes=2)
+    assert not plain.has_branches
+    assert plain.fuse_for_inference() is plain
+
+
+@pytest.mark.slow
+def test_files_have_the_joined_branches() -> None:
+    model = create_model("timm:mobileone_s0", num_classes=2, image_size=64).eval()
+    images = torch.randn(2, 3, 64, 64)
+    layers = sum(isinstance(one, nn.Conv2d) for one in model.modules())
+    wanted = sum(isinstance(one, nn.Conv2d) for one in joined(model).modules())
+    nodes = onnx.load_from_string(onnx_bytes(Source(model=model, images=images))).graph.node
+    assert sum(node.op_type == "Conv" for node in nodes) == wanted < layers / 2
+    assert not [node for node in nodes if node.op_type == "BatchNormalization"]
 
 
 def test_grey_images_take_the_sum_of_the_kernels(tmp_path: Path) -> None:

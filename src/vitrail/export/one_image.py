@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.export.failure import explained
-from vitrail.quantization.graph.capture import without_checks
+from vitrail.quantization.graph.capture import joined, without_checks
 
 
 def one_image_program(model: nn.Module, images: Tensor) -> torch.export.ExportedProgram:
@@ -25,7 +25,7 @@ def one_image_program(model: nn.Module, images: Tensor) -> torch.export.Exported
     model.eval()
     try:
         with explained("torch.export"), torch.no_grad():
-            module = without_checks(torch.export.export(model, example)).module(check_guards=False)
+            module = without_checks(torch.export.export(joined(model), example)).module(check_guards=False)
             constant_fold(module)
             return without_checks(torch.export.export(module, example))
     finally:

@@ -7,6 +7,7 @@ has timm's name behind ``network.``, so that timm's files load, and ours load in
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import fnmatch
 import warnings
@@ -18,13 +19,15 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
-from vitrail.core.errors import CheckpointError, ConfigError, UnknownNameError
+from vitrail.core.errors import CheckpointError, ConfigError, ImageSizeError, UnknownNameError
 from vitrail.core.extras import import_extra
-from vitrail.core.types import FeatureInfo, ImageSize, Interpolation, Preprocessing
+from vitrail.core.types import ImageSize, Interpolation, Preprocessing
 from vitrail.models.base import Backbone, BackboneConfig, level_indices
 from vitrail.models.checkpoint import Key
 from vitrail.models.family import Family
 from vitrail.models.pretrained import PretrainedWeights
+from vitrail.models.timm_levels import levels_of, takes_norm
+from vitrail.models.timm_positions import resized_bias, resized_positions
 
 PREFIX = "timm:"
 """Start of the name of a model of timm."""
@@ -34,6 +37,10 @@ OURS = "vitrail_"
 
 DROPS = ("drop_rate", "drop_path_rate")
 """Fields that some architectures of timm do not take."""
+
+
+IN_PLACE = ("reparameterize", "switch_to_deploy")
+"""Methods of modules of timm that join their branches; others have ``fuse``, which returns another module."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +60,8 @@ class TimmModel(Backbone):
 
     Attributes:
         network: timm's module.
+        fused: whether its branches are joined.
+        normed: whether levels can be normalised, see :func:`~vitrail.models.timm_levels.takes_norm`.
     """
 
     def __init__(self, config: TimmConfig) -> None:
@@ -64,22 +73,51 @@ class TimmModel(Backbone):
         super().__init__(config)
         self.config: TimmConfig
         self.network, left_out = _build(config)
+        self.fused = False
         if left_out:
             self.remarks = (f"{PREFIX}{config.architecture} takes no {' and no '.join(left_out)}",)
         cfg = self.network.pretrained_cfg
         self.preprocessing = _preprocessing(cfg)
         self.fixed_size = bool(cfg.get("fixed_input_size")) and not config.options.get("dynamic_img_size", False)
-        self.feature_info = tuple(
-            FeatureInfo(name=f"network.{info['module']}", channels=info["num_chs"], stride=info["reduction"])
-            for info in getattr(self.network, "feature_info", ())
-            if hasattr(self.network, "forward_intermediates")
-        )
+        self.feature_info, self.normed = levels_of(self.network), takes_norm(self.network)
         stride = max((info.stride for info in self.feature_info), default=1)
         # some networks cut off what a patch does not fill; those whose own size is no multiple round up
         self.size_divisor = stride if all(side % stride == 0 for side in cfg["input_size"][1:]) else 1
         self.num_features = getattr(self.network, "head_hidden_size", self.network.num_features)
         self._note_classifier()
         self.check_image_size(*config.image_size)
+        if config.image_size != tuple(cfg["input_size"][1:]):
+            self._require_that_it_runs()
+
+    def _require_that_it_runs(self) -> None:
+        """Some networks are built for any size, and take their own alone.
+
+        Raises:
+            ImageSizeError: an image of the size does not pass.
+        """
+        image = torch.zeros(1, self.config.in_chans, *self.config.image_size, device=next(self.parameters()).device)
+        try:
+            with torch.no_grad():
+                self.network.eval()(image)
+        except (RuntimeError, AssertionError, ValueError, IndexError) as error:
+            size = "x".join(map(str, self.config.image_size))
+            own = "x".join(map(str, self.network.pretrained_cfg["input_size"][1:]))
+            reason = " ".join(str(error).split())[:150] or type(error).__name__
+            raise ImageSizeError(
+                f"image size {size} is not allowed: {PREFIX}{self.config.architecture} cannot take it ({reason}); take "
+                f"{own}, or a size nearer to it"
+            ) from error
+        finally:
+            self.network.train()
+
+    def _classifier(self) -> Any:
+        """What timm calls the classifier; some networks that have none fail to say so."""
+        try:
+            return self.network.get_classifier()
+        except AttributeError:
+            if self.num_classes:
+                raise
+            return nn.Identity()
 
     def _note_classifier(self) -> None:
         parts = self.classifiers()
@@ -90,11 +128,11 @@ class TimmModel(Backbone):
     @property
     def head(self) -> nn.Module:  # type: ignore[override]  # it stays where timm has it
         """The classifier; where there are two (a distilled model's), the module of both is the network."""
-        found = self.network.get_classifier()
+        found = self._classifier()
         return found if isinstance(found, nn.Module) else self.network
 
     def classifiers(self) -> tuple[nn.Module, ...]:
-        found = self.network.get_classifier()
+        found = self._classifier()
         return found if isinstance(found, tuple) else (found,)
 
     def forward_stages(self, x: Tensor) -> Iterator[Tensor]:
@@ -132,8 +170,9 @@ class TimmModel(Backbone):
         """As :meth:`Backbone.forward_intermediates`; with ``norm``, timm's plain transformers normalise every level."""
         self.check_image_size(x.shape[-2], x.shape[-1])
         wanted = level_indices(indices, len(self.feature_info))
+        norm = norm and self.normed
         return self.network.forward_intermediates(
-            x, wanted, norm=norm, stop_early=intermediates_only, intermediates_only=intermediates_only
+            x, indices=wanted, norm=norm, stop_early=intermediates_only, intermediates_only=intermediates_only
         )
 
     def reset_classifier(self, num_classes: int) -> None:
@@ -147,12 +186,29 @@ class TimmModel(Backbone):
         self.grad_checkpointing = enable
         self.network.set_grad_checkpointing(enable)
 
+    @property
+    def has_branches(self) -> bool:
+        """Whether :meth:`fuse_for_inference` has something to join: what captures a model joins it first."""
+        return not self.fused and any(
+            hasattr(module, name) for module in self.network.modules() for name in ("fuse", *IN_PLACE)
+        )
+
     def fuse_for_inference(self) -> Backbone:
-        """Join the branches of a model that is reparameterised for inference (RepVGG, RepViT, FastViT), in place."""
+        """Join the branches of a model that is reparameterised for inference (RepVGG, RepViT, FastViT), in place.
+
+        It is computed in float64, so that the weights are rounded once; some of timm's rules make new layers of the
+        default type, on the default device.
+        """
         from timm.utils.model import reparameterize_model
 
         self.eval()
-        self.network = reparameterize_model(self.network, inplace=True)
+        if not self.has_branches:
+            return self
+        device, dtype = (weight := next(self.network.parameters())).device, weight.dtype
+        with torch.no_grad(), device, _default_dtype(torch.float64):
+            self.network = reparameterize_model(self.network.double(), inplace=True)
+        self.network.to(device, dtype)
+        self.fused = True
         return self
 
     def no_weight_decay(self) -> set[str]:
@@ -201,40 +257,31 @@ class TimmModel(Backbone):
             return None
         try:
             if name.endswith("pos_embed") and tensor.ndim == len(shape) == 3:
-                return self._resized_positions(tensor, shape, image_size)
+                return resized_positions(self.network.patch_embed, self.config.image_size, tensor, shape, image_size)
             if name.endswith("relative_position_bias_table") and tensor.ndim == len(shape) == 2:
-                return _resized_bias(self.get_submodule(name.rpartition(".")[0]), tensor, shape)
+                return resized_bias(self.get_submodule(name.rpartition(".")[0]), tensor, shape)
         except (AttributeError, RuntimeError, AssertionError) as error:
             raise CheckpointError(f"its {tuple(tensor.shape)} cannot be resized to {shape}") from error
         return None
 
-    def _resized_positions(self, tensor: Tensor, shape: tuple[int, ...], image_size: ImageSize | None) -> Tensor:
-        from timm.layers.pos_embed import resample_abs_pos_embed
-
-        grid = self.network.patch_embed.grid_size
-        prefix = shape[1] - grid[0] * grid[1]
-        stride = self.config.image_size[0] // grid[0]
-        old = None if image_size is None else [side // stride for side in image_size]
-        if old is not None and old[0] * old[1] + prefix != tensor.shape[1]:
-            old = None
-        resized: Tensor = resample_abs_pos_embed(tensor, list(grid), old_size=old, num_prefix_tokens=prefix)
-        return resized
-
     def init_weights(self) -> None:
         """timm initialises its own."""
+
+
+@contextlib.contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def _owner(name: str) -> str:
     """Prefix of the module that has a parameter; the whole name of one that the network has itself."""
     module = name.rpartition(".")[0]
     return name if module == "network" else f"{module}."
-
-
-def _resized_bias(module: Any, tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
-    from timm.layers.pos_embed_rel import resize_rel_pos_bias_table
-
-    resized: Tensor = resize_rel_pos_bias_table(tensor, new_window_size=module.window_size, new_bias_shape=shape)
-    return resized
 
 
 def timm_names(pattern: str) -> list[str]:

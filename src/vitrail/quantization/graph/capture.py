@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import logging
 import operator
@@ -38,8 +39,8 @@ def capture(
     if size_step is not None:
         free |= {2: size_step * torch.export.Dim("rows"), 3: size_step * torch.export.Dim("columns")}
     try:
-        with quiet(), evaluating(model):
-            return without_checks(torch.export.export(model, (example,), dynamic_shapes=(free,)))
+        with quiet(), evaluating(joined(model)) as module:
+            return without_checks(torch.export.export(module, (example,), dynamic_shapes=(free,)))
     except VitrailError:
         raise
     except Exception as failure:  # torch.export raises all kinds; each means the same to the user
@@ -50,14 +51,29 @@ def capture(
         ) from failure
 
 
+def joined(model: nn.Module) -> nn.Module:
+    """The model as it shall run: a copy in which branches that are parallel only for training are one convolution.
+
+    A module that has such branches says so in ``has_branches``, and ``fuse_for_inference`` joins them; other models are
+    returned as they are.
+    """
+    if not any(getattr(module, "has_branches", False) for module in model.modules()):
+        return model
+    model = copy.deepcopy(model)
+    found: list[Any] = [module for module in model.modules() if getattr(module, "has_branches", False)]
+    for module in found:
+        module.fuse_for_inference()
+    return model
+
+
 @contextlib.contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[nn.Module]:
     """The model in eval mode, without gradients; every module gets its own mode back."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         with torch.no_grad():
-            yield
+            yield model
     finally:
         for module, training in modes:
             module.training = training
