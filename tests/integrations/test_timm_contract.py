@@ -21,11 +21,12 @@ from vitrail.integrations.timm import register
 from vitrail.integrations.timm_backbone import FEATURE_CLASSES, TimmBackbone
 from vitrail.models import FAMILIES, list_models
 
-timm = pytest.importorskip("timm")
+timm: Any = pytest.importorskip("timm")
+pytest.importorskip("timm.optim")
 
 SMALL = [next(name for name in family.ours if "nano" in name) for family in FAMILIES.values()]
 SEQUENCES = {name for family in ("vit", "revit", "vitae_plain") for name in FAMILIES[family].variants}
-FIRST = ["edgevit_nano_stride2", "reswin_nano_patch2", "exmobilevit_nano"]
+FIRST: list[Any] = ["edgevit_nano_stride2", "reswin_nano_patch2", "exmobilevit_nano"]
 REST = [pytest.param(name, marks=pytest.mark.slow) for name in SMALL if name not in FIRST]
 
 some = pytest.mark.parametrize("name", FIRST + REST)
@@ -169,9 +170,9 @@ def test_torch_fx_traces_the_network(name: str, no_shape_checks: None) -> None:
 
 
 def test_all_feature_classes_give_the_same_maps(no_shape_checks: None) -> None:
-    from timm.models._features import FeatureGetterNet
+    from timm.models._features import FeatureGetterNet, FeatureHookNet
 
-    for feature_cls in (*FEATURE_CLASSES, FeatureGetterNet):
+    for feature_cls in (*FEATURE_CLASSES, FeatureGetterNet, FeatureHookNet):
         torch.manual_seed(0)
         model = create("reswin_nano_patch2", features_only=True, feature_cls=feature_cls, out_indices=(0, 1)).eval()
         maps = model(torch.full((1, 3, 48, 48), 0.5))
@@ -181,7 +182,7 @@ def test_all_feature_classes_give_the_same_maps(no_shape_checks: None) -> None:
         torch.testing.assert_close(maps, wanted)
         assert model.feature_info.channels() == [32, 64]
         assert "num_classes" not in model.default_cfg
-    options = {"feature_cls": "dict", "output_fmt": "NHWC"}
+    options = {"feature_cls": "dict", "output_fmt": "NHWC", "flatten_sequential": True}
     named = create("reswin_nano_patch2", features_only=True, out_indices=(1,), feature_cfg=options)
     assert {key: level.shape for key, level in named(torch.zeros(1, 3, 48, 48)).items()} == {"1": (1, 12, 12, 64)}
     with pytest.raises(ConfigError, match="feature_cls='graph' does not exist; take 'list', 'hook', 'dict', 'getter'"):
@@ -204,6 +205,9 @@ def test_what_no_level_needs_is_dropped(name: str) -> None:
     assert model.num_classes == 0
     with pytest.raises(ConfigError, match="level 1 does not exist: this model has 1 levels"):
         model.forward_intermediates(x, [1])
+    if len({info["num_chs"] for info in model.feature_info}) > 1:
+        with pytest.raises(ConfigError, match=r"num_classes=3: 1 of this model's \d levels are left"):
+            model.reset_classifier(3, "avg")
 
 
 def test_levels_in_every_layout_and_as_few_as_wanted() -> None:
@@ -219,6 +223,8 @@ def test_levels_in_every_layout_and_as_few_as_wanted() -> None:
     (patches, prefix), *_ = model.forward_intermediates(x, 1, True, norm=True, intermediates_only=True)
     torch.testing.assert_close(prefix, final[:, :1])
     assert patches.shape == (1, 128, 8, 8)
+    with pytest.raises(ConfigError, match=r"indices=\[\] chooses no level: this model has 6 levels, 0 to 5"):
+        model.forward_intermediates(x, [])
     with pytest.raises(ConfigError, match="output_fmt='CHW' does not exist; take 'NCHW', 'NHWC'"):
         model.forward_intermediates(x, output_fmt="CHW")
     with pytest.raises(ConfigError, match="return_prefix_tokens=True is not possible"):
@@ -238,12 +244,10 @@ def test_poolings_that_cannot_be() -> None:
 
 @some
 def test_layers_have_rates_from_input_to_output(name: str) -> None:
-    from timm.optim import param_groups_layer_decay
-
     model = create(name)
     skipped = model.no_weight_decay()
     assert skipped <= {key for key, _ in model.named_parameters()}
-    groups = param_groups_layer_decay(model, weight_decay=0.1, no_weight_decay_list=skipped, layer_decay=0.5)
+    groups = timm.optim.param_groups_layer_decay(model, weight_decay=0.1, no_weight_decay_list=skipped, layer_decay=0.5)
     rates = {parameter: group["lr_scale"] for group in groups for parameter in group["params"]}
     assert len(rates) == len(list(model.parameters()))
     assert rates[model.backbone.head.weight] == max(rates.values()) == 1
@@ -258,7 +262,7 @@ def test_a_folder_of_timms_own_brings_weights_classes_and_pixels(tmp_path: Path)
 
     trained = create("edgevit_nano_stride2", num_classes=3, img_size=64).eval()
     trained.pretrained_cfg["mean"] = (0.1, 0.2, 0.3)
-    save_for_hf(trained, tmp_path, safe_serialization=True)
+    save_for_hf(trained, str(tmp_path), safe_serialization=True)
     again = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
     x = torch.randn(1, 3, 64, 64)
     assert torch.equal(again(x), trained(x))

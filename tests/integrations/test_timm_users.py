@@ -22,7 +22,7 @@ def needs(library: str) -> pytest.MarkDecorator:
 
 
 SMALL = [next(name for name in family.ours if "nano" in name) for family in FAMILIES.values()]
-UNETS = {
+UNETS: dict[str, dict[str, Any]] = {
     "edgevit_xxs": {"img_size": 64},
     "mobilevit_xxs": {"img_size": 64},
     "vitaev2_s": {"img_size": 64},

@@ -152,8 +152,15 @@ class TimmBackbone(nn.Module):
             global_pool: "" removes the pooling too; the family's own ("avg" or "token") brings it back.
 
         Raises:
-            ConfigError: another pooling than the family's, or a classifier without pooling.
+            ConfigError: another pooling than the family's, a classifier without pooling, or one of a model whose last
+                level was dropped.
         """
+        infos = self.backbone.feature_info
+        if num_classes and infos[self._last_level].channels != infos[-1].channels:
+            raise ConfigError(
+                f"num_classes={num_classes}: {self._last_level + 1} of this model's {len(infos)} levels are left, and "
+                "its classifier is for the last; build a new model"
+            )
         self.set_pooling(self.global_pool if global_pool is None else global_pool, num_classes)
         self.backbone.reset_classifier(num_classes)
 
@@ -210,7 +217,7 @@ class TimmBackbone(nn.Module):
         return self.backbone.final_norm(level) if same_width or index == len(self.feature_info) - 1 else level
 
     def _wanted(self, indices: int | Sequence[int] | None) -> list[int]:
-        return level_indices(indices, self._last_level + 1)
+        return chosen_levels(indices, self._last_level + 1)
 
 
 class TimmFeatures(nn.Module):
@@ -233,12 +240,8 @@ class TimmFeatures(nn.Module):
 
         super().__init__()
         count = len(model.feature_info)
-        chosen = range(count) if out_indices is None else out_indices
-        chosen = range(-chosen, 0) if isinstance(chosen, int) else chosen
-        if any(not -count <= index < count for index in chosen):
-            raise ConfigError(f"out_indices={out_indices}: this model has {count} levels, 0 to {count - 1}")
         self.model = model
-        self.feature_info = FeatureInfo(model.feature_info, tuple(sorted({index % count for index in chosen})))
+        self.feature_info = FeatureInfo(model.feature_info, tuple(chosen_levels(out_indices, count)))
         self.return_layers = {info["module"]: str(info["index"]) for info in self.feature_info.get_dicts()}
         self.output_fmt = output_fmt
         self.return_dict = return_dict
@@ -276,19 +279,21 @@ def extract_features(
     from timm.models import GraphExtractNet
     from timm.models._features import FeatureGetterNet
 
-    of_classifiers = ("num_classes", "classifier", "global_pool")
-    features: Any
+    way = _way(feature_cls)
+    of_classifiers, of_others = ("num_classes", "classifier", "global_pool"), ("flatten_sequential", "no_rewrite")
     cfg = {name: value for name, value in model.pretrained_cfg.items() if name not in of_classifiers}
-    if not isinstance(feature_cls, str) or feature_cls.lower() == "getter":
-        made = FeatureGetterNet if isinstance(feature_cls, str) else feature_cls
-        levels = tuple(level_indices(out_indices, len(model.feature_info)))
-        features = made(model, out_indices=levels, **options)
-    elif feature_cls.lower() in FEATURE_CLASSES:
-        features = TimmFeatures(model, out_indices, return_dict=feature_cls.lower() == "dict", **options)
+    options = {name: value for name, value in options.items() if name not in of_others}
+    features: Any
+    if not isinstance(way, str) or way == "getter":
+        levels = tuple(chosen_levels(out_indices, len(model.feature_info)))
+        make = FeatureGetterNet if isinstance(way, str) else way
+        features = make(model, out_indices=levels, **options)
+    elif way in FEATURE_CLASSES:
+        features = TimmFeatures(model, out_indices, **options | ({"return_dict": True} if way == "dict" else {}))
     else:
         known = ", ".join(f"'{name}'" for name in FEATURE_CLASSES)
         raise ConfigError(f"feature_cls='{feature_cls}' does not exist; take {known}, or a class")
-    if isinstance(feature_cls, str) and feature_cls.lower() == "fx":
+    if way == "fx":
         info = features.feature_info
         nodes = {f"maps.{level}": str(level) for level in info.out_indices}
         features = GraphExtractNet(features, nodes, squeeze_out=False)
@@ -296,6 +301,30 @@ def extract_features(
     features.pretrained_cfg = features.default_cfg = cfg
     assert isinstance(features, nn.Module)
     return features
+
+
+def _way(feature_cls: str | Callable[..., nn.Module]) -> str | Callable[..., nn.Module]:
+    """The word for timm's own classes: most are made for its order of modules, and would find nothing in ours."""
+    from timm.models._features import FeatureDictNet, FeatureGetterNet, FeatureHookNet, FeatureListNet
+    from timm.models._features_fx import FeatureGraphNet
+
+    if isinstance(feature_cls, str):
+        return feature_cls.lower()
+    classes = (FeatureListNet, FeatureHookNet, FeatureDictNet, FeatureGetterNet, FeatureGraphNet)
+    words: dict[Any, str] = dict(zip(classes, FEATURE_CLASSES, strict=True))
+    return words.get(feature_cls, feature_cls)
+
+
+def chosen_levels(indices: int | Sequence[int] | None, count: int) -> list[int]:
+    """Indices of levels as numbers from 0, in rising order; None means all.
+
+    Raises:
+        ConfigError: there is no such level, or no level is chosen.
+    """
+    chosen = level_indices(indices, count)
+    if not chosen:
+        raise ConfigError(f"indices={indices} chooses no level: this model has {count} levels, 0 to {count - 1}")
+    return chosen
 
 
 def pooling_of(backbone: Backbone) -> str:
