@@ -168,25 +168,3 @@ def test_timm_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm.models", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'vitrail\[timm\]'"):
         register()
-
-
-def test_as_a_backbone_in_transformers() -> None:
-    transformers = pytest.importorskip("transformers")
-    config = transformers.TimmBackboneConfig(backbone="vitrail_edgevit_nano_stride2", out_indices=[1, 2, 3])
-    backbone = transformers.AutoBackbone.from_config(config)
-    x = torch.randn(2, 3, 48, 48)
-    out = backbone(x)
-    assert [level.shape[1] for level in out.feature_maps] == backbone.channels
-    sum(level.square().mean() for level in out.feature_maps).backward()
-    every = backbone(x, output_hidden_states=True)
-    assert len(every.hidden_states) == 4
-    assert every.feature_maps[0].shape == out.feature_maps[0].shape
-
-
-def test_as_an_encoder_in_segmentation_models_pytorch() -> None:
-    smp = pytest.importorskip("segmentation_models_pytorch")
-    net = smp.Unet("tu-vitrail_edgevit_xxs", encoder_weights=None, classes=2)
-    logits = net(torch.randn(2, 3, 64, 64))
-    assert logits.shape == (2, 2, 64, 64)
-    logits.square().mean().backward()
-    assert net.encoder.model.model.backbone.stages[0].blocks[0].local_block.mlp.fc1.weight.grad is not None

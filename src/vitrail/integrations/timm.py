@@ -9,133 +9,41 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields as dataclass_fields, replace
 from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+from torchvision.ops import StochasticDepth
 
 from vitrail.core.errors import ConfigError
 from vitrail.core.extras import import_extra
 from vitrail.core.types import Preprocessing
+from vitrail.integrations.timm_backbone import TimmBackbone, extract_features, input_convolutions
+from vitrail.layers.conv import Conv2dSame
+from vitrail.layers.max_sa import PartitionAttention
+from vitrail.layers.mobilevit import MobileViTBlock
+from vitrail.layers.performer import PerformerAttention
+from vitrail.layers.residual_attention import PooledResidualAttention
+from vitrail.layers.window import WindowAttention
 from vitrail.models import FAMILIES, Backbone, create_model, find_family, list_models
 
 PREFIX = "vitrail_"
 
+UNTRACED = (
+    Conv2dSame,
+    MobileViTBlock,
+    PerformerAttention,
+    PooledResidualAttention,
+    PartitionAttention,
+    StochasticDepth,
+    WindowAttention,
+)
+"""Modules that torch.fx keeps whole, since what they do depends on the size or kind of the input."""
+
 default_cfgs: dict[str, Any] = {}
 """Table from which timm's ``register_model`` reads a model's weights: name -> ``timm.models.DefaultCfg``."""
-
-
-class TimmBackbone(nn.Module):
-    """A backbone with timm's method names; the parameters are those of a run's ``model.safetensors``.
-
-    Attributes:
-        backbone: ours.
-        feature_info: one dictionary a level: ``num_chs``, ``reduction``, ``module``.
-        pretrained_cfg: timm's description of the weights and of what they expect of an image.
-    """
-
-    def __init__(self, backbone: Backbone, pretrained_cfg: dict[str, Any]) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.num_features = self.head_hidden_size = backbone.num_features
-        self.pretrained_cfg = self.default_cfg = pretrained_cfg
-        self.feature_info = [
-            {"num_chs": info.channels, "reduction": info.stride, "module": f"backbone.{info.name}"}
-            for info in backbone.feature_info
-        ]
-
-    @property
-    def num_classes(self) -> int:
-        return self.backbone.num_classes
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.backbone(x)
-
-    def forward_features(self, x: Tensor) -> Tensor:
-        return self.backbone.forward_features(x)
-
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        return self.backbone.forward_head(x, pre_logits)
-
-    def forward_intermediates(
-        self,
-        x: Tensor,
-        indices: int | Sequence[int] | None = None,
-        return_prefix_tokens: bool = False,
-        norm: bool = False,
-        stop_early: bool = False,
-        output_fmt: str = "NCHW",
-        intermediates_only: bool = False,
-    ) -> Any:
-        """As timm's: maps (b, c, h, w) of the chosen levels, in the layout of ``output_fmt``.
-
-        ``stop_early`` changes nothing: with ``intermediates_only`` no level after the last chosen one is computed.
-
-        Raises:
-            ConfigError: a level that does not exist, or ``return_prefix_tokens``: maps have none.
-        """
-        if return_prefix_tokens:
-            raise ConfigError("return_prefix_tokens=True is not possible: Vitrail's levels are maps; pass False")
-        from timm.layers.format import Format, nchw_to
-
-        result = self.backbone.forward_intermediates(x, indices, norm=norm, intermediates_only=intermediates_only)
-        layout = Format(output_fmt)
-        if intermediates_only:
-            return [nchw_to(level, layout) for level in result]
-        return result[0], [nchw_to(level, layout) for level in result[1]]
-
-    def get_classifier(self) -> nn.Module | tuple[nn.Module, ...]:
-        """The classifier; of a model with a distillation token both, as timm's distilled models."""
-        found = self.backbone.classifiers()
-        return found[0] if len(found) == 1 else found
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """
-        Raises:
-            ConfigError: ``global_pool`` is set; a family pools as its paper does.
-        """
-        if global_pool is not None:
-            raise ConfigError(f"global_pool='{global_pool}' is not possible: the family pools as its paper does")
-        self.backbone.reset_classifier(num_classes)
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        self.backbone.set_grad_checkpointing(enable)
-
-    def no_weight_decay(self) -> set[str]:
-        return {f"backbone.{name}" for name in self.backbone.no_weight_decay()}
-
-
-class TimmFeatures(nn.Module):
-    """A model of ``features_only=True``: images to the maps of the chosen levels.
-
-    Attributes:
-        feature_info: timm's description of the chosen levels; all of them by default.
-        return_layers: module path -> level; an assignment to it (transformers makes one) changes the result.
-    """
-
-    def __init__(self, model: TimmBackbone, out_indices: int | Sequence[int] | None) -> None:
-        from timm.models import FeatureInfo
-
-        super().__init__()
-        count = len(model.feature_info)
-        chosen = range(count) if out_indices is None else out_indices
-        chosen = range(-chosen, 0) if isinstance(chosen, int) else chosen
-        if any(not -count <= index < count for index in chosen):
-            raise ConfigError(f"out_indices={out_indices}: this model has {count} levels, 0 to {count - 1}")
-        self.model = model
-        self.feature_info = FeatureInfo(model.feature_info, tuple(sorted({index % count for index in chosen})))
-        self.return_layers = {info["module"]: str(info["index"]) for info in self.feature_info.get_dicts()}
-        self.pretrained_cfg = self.default_cfg = model.pretrained_cfg
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        levels = [int(index) for index in self.return_layers.values()]
-        maps: list[Tensor] = self.model.forward_intermediates(x, levels, intermediates_only=True)
-        return maps
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        self.model.set_grad_checkpointing(enable)
 
 
 def register() -> list[str]:
@@ -152,6 +60,8 @@ def register() -> list[str]:
         MissingDependencyError: timm is not installed.
     """
     models = import_extra("timm.models", "timm", "timm")
+    for module in UNTRACED:
+        models.register_notrace_module(module)
     names = {PREFIX + name: name for name in list_models()}
     for timm_name, name in names.items():
         if not models.is_model(timm_name):
@@ -170,33 +80,116 @@ def _entrypoint(timm_name: str, name: str) -> Callable[..., nn.Module]:
         cache_dir: str | None = None,
         features_only: bool = False,
         out_indices: int | Sequence[int] | None = None,
-        img_size: int | tuple[int, int] | None = None,
+        feature_cls: str | Callable[..., nn.Module] | None = None,
+        feature_cfg: Mapping[str, Any] | None = None,
+        global_pool: str | None = None,
         **fields: Any,
     ) -> nn.Module:
         if cache_dir is not None:
             raise ConfigError(f"cache_dir='{cache_dir}' is not possible; set HF_HUB_CACHE instead")
-        overlay = dict(pretrained_cfg_overlay or {})
-        tag = pretrained_cfg if isinstance(pretrained_cfg, str) else getattr(pretrained_cfg, "tag", None)
-        weights = overlay.get("file") or (f"pretrained:{tag}" if tag else "pretrained")
+        fields.pop("pretrained_model_args", None)  # how a saved model was made; timm has put it among the fields too
+        source = _source(name, pretrained_cfg, dict(pretrained_cfg_overlay or {}))
         if features_only:
             fields["num_classes"] = 0
-        model = create_model(
-            name, image_size=img_size, weights=weights if pretrained else None, replace_head=True, **fields
-        )
-        cfg = _pretrained_cfg(
-            model.preprocessing,
-            fixed=model.fixed_image_size,
-            num_classes=model.num_classes,
-            architecture=timm_name,
-            tag=tag,
-        )
-        shape = (model.config.in_chans, *model.config.image_size)
-        wrapped = TimmBackbone(model, asdict(cfg) | {"input_size": shape} | overlay)
-        return TimmFeatures(wrapped, out_indices) if features_only else wrapped
+        own = [field.name for field in dataclass_fields(find_family(name).variants[name])]
+        if global_pool and "global_pool" in own:
+            fields["global_pool"] = global_pool
+        model = _build(name, source, pretrained, fields)
+        if not features_only:
+            if global_pool is not None and "global_pool" not in fields:
+                model.set_pooling(global_pool, model.num_classes)
+            return model
+        options = dict(feature_cfg or {})
+        given = {"out_indices": out_indices, "feature_cls": feature_cls}
+        return extract_features(model, **options | {key: value for key, value in given.items() if value is not None})
 
     build.__name__ = build.__qualname__ = timm_name
     build.__doc__ = f"Vitrail's {name}, see :func:`vitrail.create_model`."
     return build
+
+
+def _source(name: str, given: Any, overlay: dict[str, Any]) -> dict[str, Any]:
+    """The description of the weights: timm's table, what the caller gives, and what lies over both; only what is set.
+
+    Three more entries: ``asked``, whether the caller described weights or named their tag; ``own``, whether by a whole
+    description; and ``overlay`` as it is.
+
+    Raises:
+        CheckpointError: there is no such tag.
+    """
+    from timm.models import PretrainedCfg, get_pretrained_cfg
+
+    family = find_family(name)
+    if isinstance(given, PretrainedCfg):
+        given = asdict(given)
+    known: dict[str, Any]
+    if isinstance(given, Mapping):
+        known = dict(given)
+    else:
+        if given:
+            family.find_weights(name, given, family.variants[name].image_size)  # or the error that lists the tags
+        known = asdict(get_pretrained_cfg(".".join(filter(None, (PREFIX + name, given))), allow_unregistered=False))  # type: ignore[arg-type]  # it raises, or there is one
+    known = {key: value for key, value in known.items() if value is not None}
+    if not given:
+        known.pop("tag", None)
+    own = isinstance(given, Mapping)
+    return known | overlay | {"asked": bool(given or overlay), "own": own, "overlay": overlay}
+
+
+def _weights(name: str, source: Mapping[str, Any]) -> str:
+    """What :func:`~vitrail.models.create_model` takes as ``weights``.
+
+    Raises:
+        ConfigError: a dictionary of tensors.
+    """
+    if source.get("state_dict"):
+        raise ConfigError("pretrained_cfg['state_dict'] is not possible; build the model and call its load_state_dict")
+    ours = {weights.hub_id for weights in find_family(name).weights.get(name, ())}
+    hub_id, file = source.get("hf_hub_id"), source.get("hf_hub_filename") or "model.safetensors"
+    if path := source.get("file") or source.get("url"):
+        return str(path)
+    if hub_id and hub_id not in ours:
+        return f"hf://{hub_id}/{file}"
+    tag = source.get("tag")
+    return f"pretrained:{tag}" if tag else "pretrained"
+
+
+def _build(name: str, source: Mapping[str, Any], pretrained: bool, fields: dict[str, Any]) -> TimmBackbone:
+    size = fields.pop("img_size", None)
+    if source["asked"]:  # the network of those weights, trained or not
+        if fields.get("num_classes") is None and "num_classes" in source:
+            fields["num_classes"] = source["num_classes"]
+        if size is None and source.get("fixed_input_size") and "input_size" in source:
+            size = tuple(source["input_size"][1:])
+    own_head = fields.get("num_classes") not in (None, source.get("num_classes"))
+    model = create_model(
+        name,
+        image_size=size,
+        weights=_weights(name, source) if pretrained else None,
+        replace_head=own_head if pretrained else None,
+        **fields,
+    )
+    cfg = asdict(_pretrained_cfg(model.preprocessing, fixed=model.fixed_image_size, num_classes=model.num_classes))
+    if source["asked"] or pretrained:
+        origin = ("url", "file", "hf_hub_id", "hf_hub_filename", "source", "tag", "license")
+        cfg |= {key: source[key] for key in origin if key in source}
+    if source["own"] or (source["asked"] and not pretrained):
+        cfg |= {key: source[key] for key in ("mean", "std", "crop_pct", "interpolation") if key in source}
+    cfg |= source["overlay"] | _shape_entries(model) | {"architecture": PREFIX + name}
+    nullable = ("pool_size", "first_conv", "classifier")  # as timm's own descriptions
+    return TimmBackbone(model, {key: value for key, value in cfg.items() if value is not None or key in nullable})
+
+
+def _shape_entries(model: Backbone) -> dict[str, Any]:
+    """Entries of timm's description that follow from the network: size of images and of the last map, first layers."""
+    height, width = model.config.image_size
+    stride = model.feature_info[-1].stride
+    sequence = hasattr(model, "num_prefix_tokens")
+    return {
+        "input_size": (model.config.in_chans, height, width),
+        "pool_size": None if sequence else (-(-height // stride), -(-width // stride)),
+        "first_conv": input_convolutions(model),
+    }
 
 
 def _default_cfg(name: str) -> Any:

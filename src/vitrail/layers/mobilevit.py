@@ -140,4 +140,4 @@ class ExShortcut(nn.Module):
         """
         *shallow, deep = [project(level) for project, level in zip(self.projections, levels, strict=True)]
         means = [x[:, :, :crop, :crop].mean((2, 3), keepdim=True) for x, crop in zip(shallow, self.crops, strict=False)]
-        return torch.cat([*(mean.expand(-1, -1, *deep.shape[2:]) for mean in means), deep], 1)
+        return torch.cat([*(mean.expand(-1, -1, deep.shape[2], deep.shape[3]) for mean in means), deep], 1)

@@ -7,8 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.fx import Proxy
 from torch.utils.checkpoint import checkpoint
 
 from vitrail.core.errors import ConfigError, ImageSizeError
@@ -92,7 +94,7 @@ class Backbone(nn.Module, ABC):
 
     def forward_features(self, x: Float[Tensor, "b c h w"]) -> Tensor:
         """Image to final features in native layout, after the final norm."""
-        self.check_image_size(x.shape[-2], x.shape[-1])
+        self.check_images(x)
         for x in self.forward_stages(x):  # noqa: B007, B020 (only the last level is used; earlier ones are freed)
             pass
         return self.final_norm(x)
@@ -122,7 +124,7 @@ class Backbone(nn.Module, ABC):
             norm: apply the final norm to the last level if it is among them.
             intermediates_only: return the list of maps alone instead of (final features, maps).
         """
-        self.check_image_size(x.shape[-2], x.shape[-1])
+        self.check_images(x)
         image_size = (x.shape[-2], x.shape[-1])
         count = len(self.feature_info)
         wanted = level_indices(indices, count)
@@ -181,6 +183,24 @@ class Backbone(nn.Module, ABC):
         """
         stem = [("stem.",)] if hasattr(self, "stem") else []
         return [*stem, *((f"{info.name}.",) for info in self.feature_info)]
+
+    def check_images(self, x: Tensor | Proxy) -> None:
+        """Refuse images of a size that is not allowed; in a graph of torch.fx an assertion does it.
+
+        A graph of a model that cannot take the next larger size takes only the one that the model was built for.
+
+        Raises:
+            ImageSizeError: the model cannot take images of that size.
+        """
+        if not isinstance(x, Proxy):
+            return self.check_image_size(x.shape[-2], x.shape[-1])
+        shape: Any = x.shape
+        fixed, divisor = self.fixed_image_size, self.size_divisor
+        for side, built in zip((shape[-2], shape[-1]), self.config.image_size, strict=True):
+            legal = f"{self.config.image_size}" if fixed else f"multiples of {divisor}"
+            allowed = side == built if fixed else side % divisor == 0
+            torch._assert(allowed, f"image size is not allowed: this graph takes {legal}")  # noqa: SLF001 (as timm does)
+        return None
 
     def check_image_size(self, height: int, width: int) -> None:
         """
