@@ -23,7 +23,7 @@ from vitrail.runs.export import export_run, stale_reason
 from vitrail.runs.load import load_task
 from vitrail.runs.run import Run
 from vitrail.runs.seen_images import recorded
-from vitrail.runs.trust import TrustConfig
+from vitrail.runs.trust import TrustConfig, _class_notes
 from vitrail.runs.trust_file import read_trust
 
 Capture = pytest.CaptureFixture[str]
@@ -108,6 +108,12 @@ def test_trust_tells_what_it_fitted_and_where_it_was_checked(trained: Path, caps
     assert "How far to trust it" in page
     assert "Sets of classes at a coverage of 90.0 %" in page
     assert {run.trust, run.trust_arrays, run.figures / "trust.png"} <= set(run.artefacts())
+
+
+@pytest.mark.parametrize(("top1", "told"), [(0.96, True), (0.85, False)])
+def test_sets_that_cover_more_than_was_asked_say_why(top1: float, told: bool) -> None:
+    checked = {"checked_on": "test", "method": "raps", "coverage": 0.9, "top1": top1, "sets": {"lac": {"empty": 0.1}}}
+    assert any("alone is right in 96.0 %" in note for note in _class_notes(checked)) is told
 
 
 def test_answers_have_sets_and_scores(trusted: Path, photos: Path, tmp_path: Path, capsys: Capture) -> None:
