@@ -76,10 +76,10 @@ def narrowed(model: onnx.ModelProto, widths: tuple[int, ...]) -> onnx.ModelProto
 def write_files(model: nn.Module, images: Tensor, folder: Path) -> dict[str, Path]:
     """Files by what is in them."""
     files = {name: folder / f"{name.replace('/', '_')}.onnx" for name in ("float32", *WIDTHS)}
-    files["float32"].write_bytes(to_onnx(capture(model, images, ExportError), "image", "logits").SerializeToString())
+    files["float32"].write_bytes(to_onnx(capture(model, images, ExportError), "image", ["logits"]).SerializeToString())
     config = QuantizationConfig(observer="min_max", keep_float=("depthwise", "conv_transpose"))
     quantized = quantize(model, images, config=config)
-    integers = to_onnx(capture(quantized.graph_module, images, ExportError), "image", "logits")
+    integers = to_onnx(capture(quantized.graph_module, images, ExportError), "image", ["logits"])
     for name, widths in WIDTHS.items():
         files[name].write_bytes(narrowed(integers, widths).SerializeToString())
     return files

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -157,7 +158,7 @@ def taken(looked: Looked, indices: Labels) -> Looked:
 
 def measure_sets(every: Looked, draws: int, images: int, calibration: int) -> None:
     """Coverage of sets and calibration error, with probes of few images a class."""
-    rows: dict[tuple[SetMethod, float], list[tuple[float, float, float]]] = defaultdict(list)
+    rows: dict[tuple[str, float], list[tuple[float, float, float]]] = defaultdict(list)
     errors: list[tuple[float, ...]] = []
     for seed in range(draws):
         random = np.random.default_rng(seed)
@@ -171,8 +172,10 @@ def measure_sets(every: Looked, draws: int, images: int, calibration: int) -> No
         figures = (mean_gap(before, tested), mean_gap(after, tested))
         losses = (mean_loss(logits[calibration:], tested), mean_loss(logits[calibration:] / found, tested))
         errors.append((found, *figures, *losses, float((after.argmax(axis=1) == tested).mean())))
-        for method in ("lac", "raps"):
-            fits = misfits(probabilities, method)
+        tried = {method: misfits(probabilities, method) for method in get_args(SetMethod)}
+        # of the paper: each image takes a random share of the class's own probability, too
+        tried["raps, random share"] = tried["raps"] + random.random((len(labels), 1)) * probabilities
+        for method, fits in tried.items():
             true = fits[np.arange(calibration), labels[:calibration]]
             for coverage in (0.8, 0.9, 0.95):
                 check = check_sets(sets_of(fits[calibration:], bound_of(true, coverage)), tested)

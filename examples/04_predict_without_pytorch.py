@@ -25,8 +25,9 @@ def main() -> None:
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     facts = read_facts(session.get_modelmeta().custom_metadata_map)
 
-    def run(batch: np.ndarray) -> np.ndarray:
-        return session.run(None, {session.get_inputs()[0].name: batch})[0]
+    def run(batch: np.ndarray) -> np.ndarray | list[np.ndarray]:
+        outputs = session.run(None, {session.get_inputs()[0].name: batch})
+        return outputs if len(outputs) > 1 else outputs[0]  # with --outlier-score, a classifier has two
 
     if facts["task"]["name"] == "generation":
         noise = np.random.default_rng(0).standard_normal(facts["task"]["latent_dim"])

@@ -2,6 +2,7 @@
 
 - README, CONTRIBUTING and CHANGELOG become pages; links to examples and scripts lead to pages with their source.
 - The reference of commands is made of the help texts, that of Python of the public names.
+- Flowcharts become boxes, since the site loads no script that draws them.
 - A folder in the navigation (``decisions/*``) stands for the pages in it.
 """
 
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from levels import with_levels
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
@@ -69,6 +71,7 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
     if name.startswith(("reference/", "source/")):
         return markdown
     origin = ORIGIN.get(name, DOCS / name)
+    markdown = with_levels(markdown)
 
     def change(text: str) -> str:
         return LIST_IN_PARAGRAPH.sub(r"\1\n", with_links(COMMENT.sub("", text), origin))

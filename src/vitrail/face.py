@@ -145,7 +145,11 @@ class TrainedRun(Run):
 
     @_converted
     def export(
-        self, *formats: str, num_images: int = VERIFICATION_IMAGES, dynamic_size: bool = False
+        self,
+        *formats: str,
+        num_images: int = VERIFICATION_IMAGES,
+        dynamic_size: bool = False,
+        outlier_score: bool = False,
     ) -> Rows[ExportRecord]:
         """Write verified files: the float model, and the quantised one if there is a plan.
 
@@ -153,11 +157,14 @@ class TrainedRun(Run):
             *formats: names of formats: onnx (the default), openvino, torch-export, aoti, executorch, litert, coreml.
             num_images: number of held-out images that every file is verified on.
             dynamic_size: leave height and width of the float ONNX file free, within the limits of the architecture.
+            outlier_score: give float ONNX, OpenVINO and torch.export files the outlier score as a second output.
 
         Raises:
             VitrailError: a file cannot be written, or disagrees with the model.
         """
-        records = export_run(self, num_images, formats=formats or ("onnx",), dynamic_size=dynamic_size)
+        records = export_run(
+            self, num_images, formats=formats or ("onnx",), dynamic_size=dynamic_size, outlier_score=outlier_score
+        )
         return export_rows(records)
 
     @_converted

@@ -42,6 +42,16 @@ def test_the_file_is_of_todays_models_and_times(script: ModuleType) -> None:
 def test_what_is_not_known_is_empty(script: ModuleType) -> None:
     row = next(row for row in RESULTS["rows"] if row["name"] == "edgevit_xxs")
     unknown = row | {"cpu_ms": {"torch": 29.44, "onnxruntime": None, "openvino": None}}
-    assert script._line(unknown) == "| `edgevit_xxs` | 224 | 4.07 | 0.55 |  |  | 29.4 |  |  |"
+    assert script._line(unknown) == "| `edgevit_xxs` | 224 | 4.07 | 0.55 |  |  | 29.4 |  |  |  |"
     known = unknown | {"weights": ["a", "b"], "top1": 75.66, "top1_size": [256, 256], "image_size": [224, 192]}
-    assert script._line(known) == "| `edgevit_xxs` | 224x192 | 4.07 | 0.55 | 2 | 75.7 at 256 | 29.4 |  |  |"
+    known["int8"] = {"mb": 6.09, "onnxruntime": 9.67, "openvino": 6.8}
+    int8 = "6.1 MB, 9.7 / 6.8 ms"
+    assert script._line(known) == f"| `edgevit_xxs` | 224x192 | 4.07 | 0.55 | 2 | 75.7 at 256 | 29.4 |  |  | {int8} |"
+
+
+def test_eight_bit_files_are_those_of_their_page(script: ModuleType) -> None:
+    table = "| runtime | file | ms | of float32 | MB | of float32 |\n|---|---|---|---|---|---|\n"
+    rows = "| onnxruntime | float32 | 9 | 1 | 8 | 1 |\n| onnxruntime | int8 | 5 | .5 | 2 | .2 |\n"
+    rows += "| openvino | int8 | 4 | . | 2 | . |\n"
+    text = f"### a_b_64\n\n{table}{rows}\n### other\n\n{table}{rows}\n### c_64\n\n| x |\n|---|\n"
+    assert script.integer_files(text) == {"a_b": {"mb": 2, "onnxruntime": 5, "openvino": 4}}

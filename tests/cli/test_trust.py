@@ -14,17 +14,22 @@ import pytest
 import yaml
 from docs.blocks import code_blocks
 from PIL import Image
+from torch import Tensor
 
 import vitrail
 from vitrail.cli.main import main
-from vitrail.core.errors import ConfigError, DataError, RunError
+from vitrail.core.errors import ConfigError, DataError, ExportError, RunError
 from vitrail.core.files import read_json, write_json
+from vitrail.device.answer import answer, read_facts
+from vitrail.device.pixels import read_image
+from vitrail.export.outlier_output import WithOutlierScore
 from vitrail.runs.export import export_run, stale_reason
 from vitrail.runs.load import load_task
 from vitrail.runs.run import Run
 from vitrail.runs.seen_images import recorded
-from vitrail.runs.trust import TrustConfig
+from vitrail.runs.trust import TrustConfig, _class_notes
 from vitrail.runs.trust_file import read_trust
+from vitrail.runtimes import FORMATS, open_session
 
 Capture = pytest.CaptureFixture[str]
 
@@ -110,6 +115,12 @@ def test_trust_tells_what_it_fitted_and_where_it_was_checked(trained: Path, caps
     assert {run.trust, run.trust_arrays, run.figures / "trust.png"} <= set(run.artefacts())
 
 
+@pytest.mark.parametrize(("top1", "told"), [(0.96, True), (0.85, False)])
+def test_sets_that_cover_more_than_was_asked_say_why(top1: float, told: bool) -> None:
+    checked = {"checked_on": "test", "method": "raps", "coverage": 0.9, "top1": top1, "sets": {"lac": {"empty": 0.1}}}
+    assert any("alone is right in 96.0 %" in note for note in _class_notes(checked)) is told
+
+
 def test_answers_have_sets_and_scores(trusted: Path, photos: Path, tmp_path: Path, capsys: Capture) -> None:
     dark = write_images(tmp_path / "dark", 2, 1, light=-120)
     words = ["predict", str(trusted), str(photos), str(dark), "--coverage", "0.9", "--outlier-score"]
@@ -140,7 +151,7 @@ def test_the_page_does_what_it_says(run: Run, photos: Path, tmp_path: Path, monk
     (tmp_path / "photos").symlink_to(photos)
     monkeypatch.chdir(tmp_path)
     shell = [line for block in code_blocks("docs/trust.md", "sh") for line in block.code.splitlines()]
-    assert len(shell) == 5
+    assert len(shell) == 6
     for line in shell:
         assert main(shlex.split(line)[1:]) == 0, line
     (python,) = code_blocks("docs/trust.md", "python")
@@ -296,3 +307,52 @@ def test_three_images_say_that_they_are_few(run: Run, photos: Path, tmp_path: Pa
 def test_configurations_refuse_what_is_unknown() -> None:
     with pytest.raises(ConfigError, match="sets"):
         TrustConfig(sets="aps")  # type: ignore[arg-type]
+
+
+@pytest.mark.slow  # it exports
+def test_files_have_the_outlier_score_as_a_second_output(run: Run, photos: Path, tmp_path: Path) -> None:
+    dark = write_images(tmp_path / "dark", 1, 1, light=-120)
+    assert main(["trust", str(run.folder), "--use-temperature", "--quiet"]) == 0
+    wanted = {
+        str(one.path): one.trust for one in vitrail.open_run(run.folder).predict([photos, dark], outlier_score=True)
+    }
+    assert {trust.unusual for trust in wanted.values()} == {True, False}
+    records = export_run(run, 40, formats=("onnx", "openvino", "torch-export"), outlier_score=True)
+    for record in records:
+        assert record.outlier_score_error is not None
+        assert record.outlier_score_error < 1e-5
+        assert not any(check.failure for check in record.checks)
+        session = open_session(record.path, FORMATS[record.format].runtime)
+        assert session.outputs is not None
+        facts = read_facts(read_json(record.path.with_name(record.path.name + ".json")))
+        for path, trust in wanted.items():
+            pixels = read_image(path, facts["preprocessing"])
+            found = answer(lambda batch, named=session.outputs: list(named(batch).values()), pixels, facts)
+            assert found["outlier_score"] == pytest.approx(trust.outlier_score, abs=1e-3)
+            assert found["unusual"] is trust.unusual
+            alone = answer(session, pixels, facts)
+            assert alone == {"classes": found["classes"]}, "who takes the first output gets what it got"
+    assert "second output, outlier_score" in read_json(run.folder / "model.onnx.json")["rule"]
+
+
+@pytest.mark.slow  # it exports
+def test_a_file_with_wrong_scores_is_not_written(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    export_run(run, 4, variants=("float",))
+    before = run.onnx("float").read_bytes()
+    right = WithOutlierScore.forward
+
+    def wrong(self: WithOutlierScore, images: Tensor) -> dict[str, Tensor]:
+        found = right(self, images)
+        return found | {"outlier_score": found["outlier_score"] * 1.01}
+
+    monkeypatch.setattr(WithOutlierScore, "forward", wrong)
+    with pytest.raises(ExportError, match="the outlier scores of the exported model disagree"):
+        export_run(run, 4, variants=("float",), outlier_score=True)
+    assert run.onnx("float").read_bytes() == before
+
+
+def test_an_outlier_score_that_cannot_be_written_is_refused_in_a_line(run: Run, capsys: Capture) -> None:
+    words = ["export", str(run.folder), "--outlier-score"]
+    assert "is for float files of onnx, openvino, torch-export" in error_line(capsys, [*words, "--format", "aoti"])
+    run.trust.unlink()
+    assert "vitrail trust" in error_line(capsys, words)

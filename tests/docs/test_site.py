@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -73,6 +74,25 @@ def test_links_of_the_repository_lead_to_pages_of_the_site(hooks: ModuleType) ->
     assert hooks.with_links("[![x](docs/a.png)](docs/a.png)", ROOT / "README.md") == "[![x](a.png)](a.png)"
     assert hooks.with_links("[a](../yolo.md)", ROOT / "docs/results/dense.md") == "[a](../yolo.md)"
     assert "source/examples/compare/mixers.yaml.md" in hooks.source_pages()
+
+
+def test_flowcharts_become_levels(hooks: ModuleType) -> None:
+    page = (ROOT / "docs/architecture.md").read_text()
+    html = hooks.with_levels(page)
+    assert "mermaid" not in html
+    rows = re.findall(r"<div[^>]*flex[^>]*>(.*?)</div>", html)
+    level = {name: number for number, row in enumerate(rows) for name in re.findall(r"<strong>(.*?)</strong>", row)}
+    boxes, edges = (
+        re.findall(r'^    (\w+)\["', page, re.MULTILINE),
+        re.findall(r"^    (.* --> .*)$", page, re.MULTILINE),
+    )
+    assert level.keys() == set(boxes)
+    for line in edges:
+        groups = [group.split(" & ") for group in line.split(" --> ")]
+        assert all(level[a] < level[b] for one, two in pairwise(groups) for a in one for b in two)
+    for wrong in ("flowchart LR\n", "flowchart TB\n a --> b\n", 'flowchart TB\n a["a"]\n a --> a\n'):
+        with pytest.raises(ValueError, match="chart"):
+            hooks.with_levels(f"```mermaid\n{wrong}```")
 
 
 def test_docstrings_get_links_where_the_reference_has_the_name() -> None:

@@ -13,6 +13,7 @@ from vitrail.models import create_model
 from vitrail.soundness import CheckConfig, check_data
 from vitrail.soundness.by_features import find_neighbours, out_of_fold
 from vitrail.soundness.confident_learning import judge_labels
+from vitrail.soundness.entries import judge_entries
 
 
 def test_a_confident_joint_by_hand() -> None:
@@ -53,6 +54,58 @@ def test_planted_wrong_labels_are_first() -> None:
     assert {*wrong.tolist()} <= {*first.tolist()}
     assert found.suggested[wrong].tolist() == labels[wrong].tolist()
     assert 4 <= found.num_wrong <= 8
+
+
+def marked(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Features in which three classes each have a direction, and which image has which of them."""
+    draw = np.random.default_rng(0)
+    targets = (draw.random((count, 3)) < (0.5, 0.3, 0.15)).astype(np.float32)
+    features = 8 * targets @ np.eye(3, 12) + draw.normal(size=(count, 12))
+    return features.astype(np.float32), targets
+
+
+def test_planted_wrong_entries_are_first() -> None:
+    features, targets = marked(160)
+    given = targets.copy()
+    planted = {(int(np.flatnonzero(targets[:, 0] == 1)[3]), 0), (int(np.flatnonzero(targets[:, 2] == 0)[5]), 2)}
+    for image, label in planted:
+        given[image, label] = 1 - given[image, label]
+    unknown = int(np.flatnonzero(targets[:, 1] == 1)[0])
+    given[unknown, 1] = -1
+    found = judge_entries(features, given, np.arange(160), seed=0)
+    assert {(one.image, one.label) for one in found.doubts[:2]} == planted
+    assert all(one.given == bool(given[one.image, one.label]) for one in found.doubts)
+    assert (unknown, 1) not in {(one.image, one.label) for one in found.doubts}
+    assert found.num_judged == 3 * 160 - 1
+    assert 1 <= found.num_wrong <= 8
+
+
+def test_entries_of_a_rare_class_and_of_copies_alone_are_not_judged() -> None:
+    features, targets = marked(60)
+    rare = targets.copy()
+    rare[:, 2] = 0
+    rare[:4, 2] = 1
+    assert {one.label for one in judge_entries(features, rare, np.arange(60), seed=0).doubts} <= {0, 1}
+    assert judge_entries(features, targets, np.zeros(60, np.int64), seed=0).num_judged == 0, "all are one image"
+
+
+def test_labels_of_images_with_several_classes_are_judged(tmp_path: Path, write_scenes: WriteScenes) -> None:
+    root = write_scenes({"images": 24})
+    names = ["red", "round, ü"]
+    rows = [f"images/{i}.png,{int(i % 2 == 0)},{int(i % 3 == 0)}" for i in range(24)]
+    (root / "labels.csv").write_text("\n".join(['file,red,"round, ü"', *rows]), encoding="utf-8")
+    weights = tmp_path / "nano.safetensors"
+    save_file(create_model("vit_nano_patch4", num_classes=3).state_dict(), weights)
+    config = CheckConfig(task="multilabel", model="vit_nano_patch4", weights=str(weights), mean=(0.5,), std=(0.5,))
+    found = check_data(root, config)
+    assert found.labels_judged
+    assert found.relabel, "chance alone leaves doubts"
+    for doubt in found.relabel:
+        number, has = int(Path(doubt.file).stem), not doubt.label.startswith("not ")
+        name = doubt.label.removeprefix("not ")
+        assert name in names
+        assert has == (number % (2 if name == "red" else 3) == 0)
+        assert doubt.suggested == (f"not {name}" if has else name)
 
 
 def test_an_image_that_is_alone_in_its_class_is_not_judged() -> None:

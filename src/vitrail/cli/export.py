@@ -28,6 +28,7 @@ def export(
     *,
     formats: Annotated[tuple[FormatName, ...], FORMAT_WORDS] = ("onnx",),
     dynamic_size: Annotated[bool, Parameter(negative=())] = False,
+    outlier_score: Annotated[bool, Parameter(negative=())] = False,
     num_images: WholeNumber = VERIFICATION_IMAGES,
     output: OutputOptions = Output(),
 ) -> None:
@@ -46,12 +47,16 @@ def export(
     vitrail quantize runs/photos && vitrail export runs/photos --format onnx,openvino
     vitrail export runs/photos --format executorch --format litert --json
     vitrail export runs/photos --dynamic-size
+    vitrail trust runs/photos && vitrail export runs/photos --outlier-score
     ```
 
     Args:
         run: Run folder.
         formats: One or more formats of the files.
         dynamic_size: Let the float ONNX file take images of any height and width that the architecture can.
+        outlier_score: Give float ONNX, OpenVINO and torch.export files of a classifier a second output: how unlike the
+            training images an image is, as `vitrail trust` fitted it. The metadata say above which score an image is
+            unusual.
         num_images: Number of held-out images that every file is verified on.
     """
     if num_images < 2:
@@ -61,8 +66,17 @@ def export(
         raise ConfigError("dynamic_size is for ONNX files; add onnx to the formats")
     with display(output) as shown:
         opened = Run.open(run)
-        records = export_run(opened, num_images, formats=formats, dynamic_size=dynamic_size, progress=shown.progress)
+        records = export_run(
+            opened,
+            num_images,
+            formats=formats,
+            dynamic_size=dynamic_size,
+            outlier_score=outlier_score,
+            progress=shown.progress,
+        )
         show_export(shown, records)
+        if outlier_score:
+            _show_outlier_scores(shown, records)
         if not opened.quantization.exists() and any(FORMATS[name].takes_quantized for name in formats):
             folder = typed_path(run)
             shown.say(f"For an 8-bit file too: vitrail quantize {folder} && vitrail export {folder}")
@@ -73,6 +87,17 @@ def export(
                 f"{simulated[0]}, have codes that no runtime executes; quantise with --activation-bits 8"
             )
         shown.result([record.to_dict() for record in records])
+
+
+def _show_outlier_scores(shown: Display, records: Sequence[ExportRecord]) -> None:
+    """Which files have the second output, and which have not."""
+    names = {has: [r.path.name for r in records if (r.outlier_score_error is not None) is has] for has in (True, False)}
+    shown.say(f"With an outlier score as second output: {', '.join(names[True])}")
+    if names[False]:
+        shown.say(
+            f"Without: {', '.join(names[False])}. The score is fitted to float features, and 8 bits change these; "
+            f"files of other formats have one output"
+        )
 
 
 def show_export(shown: Display, records: Sequence[ExportRecord]) -> None:

@@ -30,6 +30,8 @@ from vitrail.device.pixels import Array, Size, fit, letterbox, letterbox_size, n
 
 RunFile = Callable[[Array], Array]
 """A file in its runtime: normalised float32 images (b, 3, h, w) to its output (b, ...)."""
+RunOutputs = Callable[[Array], Sequence[Array]]
+"""The same for a file with several outputs: to a list or tuple of all of them, in the file's order."""
 Facts = Mapping[str, Any]
 
 FACTS = ("preprocessing", "classes", "task")
@@ -59,8 +61,11 @@ def read_facts(metadata: Mapping[str, Any]) -> dict[str, Any]:
     return {name: json.loads(value) if isinstance(value, str) else value for name, value in held.items()}
 
 
-def answer(run: RunFile, pixels: Array, facts: Facts, *, top_k: int | None = None, **options: Any) -> dict[str, Any]:
-    """What ``vitrail predict RUN IMAGE --json`` says of an image; of a segmentation ``labels`` (h, w) too.
+def answer(
+    run: RunFile | RunOutputs, pixels: Array, facts: Facts, *, top_k: int | None = None, **options: Any
+) -> dict[str, Any]:
+    """What ``vitrail predict RUN IMAGE --json`` says of an image; of a segmentation ``labels`` (h, w) too. Of a file
+    with an outlier score it says ``outlier_score`` and ``unusual``, where ``run`` gives all outputs.
 
     Args:
         run: the file in its runtime.
@@ -79,9 +84,15 @@ def answer(run: RunFile, pixels: Array, facts: Facts, *, top_k: int | None = Non
     return _ANSWERS[name](run, pixels, facts, top_k, **options)
 
 
-def _classes(run: RunFile, pixels: Array, facts: Facts, top_k: int | None) -> dict[str, Any]:
-    how = facts["preprocessing"]
-    return {"classes": best_classes(run(normalise(fit(pixels, how), how))[0], facts["classes"], top_k or 1)}
+def _classes(run: RunFile | RunOutputs, pixels: Array, facts: Facts, top_k: int | None) -> dict[str, Any]:
+    how, second = facts["preprocessing"], facts["task"].get("outlier_score")
+    found = run(normalise(fit(pixels, how), how))
+    logits, *others = found if isinstance(found, (list, tuple)) else [found]
+    result: dict[str, Any] = {"classes": best_classes(logits[0], facts["classes"], top_k or 1)}
+    if second and others:
+        score = float(others[0][0])
+        result |= {"outlier_score": score, "unusual": score > second["unusual_above"]}
+    return result
 
 
 def _labels(

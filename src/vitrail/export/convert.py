@@ -15,7 +15,7 @@ OPSET = 20
 """The version of float files, which older runtimes read; integer files get another in their last pass."""
 
 
-def to_onnx(program: torch.export.ExportedProgram, input_name: str, output_name: str) -> onnx.ModelProto:
+def to_onnx(program: torch.export.ExportedProgram, input_name: str, output_names: list[str]) -> onnx.ModelProto:
     """Translate a captured graph.
 
     Raises:
@@ -26,7 +26,7 @@ def to_onnx(program: torch.export.ExportedProgram, input_name: str, output_name:
         result = torch.onnx.export(
             program,
             input_names=[input_name],
-            output_names=[output_name],
+            output_names=output_names,
             opset_version=OPSET,
             dynamo=True,
             verbose=False,

@@ -6,7 +6,6 @@ from pathlib import Path
 from weakref import WeakKeyDictionary
 
 import onnx
-import torch
 from torch import Tensor, nn
 
 from vitrail.core.errors import ExportError
@@ -44,19 +43,21 @@ def onnx_bytes(source: Source) -> bytes:
 
 def _convert(source: Source) -> bytes:
     _check_size(source.reference)
-    module = source.model if source.quantized is None else source.quantized.graph_module
-    program = (
-        capture_any_size(module, source.images) if source.dynamic_size else capture(module, source.images, ExportError)
-    )
-    proto = to_onnx(program, "image", source.output_name)
+    module = source.written
+    if source.dynamic_size:
+        check_any_size(source.model, source.images)
+        program = capture(module, source.images, ExportError, size_step=_size_step(module))
+    else:
+        program = capture(module, source.images, ExportError)
+    proto = to_onnx(program, "image", source.output_names)
     for key, value in source.metadata.items():
         proto.metadata_props.add(key=key, value=value)
     proto.producer_name = "vitrail"
     return _serialise(proto)
 
 
-def capture_any_size(model: nn.Module, images: Tensor) -> torch.export.ExportedProgram:
-    """The graph of a model with free batch size, height and width, these in steps of what the model divides them by.
+def check_any_size(model: nn.Module, images: Tensor) -> None:
+    """Refuse a model that cannot take images of another size, in steps of what it divides height and width by.
 
     Raises:
         ExportError: the architecture is tied to one image size; the message has the reason.
@@ -65,7 +66,6 @@ def capture_any_size(model: nn.Module, images: Tensor) -> torch.export.ExportedP
         model_outputs(model, other_size(model, images[:1]))
     except (ValueError, RuntimeError) as failure:  # an ImageSizeError of ours, or shapes that do not fit
         raise ExportError(f"{type(model).__name__} is tied to its image size: {failure}") from failure
-    return capture(model, images, ExportError, size_step=_size_step(model))
 
 
 def other_size(model: nn.Module, images: Tensor) -> Tensor:

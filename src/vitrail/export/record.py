@@ -16,6 +16,8 @@ class RuntimeCheck:
         runtime: the program with its version.
         max_relative_error, top1_agreement, unmatched_rows: see :class:`~vitrail.runtimes.alike.Agreement`; None
             where it does not run.
+        outlier_score_error: max |file - model| of the outlier scores, relative to the largest number that they are a
+            sum of; None where the file has none.
         failure: why the file must not be used there; empty if it agrees with the model.
     """
 
@@ -24,6 +26,7 @@ class RuntimeCheck:
     max_relative_error: float | None = None
     top1_agreement: float | None = None
     unmatched_rows: float | None = None
+    outlier_score_error: float | None = None
     failure: str = ""
 
 
@@ -48,6 +51,7 @@ class ExportRecord:
         dynamic_size: whether it was run at more than one height and width, and agreed at both.
         weights_hash: the hash of the weights that it was made from; empty where it is not known.
         row_parts: number of channels of each part of an output row, where the outputs are sets of rows; else empty.
+        outlier_score_error: see :class:`RuntimeCheck`; None where the file has one output.
         temperature: what the logits were divided by, see :class:`vitrail.tasks.Task`.
         checks: the same comparison in every runtime of this machine that takes the file, that of ``runtime`` first.
         cpu_features: features of the processor that it was verified on, see :mod:`vitrail.runtimes.processor`; 8-bit
@@ -69,6 +73,7 @@ class ExportRecord:
     dynamic_size: bool = False
     weights_hash: str = ""
     row_parts: tuple[int, ...] = ()
+    outlier_score_error: float | None = None
     temperature: float = 1.0
     checks: tuple[RuntimeCheck, ...] = ()
     cpu_features: tuple[str, ...] = ()

@@ -74,6 +74,12 @@ picture is (output + 1) * 127.5.
 }
 
 
+OUTLIER_SCORE = """
+The second output, {output}, is a number for each image, high for images unlike those of the training; an image with
+more than {unusual_above:.6g} is unusual, as one in twenty of the validation images is.
+"""
+
+
 def rule_of(task: Mapping[str, Any]) -> str:
     """What a file says of its input and its output.
 
@@ -82,4 +88,6 @@ def rule_of(task: Mapping[str, Any]) -> str:
     """
     frame = FRAMES.get(task["frame"])
     parts = [PIXELS, frame, RESIZE, NORMALISE] if frame else []
-    return " ".join(" ".join([*parts, ANSWERS.get(task["name"], "")]).split())
+    second = task.get("outlier_score")
+    more = [OUTLIER_SCORE.format(**second)] if second else []
+    return " ".join(" ".join([*parts, ANSWERS.get(task["name"], ""), *more]).split())

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor, nn
 
 from vitrail.core.errors import ExportError
 from vitrail.core.types import Preprocessing
+from vitrail.export.outlier_output import OUTLIER_OUTPUT, OutlierOutput, WithOutlierScore
 from vitrail.export.rule import rule_of
 from vitrail.quantization import QuantizedModel, check_usable
+from vitrail.tasks import Task
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -25,6 +27,7 @@ class Source:
         facts: what the file says of itself, see :func:`about`.
         quantized: the quantised form of the model, written instead of it.
         dynamic_size: whether height and width stay free.
+        outlier: a second output of a float classifier, see :func:`with_outlier_score`.
 
     Raises:
         ExportError: fewer than two images, or not (n, c, h, w); a model that is not in float32 or does not return one
@@ -36,6 +39,7 @@ class Source:
     facts: dict[str, Any] = field(default_factory=dict)
     quantized: QuantizedModel | None = None
     dynamic_size: bool = False
+    outlier: OutlierOutput | None = None
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or len(self.images) < 2:
@@ -65,6 +69,21 @@ class Source:
         return self.model if self.quantized is None else self.quantized
 
     @property
+    def written(self) -> nn.Module:
+        """The module whose graph is written."""
+        if self.quantized is not None:
+            return self.quantized.graph_module
+        if self.outlier is None:
+            return self.model
+        assert isinstance(self.model, Task)
+        return WithOutlierScore(self.model, self.outlier.score)
+
+    @property
+    def output_names(self) -> list[str]:
+        """The names of all outputs, that of the model's own first."""
+        return [self.output_name] + ([] if self.outlier is None else [OUTLIER_OUTPUT])
+
+    @property
     def output_name(self) -> str:
         return getattr(self.model, "output_name", "logits")
 
@@ -87,3 +106,14 @@ def about(preprocessing: Preprocessing, classes: Sequence[str], model: nn.Module
     task = {"name": "classification", "frame": "crop"} if decoding is None else decoding()
     facts = {"preprocessing": preprocessing.to_dict(), "classes": list(classes)}
     return facts | {"task": task, "rule": rule_of(task)}
+
+
+def with_outlier_score(source: Source, outlier: OutlierOutput) -> Source:
+    """The same source with a second output, which its facts tell of.
+
+    Args:
+        source: a float task that gives each image one class.
+        outlier: the second output.
+    """
+    task = source.facts["task"] | {OUTLIER_OUTPUT: outlier.facts}
+    return replace(source, outlier=outlier, facts=source.facts | {"task": task, "rule": rule_of(task)})

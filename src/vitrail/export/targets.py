@@ -32,6 +32,7 @@ class Target:
         write: makes the file, with preprocessing and classes inside where the format has a place for them.
         tolerance: largest relative error of a float file.
         free_size: whether height and width can stay free.
+        second_output: whether a file can have the outlier score as a second output.
         needs: modules that it imports, where they come with an optional extra.
         package: the distribution that is named where one of them is missing.
         then: a second command that installs what pip cannot resolve as a part of the extra.
@@ -40,15 +41,16 @@ class Target:
     write: Callable[[Source, Path], None]
     tolerance: float = FLOAT_TOLERANCE
     free_size: bool = False
+    second_output: bool = False
     needs: tuple[str, ...] = ()
     package: str = ""
     then: str = ""
 
 
 TARGETS: dict[str, Target] = {
-    "onnx": Target(write=onnx_file.write, free_size=True),
-    "openvino": Target(write=openvino_ir.write),
-    "torch-export": Target(write=torch_program.write),
+    "onnx": Target(write=onnx_file.write, free_size=True, second_output=True),
+    "openvino": Target(write=openvino_ir.write, second_output=True),
+    "torch-export": Target(write=torch_program.write, second_output=True),
     "aoti": Target(write=aoti_package.write),
     "executorch": Target(
         write=executorch_program.write,

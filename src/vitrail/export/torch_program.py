@@ -16,12 +16,13 @@ EXTRA = "vitrail.json"
 
 
 def write(source: Source, file: Path) -> None:
-    """Write a ``.pt2`` program with a free batch size; ``torch.export.load(path).module()`` runs it.
+    """Write a ``.pt2`` program with a free batch size; ``torch.export.load(path).module()`` runs it. With an
+    outlier score it returns a dictionary of both outputs.
 
     Raises:
         ExportError: the model cannot be captured.
     """
-    program = capture(source.model, source.images, ExportError)
+    program = capture(source.written, source.images, ExportError)
     for module in program.graph_module.modules():
         if isinstance(module, torch.fx.GraphModule):
             for node in module.graph.nodes:

@@ -8,7 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vitrail.core.errors import BenchError, ExportError
@@ -16,15 +18,17 @@ from vitrail.core.extras import import_extra
 from vitrail.core.files import atomic_folder, write_json
 from vitrail.core.types import Preprocessing
 from vitrail.export.failure import explain, explained, silence
-from vitrail.export.model_outputs import agreement_of, complaint, model_outputs
+from vitrail.export.model_outputs import BATCH_SIZE, SINGLES, agreement_of, complaint, file_outputs, model_outputs
 from vitrail.export.onnx_file import other_size
+from vitrail.export.outlier_output import OUTLIER_OUTPUT, outlier_scores
 from vitrail.export.record import ExportRecord, RuntimeCheck
 from vitrail.export.source import Source, about
 from vitrail.export.targets import TARGETS
 from vitrail.quantization import QuantizedModel
-from vitrail.runtimes import FORMATS, RUNTIMES, check_formats, import_runtime, open_session, takers
+from vitrail.runtimes import FORMATS, RUNTIMES, Images, Session, check_formats, import_runtime, open_session, takers
 from vitrail.runtimes.alike import INTEGER_TOLERANCE, compare
 from vitrail.runtimes.processor import processor
+from vitrail.tasks import Task
 
 
 def export_model(
@@ -102,7 +106,7 @@ def export_source(
     Raises:
         UnknownNameError, MissingDependencyError, ExportError: as in :func:`export_model`.
     """
-    _check_offered(format, source.quantized is not None, source.dynamic_size)
+    _check_offered(format, source.quantized is not None, source.dynamic_size, outlier=source.outlier is not None)
     target, path = TARGETS[format], Path(path)
     default = target.tolerance if source.quantized is None else INTEGER_TOLERANCE
     with atomic_folder(path) as draft:
@@ -126,6 +130,7 @@ def export_source(
             dynamic_size=source.dynamic_size and own is not None,
             weights_hash=weights_hash,
             row_parts=tuple(getattr(source.reference, "row_parts", ())),
+            outlier_score_error=own.outlier_score_error if own else None,
             temperature=source.temperature,
             checks=tuple(checks),
             cpu_features=processor()[1],
@@ -134,7 +139,7 @@ def export_source(
     return record
 
 
-def _check_offered(format: str, quantized: bool, dynamic_size: bool) -> None:
+def _check_offered(format: str, quantized: bool, dynamic_size: bool, *, outlier: bool = False) -> None:
     """Refuse what the format cannot hold, and a format whose extra is not installed.
 
     Raises:
@@ -149,6 +154,8 @@ def _check_offered(format: str, quantized: bool, dynamic_size: bool) -> None:
         names = " or ".join(name for name, known in TARGETS.items() if known.free_size)
         raise ExportError(f"format '{format}' keeps one image size; choose {names}, or leave out dynamic_size")
     target = TARGETS[format]
+    if outlier and not target.second_output:
+        raise ExportError(f"format '{format}' keeps one output; leave the outlier score out")
     with silence():
         for module in target.needs:
             import_extra(module, target.package, RUNTIMES[FORMATS[format].runtime].extra, target.then)
@@ -216,4 +223,39 @@ def _check(draft: Path, format: str, name: str, source: Source, tolerance: float
         simulated = compare(model_outputs(source.quantized, source.images), model_outputs(source.model, source.images))
         wrong = wrong if error > simulated.max_relative_error else ""
     figures = {field: value if math.isfinite(value) else None for field, value in asdict(worst).items()}
+    if source.outlier is not None and not wrong:
+        with silence():
+            score_error = max(_outlier_error(session, source, images, title) for images in sizes)
+        figures["outlier_score_error"] = score_error if math.isfinite(score_error) else None
+        if not score_error <= tolerance:
+            wrong = (
+                f"the outlier scores of the exported model disagree with those of the PyTorch model: relative error "
+                f"{score_error:.2g} on {len(source.images)} images, allowed {tolerance:.2g}"
+            )
     return RuntimeCheck(name=name, runtime=title, **figures, failure=wrong)
+
+
+def _outlier_error(session: Session, source: Source, images: Tensor, title: str) -> float:
+    """Largest relative error of the second output of a float file, in batches and for single images; infinite where it
+    has another shape.
+
+    Raises:
+        ExportError: the file does not run, or has no output of that name.
+    """
+    assert source.outlier is not None
+    assert isinstance(source.model, Task)
+    named = session.outputs
+    assert named is not None, "Target.second_output is for formats whose runtime tells names"
+    expected, size = outlier_scores(source.model, source.outlier.score, images)
+
+    def second(batch: Images) -> NDArray[Any]:
+        return named(batch)[OUTLIER_OUTPUT]
+
+    errors = []
+    for batch_size, count in ((BATCH_SIZE, len(images)), (1, SINGLES)):
+        found = file_outputs(second, images[:count], batch_size, title)
+        if found.shape != expected[:count].shape:
+            return math.inf
+        error = float(np.abs(found - expected[:count]).max()) / max(size, 1e-12)
+        errors.append(error if math.isfinite(error) else math.inf)
+    return max(errors)

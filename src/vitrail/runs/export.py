@@ -8,10 +8,13 @@ from itertools import product
 from math import isclose
 from pathlib import Path
 
+from vitrail.core.errors import ConfigError
 from vitrail.core.progress import track
 from vitrail.data import calibration_images
 from vitrail.export import ExportRecord, export_source
-from vitrail.export.source import Source, about
+from vitrail.export.outlier_output import OutlierOutput
+from vitrail.export.source import Source, about, with_outlier_score
+from vitrail.export.targets import TARGETS
 from vitrail.quantization import quantize
 from vitrail.runs.data import load_run_data
 from vitrail.runs.load import load_task, used_temperature
@@ -19,7 +22,10 @@ from vitrail.runs.min_confidence import keep_confidence
 from vitrail.runs.quantize import load_plan
 from vitrail.runs.run import Run, writes
 from vitrail.runs.schema import read_record
+from vitrail.runs.trust_file import read_trust
+from vitrail.runs.trusted_answers import check_per_image
 from vitrail.runtimes import FORMATS, export_command
+from vitrail.tasks import Task
 
 VERIFICATION_IMAGES = 64
 
@@ -32,6 +38,7 @@ def export_run(
     formats: Sequence[str] = ("onnx",),
     variants: Sequence[str] = ("float", "int8"),
     dynamic_size: bool = False,
+    outlier_score: bool = False,
     progress: bool = False,
 ) -> list[ExportRecord]:
     """Write the float file of every format, and the 8-bit one if the run has a plan and the format takes it.
@@ -44,13 +51,17 @@ def export_run(
         formats: names in :data:`~vitrail.runtimes.table.FORMATS`.
         variants: "float", "int8" or both.
         dynamic_size: leave height and width of the float ONNX file free.
+        outlier_score: give the float files a second output, where the format can have one.
         progress: show a bar.
 
     Raises:
         ExportError: a file disagrees with the model, or cannot be written.
+        ConfigError: an outlier score of a task that gives an image no class, or for formats that have one output.
+        RunError: the same, and ``vitrail trust`` has fitted none for the present weights.
     """
     description = run.read()
     task = load_task(run)
+    outlier = _outlier_output(run, task, formats, variants) if outlier_score else None
     data = load_run_data(run)
     keep_confidence(run, task, data)
     images = task.inputs(calibration_images(data.held_out, description.preprocessing, num_images, 0))
@@ -62,16 +73,28 @@ def export_run(
             _forget_quantized(run)
         else:
             sources["int8"] = replace(source, quantized=quantize(task, images, plan=plan))
+    scored = None if outlier is None else with_outlier_score(source, outlier)
     records = []
     files = list(product(dict.fromkeys(formats), sources.items()))
     for name, (variant, source) in track(files, "Export", progress=progress):
         if source.quantized is not None and not FORMATS[name].takes_quantized:
             continue
+        if scored is not None and source.quantized is None and TARGETS[name].second_output:
+            source = scored
         if dynamic_size and name == "onnx" and source.quantized is None:
             source = replace(source, dynamic_size=True)
         path = run.exported(name, variant)
         records.append(export_source(source, path, format=name, variant=variant, weights_hash=run.weights_hash))
     return records
+
+
+def _outlier_output(run: Run, task: Task, formats: Sequence[str], variants: Sequence[str]) -> OutlierOutput:
+    check_per_image(run, task, outlier_score=True)
+    able = [name for name, target in TARGETS.items() if target.second_output]
+    if "float" not in variants or not set(able) & set(formats):
+        raise ConfigError(f"is for float files of {', '.join(able)}; add one of these formats", outlier_score=True)
+    trust = read_trust(run)
+    return OutlierOutput(score=trust.outlier_score, threshold=trust.file.outlier.threshold)
 
 
 def stale_reason(run: Run, file: Path) -> str | None:

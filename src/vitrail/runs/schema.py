@@ -196,6 +196,7 @@ class RecordEntry(FileModel):
     dynamic_size: bool = False
     weights_hash: str = ""
     row_parts: tuple[Count, ...] = ()
+    outlier_score_error: Number | None = None
     temperature: Annotated[float, Field(gt=0, lt=1e6)] = 1.0
     checks: tuple[CheckEntry, ...] = ()
 

@@ -318,6 +318,11 @@ def _class_notes(entry: Mapping[str, Any]) -> tuple[str, ...]:
             f"{share_text(entry['sets']['lac']['empty'])} of the sets are empty: the most probable class alone is "
             f"right in {share_text(entry['top1'])}; a higher --coverage, or --sets raps, leaves fewer"
         )
+    elif entry["method"] == "raps" and entry["top1"] > entry["coverage"]:
+        notes.append(
+            f"every set has the most probable class, which alone is right in {share_text(entry['top1'])}, so that the "
+            f"sets cover about that; a higher --coverage, or --sets lac, covers what is asked"
+        )
     return tuple(notes)
 
 

@@ -59,6 +59,20 @@ class TrustedAnswers:
         return replace(predictions, images=images)
 
 
+def check_per_image(run: Run, task: Task, **option: bool | float) -> None:
+    """Refuse an option of classifiers for another task.
+
+    Raises:
+        ConfigError: the task gives an image no class.
+    """
+    if not task.per_image:
+        raise ConfigError(
+            f"is for tasks that give each image one class, not for '{task.name}'; the outlier scores of images are in "
+            f"the table of: vitrail drift {typed_path(run.folder)} IMAGES",
+            **option,
+        )
+
+
 @contextmanager
 def trusted_answers(run: Run, task: Task, coverage: float | None, *, outlier_score: bool) -> Iterator[TrustedAnswers]:
     """While the block runs, what the task sees is kept for :meth:`TrustedAnswers.attach`.
@@ -70,13 +84,7 @@ def trusted_answers(run: Run, task: Task, coverage: float | None, *, outlier_sco
     if coverage is None and not outlier_score:
         yield TrustedAnswers(task, None, None, outlier_score=False)
         return
-    if not task.per_image:
-        option = {"outlier_score": True} if coverage is None else {"coverage": coverage}
-        raise ConfigError(
-            f"is for tasks that give each image one class, not for '{task.name}'; the outlier scores of images are in "
-            f"the table of: vitrail drift {typed_path(run.folder)} IMAGES",
-            **option,
-        )
+    check_per_image(run, task, **({"outlier_score": True} if coverage is None else {"coverage": coverage}))
     if coverage is not None:
         check_coverage(coverage)
     answers = TrustedAnswers(task, read_trust(run), coverage, outlier_score)

@@ -27,16 +27,21 @@ def load(source: Path, *, threads: int, shape: Shape | None) -> Session:
             options.add_free_dimension_override_by_name(name, shape[axis])
     session = ort.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
+    names = [output.name for output in session.get_outputs()]
 
     def run(images: Images) -> NDArray[Any]:
         answer: NDArray[Any] = session.run(None, {name: images})[0]
         return answer
+
+    def outputs(images: Images) -> dict[str, NDArray[Any]]:
+        return dict(zip(names, session.run(None, {name: images}), strict=True))
 
     return Session(
         runtime="onnxruntime",
         version=ort.__version__,
         threads=threads,
         run=run,
+        outputs=outputs,
         options={
             "provider": "CPUExecutionProvider",
             "graph_optimization_level": "all",

@@ -36,10 +36,15 @@ def load(source: Path, *, threads: int, shape: Shape | None) -> Session:
         answer: NDArray[Any] = request.infer([images], share_inputs=True)[output].copy()
         return answer
 
+    def outputs(images: Images) -> dict[str, NDArray[Any]]:
+        found = request.infer([images], share_inputs=True)
+        return {one.get_any_name(): found[one].copy() for one in compiled.outputs}
+
     return Session(
         runtime="openvino",
         version=ov.__version__.split("-")[0],
         threads=threads,
         run=run,
+        outputs=outputs,
         options=OPTIONS | {"shape": "fixed" if shape else "free"},
     )

@@ -37,7 +37,9 @@ class Session:
         version: the version of the runtime's library.
         threads: the number of threads that a call may use.
         options: settings beyond the defaults, since they change speed or accuracy.
-        run: the model as a function from float32 images (b, c, h, w) to its output (b, ...).
+        run: the model as a function from float32 images (b, c, h, w) to its output (b, ...); the first one, if a file
+            has several.
+        outputs: the same function to all outputs by name, where the runtime tells names; None elsewhere.
     """
 
     runtime: str
@@ -45,6 +47,7 @@ class Session:
     threads: int
     run: Callable[[Images], NDArray[Any]]
     options: Mapping[str, str] = field(default_factory=dict)
+    outputs: Callable[[Images], Mapping[str, NDArray[Any]]] | None = None
 
     @property
     def batch_size(self) -> int | None:

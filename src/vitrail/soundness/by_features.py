@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from vitrail.core.paths import cache_folder, user_path
 from vitrail.core.types import Preprocessing
-from vitrail.data import ImageSet, LabelledImage
+from vitrail.data import ImageSet, LabelledImage, MultiLabelSet
 from vitrail.data.check.near_copies import NearCopy
 from vitrail.data.check.zoomed_copies import find_zoomed_copies
 from vitrail.models import Backbone, create_model
 from vitrail.models.weights_source import open_weights
 from vitrail.soundness.confident_learning import judge_labels
 from vitrail.soundness.config import CheckConfig
+from vitrail.soundness.entries import judge_entries
 from vitrail.soundness.reading import DataUnderCheck
 from vitrail.soundness.same_images import label_of
 from vitrail.soundness.soundness import Doubt, Example, Finding, amount
@@ -98,6 +101,8 @@ def find_wrong_labels(
 ) -> tuple[list[Finding], list[Doubt] | None]:
     """Labels that are probably wrong, as a finding and as a list; None where labels cannot be judged: images without
     classes, one class, or very few images."""
+    if isinstance(data.samples, MultiLabelSet):
+        return _find_wrong_entries(data, data.samples, features, config)
     images, classes = list(data.images.values()), data.splits.classes
     labels = np.array([one.label if isinstance(one, LabelledImage) else -1 for one in images], dtype=np.int64)
     if not classes or (labels < 0).any() or len(images) < FEWEST or len(np.unique(labels)) < 2:
@@ -119,13 +124,18 @@ def find_wrong_labels(
             )
         )
     sure = [doubt for index, doubt in zip(rows, doubts, strict=True) if found.doubted[index]]
+    return _wrong_labels(sure, len(judged), found.num_wrong), doubts
+
+
+def _wrong_labels(sure: Sequence[Doubt], num_judged: int, num_wrong: float) -> list[Finding]:
+    """The finding of labels that confident learning counts as wrong; empty without any."""
     if not sure:
-        return [], doubts
+        return []
     finding = Finding(
         name="wrong-labels",
         serious=False,
         title=amount(len(sure), "label is probably wrong", "labels are probably wrong"),
-        text=f"Of {len(judged)} labels about {found.num_wrong:.0f} are wrong, by confident learning on a linear probe. "
+        text=f"Of {num_judged} labels about {num_wrong:.0f} are wrong, by confident learning on a linear probe. "
         f"relabel.csv has the whole list, the most doubtful first; look before you change any.",
         count=len(sure),
         examples=tuple(
@@ -133,7 +143,28 @@ def find_wrong_labels(
             for doubt in sure
         ),
     )
-    return [finding], doubts
+    return [finding]
+
+
+def _find_wrong_entries(
+    data: DataUnderCheck, samples: MultiLabelSet, features: Features, config: CheckConfig
+) -> tuple[list[Finding], list[Doubt] | None]:
+    """The same of images with any number of classes: each class is a question of its own."""
+    if len(data.images) < FEWEST:
+        return [], None
+    place = {id(record): index for index, record in enumerate(samples.records)}
+    images, classes = list(data.images.values()), data.splits.classes
+    targets = torch.stack([samples.target(place[id(one)]) for one in images]).numpy()
+    found = judge_entries(features, targets, _groups(data), config.seed)
+    if not found.num_judged:
+        return [], None
+    doubts = []
+    for one in found.doubts:
+        record, name = images[one.image], classes[one.label]
+        label, suggested = (name, f"not {name}") if one.given else (f"not {name}", name)
+        doubts.append(Doubt(file=record.name, part=record.part, label=label, suggested=suggested, score=one.margin))
+    sure = [doubt for one, doubt in zip(found.doubts, doubts, strict=True) if one.doubted]
+    return _wrong_labels(sure, found.num_judged, found.num_wrong), doubts
 
 
 def out_of_fold(

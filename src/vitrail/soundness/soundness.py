@@ -56,8 +56,8 @@ class Doubt:
     Attributes:
         file: path inside the data folder.
         part: "train", "val" or "test"; "" where the data names no part.
-        label: the given class.
-        suggested: the class that the other images speak for.
+        label: the given class; of images with several classes "not NAME" too, where the image lacks the class.
+        suggested: the class that the other images speak for, or "not NAME".
         score: probability of the given class minus that of the suggested one, from -1 (surely wrong) to 0.
     """
 
