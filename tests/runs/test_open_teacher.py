@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +28,7 @@ from vitrail.runs.teaching import teacher_lines
 from vitrail.runs.train import train
 from vitrail.tasks import ClassificationTask, Task, answers_of
 from vitrail.training import TrainConfig
+from vitrail.training.distillation.answer_cache import AnswerCache, Shapes
 from vitrail.training.distillation.config import DistillConfig
 from vitrail.training.distillation.module_teacher import ModuleTeacher
 from vitrail.training.module import TrainingModule
@@ -393,6 +396,37 @@ def test_kept_answers_outlive_an_interruption(
     assert sum(looks) == 2 + 24
     first, second = load_file(whole.weights), load_file(parts.weights)
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_file_system_that_reserves_nothing_is_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(os, "posix_fallocate", refused)
+    cache = AnswerCache(tmp_path / "a.f16", Shapes(output=(700_000,), maps={}), num_views=1, num_images=2)
+    assert (tmp_path / "a.f16").stat().st_size == cache.size_bytes == 2 * 2 * 700_001
+    assert not cache.rows.any()
+
+
+def test_a_teacher_may_move_while_its_student_is_interrupted(
+    config: TrainConfig, teacher: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(teacher.folder, tmp_path / "before")
+    told = replace(unmixed(config, 2), distill=DistillConfig(teacher=str(tmp_path / "before")))
+    step = TrainingModule.training_step
+
+    def stopped(module: TrainingModule, batch: Any, batch_idx: int) -> torch.Tensor:
+        if module.current_epoch == 1:
+            monkeypatch.setattr(TrainingModule, "training_step", step)
+            raise KeyboardInterrupt
+        return step(module, batch, batch_idx)
+
+    monkeypatch.setattr(TrainingModule, "training_step", stopped)
+    with pytest.raises(VitrailError, match="stopped after 1 of 2 epochs"):
+        train(told, run=tmp_path / "student", progress=False)
+    (tmp_path / "before").rename(tmp_path / "after")
+    moved = replace(told, distill=DistillConfig(teacher=str(tmp_path / "after")))
+    assert train(moved, run=tmp_path / "student", resume=True, progress=False).weights.exists()
 
 
 def test_mixed_images_have_no_answers_to_keep(config: TrainConfig, teacher: Run, tmp_path: Path) -> None:

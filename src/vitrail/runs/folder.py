@@ -32,10 +32,10 @@ from vitrail.training.recorder import TrainingFiles, best_row, read_checkpoint, 
 
 FREE_FIELDS = (
     *("num_workers", "loggers", "data.path", "data.max_bad_fraction", "data.strict"),
-    *("accelerator", "devices", "num_nodes", "strategy"),
+    *("accelerator", "devices", "num_nodes", "strategy", "distill.teacher", "distill.teacher_device"),
 )
-"""Fields that a resumed run may change: where the images lie and how many may be bad, since a fingerprint knows the
-images, what computes, and who logs."""
+"""Fields that a resumed run may change: where the images and the teacher lie, since fingerprints know both, how many
+images may be bad, what computes, and who logs."""
 
 PACKAGES = ("vitrail", "torch", "torchvision", "lightning", "numpy")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 import torch
@@ -22,6 +23,9 @@ from vitrail.core.types import Batch, ImageSize
 from vitrail.tasks.teacher import Seen, Teacher
 
 LARGEST = float(np.finfo(np.float16).max)
+ZEROS = 1 << 20
+"""Bytes that are written at once."""
+
 PREFIX, SUFFIX = "teacher-", ".f16"
 
 
@@ -88,7 +92,7 @@ class AnswerCache:
             raise ConfigError(f"{needed}; lower it, or teach logits alone", cache_teacher=num_views)
         try:
             with atomic_path(self.path) as temporary, temporary.open("wb") as file:
-                os.posix_fallocate(file.fileno(), 0, self.size_bytes)
+                _fill(file, self.size_bytes)
         except OSError as error:
             raise VitrailError(f"cannot write {self.path}: {error.strerror}; {needed}") from error
 
@@ -118,6 +122,19 @@ class AnswerCache:
         ]
         output = None if self.shapes.output is None else parts.pop(0)
         return Seen(output=output, maps=dict(zip(sorted(self.shapes.maps), parts, strict=True)))
+
+
+def _fill(file: BinaryIO, size: int) -> None:
+    """Make a new file as long as it will be, with room on the disk for all of it."""
+    if hasattr(os, "posix_fallocate"):
+        try:
+            return os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                raise  # only some file systems lack it
+    for start in range(0, size, ZEROS):
+        file.write(bytes(min(ZEROS, size - start)))
+    return None
 
 
 def cache_path(folder: Path, facts: Sequence[Any]) -> Path:
