@@ -298,3 +298,24 @@ def test_a_query_that_may_attend_to_nothing_gets_zeros(kind: str, images: Tensor
         quantized = quantize(model, images, config=QuantizationConfig(preset=preset))  # type: ignore[arg-type]
         assert {":query", ":key", ":softmax", ":value"} <= set(quantized.plan.operands)
         assert decibels(model, quantized, images) > 25
+
+
+class OneToken(nn.Module):
+    """Attention over as many tokens as there are, with the probabilities on the right of the product."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.out = nn.Conv2d(3, 24, 8, 8), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).flatten(2).chunk(3, 1)
+        attention = (q.transpose(1, 2) @ k).softmax(-1)
+        return self.out((v @ attention.transpose(1, 2)).mean(2))
+
+
+def test_attention_over_one_token_is_no_dead_activation() -> None:
+    torch.manual_seed(0)
+    model, images = OneToken().eval(), torch.randn(16, 3, 8, 8)
+    expected = model(images).detach()
+    found = quantize(model, images)(images).detach()
+    assert float((found - expected).abs().max() / expected.abs().max()) < 0.02

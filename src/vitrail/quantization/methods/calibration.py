@@ -174,8 +174,8 @@ def _check_finite(operand: Operand, x: Tensor) -> None:
 
 
 def _check_alive(operand: Operand, low: Tensor, high: Tensor, num_images: int) -> None:
-    # attention over a single token has the constant probability 1, and that is right
-    if low == high and operand.role != "softmax":
+    # attention over a single token has the constant probability 1, and that is right; a transposed one has no such role
+    if low == high and operand.role != "softmax" and float(low) != 1:
         raise QuantizationError(
             f"activation {operand.name} is {float(low):g} everywhere on all {num_images} calibration images; pass "
             f"real, normalised images and a trained model, or name the module in keep_float"
