@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -118,7 +119,7 @@ class SegmentationTask(Task):
         """Refuse a head of a user's own with another number of classes, which no loss would tell."""
         height, width = self.backbone.config.image_size
         device = next(self.backbone.parameters()).device
-        sizes = [(-(-height // stride), -(-width // stride)) for stride in self.pyramid.strides]
+        sizes = [(ceil(height / stride), ceil(width / stride)) for stride in self.pyramid.strides]
         maps = [torch.zeros(2, n, *size, device=device) for n, size in zip(self.pyramid.channels, sizes, strict=True)]
         self.head.eval()
         given, count = self.head(maps), len(self.classes)

@@ -40,7 +40,7 @@ class Pyramid(nn.Module):
     convolutions to s/4 and s/2 and reduced by pooling to 2s.
 
     Attributes:
-        strides: stride of each map, ascending.
+        strides: stride of each map, ascending; halves and quarters of patches of 14 pixels are no whole numbers.
         channels: channels of each map.
 
     Raises:
@@ -54,7 +54,7 @@ class Pyramid(nn.Module):
             raise ConfigError(f"{type(backbone).__name__} has no feature maps; dense tasks need feature_info")
         self.indices = choose_levels(info)
         chosen = [info[index] for index in self.indices]
-        self.strides = tuple(level.stride for level in chosen)
+        self.strides: tuple[float, ...] = tuple(level.stride for level in chosen)
         self.channels = tuple(level.channels for level in chosen)
         self.resize: nn.ModuleList | None = None
         if len(chosen) == 1:
@@ -70,8 +70,8 @@ class Pyramid(nn.Module):
             nn.ConvTranspose2d(half, quarter, 2, 2),
         )
         every = [
-            (stride // 4, quarter, finest),
-            (stride // 2, half, nn.ConvTranspose2d(width, half, 2, 2)),
+            (stride / 4, quarter, finest),
+            (stride / 2, half, nn.ConvTranspose2d(width, half, 2, 2)),
             (stride, width, nn.Identity()),
             (2 * stride, width, nn.MaxPool2d(2)),
         ]

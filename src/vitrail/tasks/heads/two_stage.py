@@ -85,7 +85,7 @@ class RegionDetector(nn.Module):
         size: ImageSize,
         shapes: Sequence[ImageSize],
         *,
-        strides: Sequence[int],
+        strides: Sequence[float],
         num_stages: int = 1,
         masks: bool = False,
         num_proposals: int = 100,
