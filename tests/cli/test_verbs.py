@@ -315,8 +315,9 @@ def test_export_takes_formats_with_commas_or_spaces(
     monkeypatch.setattr("vitrail.cli.export.export_run", lambda *_, **options: asked.append(options) or [])
     for words in (["--format", "onnx,litert"], ["--formats", "onnx", "litert"], ["--dynamic-size"]):
         assert result(capsys, ["export", str(run), *words]) == []
-    both = {"formats": ("onnx", "litert"), "dynamic_size": False, "progress": False}
-    assert asked == [both, both, {"formats": ("onnx",), "dynamic_size": True, "progress": False}]
+    usual = {"outlier_score": False, "progress": False}
+    both = {"formats": ("onnx", "litert"), "dynamic_size": False} | usual
+    assert asked == [both, both, {"formats": ("onnx",), "dynamic_size": True} | usual]
 
 
 def test_export_writes_the_formats_it_was_asked_for(run: Path, tmp_path: Path, capsys: Capture) -> None:
