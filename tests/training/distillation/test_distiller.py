@@ -259,7 +259,8 @@ def test_distances_are_zero_where_maps_agree() -> None:
         ({"teacher": "t", "temperature": 0.0}, "outside"),
         ({"teacher": "t", "cache_teacher": -1}, "negative"),
         ({"teacher": "t", "teach": ("logits", "logits")}, "names a lesson twice"),
-        ({"teacher": "t", "teacher_std": (0.0,)}, "std"),
+        ({"teacher": "t", "teacher_std": (0.0,)}, "teacher_std="),
+        ({"teacher": "t", "teacher_image_size": -1}, "teacher_image_size=-1"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(given: dict[str, Any], told: str) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 from vitrail.core.config import convert_fields
 from vitrail.core.errors import ConfigError
@@ -63,11 +65,9 @@ class DistillConfig:
             raise ConfigError("is outside (0, 100]; 1 to 4 is usual", temperature=self.temperature)
         if self.cache_teacher < 0:
             raise ConfigError("is negative; 0 asks the teacher in each epoch", cache_teacher=self.cache_teacher)
-        if self.teacher_image_size is not None:
-            as_image_size(self.teacher_image_size)
-        for name in ("teacher_mean", "teacher_std"):
-            if getattr(self, name) is not None:
-                as_channels(name.removeprefix("teacher_"), getattr(self, name))
+        self._check_named("teacher_image_size", as_image_size)
+        self._check_named("teacher_mean", partial(as_channels, "mean"))
+        self._check_named("teacher_std", partial(as_channels, "std"))
         given = [
             name
             for name in ("teacher_model", "teacher_classes", "teacher_output", "teacher_image_size", "teach")
@@ -77,3 +77,12 @@ class DistillConfig:
             raise ConfigError("needs a teacher; give --teacher, or leave it out", **{given[0]: getattr(self, given[0])})
         if len(set(self.teach)) < len(self.teach):
             raise ConfigError("names a lesson twice", teach=self.teach)
+
+    def _check_named(self, name: str, check: Callable[[Any], Any]) -> None:
+        """Let a check that knows another name tell this one."""
+        value = getattr(self, name)
+        try:
+            if value is not None:
+                check(value)
+        except ConfigError as error:
+            raise ConfigError(error.complaint, **{name: value}) from error
