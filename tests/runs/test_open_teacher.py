@@ -97,6 +97,19 @@ def expected(images: torch.Tensor, how: Preprocessing = HOW) -> torch.Tensor:
     return how.normalize(images).mean((2, 3)) @ torch.arange(6.0).view(3, 2)
 
 
+def interrupt(monkeypatch: pytest.MonkeyPatch, *, epoch: int, batch: int) -> None:
+    """Press Ctrl-C before a batch of an epoch, once."""
+    step = TrainingModule.training_step
+
+    def stopped(module: TrainingModule, images: Any, batch_idx: int) -> torch.Tensor:
+        if (module.current_epoch, batch_idx) == (epoch, batch):
+            monkeypatch.setattr(TrainingModule, "training_step", step)
+            raise KeyboardInterrupt
+        return step(module, images, batch_idx)
+
+    monkeypatch.setattr(TrainingModule, "training_step", stopped)
+
+
 def test_a_student_keeps_who_taught_what_and_its_own_weights_alone(
     config: TrainConfig, teacher: Run, tmp_path: Path
 ) -> None:
@@ -119,15 +132,7 @@ def test_an_interrupted_student_resumes_bit_by_bit(
 ) -> None:
     told = taught(config, teacher, teach=("logits", "tokens"))
     whole = train(told, run=tmp_path / "whole", progress=False)
-    step = TrainingModule.training_step
-
-    def stopped(module: TrainingModule, batch: Any, batch_idx: int) -> torch.Tensor:
-        if (module.current_epoch, batch_idx) == (1, 1):
-            monkeypatch.setattr(TrainingModule, "training_step", step)
-            raise KeyboardInterrupt
-        return step(module, batch, batch_idx)
-
-    monkeypatch.setattr(TrainingModule, "training_step", stopped)
+    interrupt(monkeypatch, epoch=1, batch=1)
     with pytest.raises(VitrailError, match="stopped after 1 of 2 epochs"):
         train(told, run=tmp_path / "parts", progress=False)
     parts = train(told, run=tmp_path / "parts", resume=True, progress=False)
@@ -381,15 +386,8 @@ def test_kept_answers_outlive_an_interruption(
 ) -> None:
     told = replace(unmixed(config, 3), distill=taught(config, teacher, cache_teacher=1).distill)
     whole = train(told, run=tmp_path / "whole", progress=False)
-    step, looks = TrainingModule.training_step, counted(monkeypatch)
-
-    def stopped(module: TrainingModule, batch: Any, batch_idx: int) -> torch.Tensor:
-        if (module.current_epoch, batch_idx) == (0, 2):
-            monkeypatch.setattr(TrainingModule, "training_step", step)
-            raise KeyboardInterrupt
-        return step(module, batch, batch_idx)
-
-    monkeypatch.setattr(TrainingModule, "training_step", stopped)
+    looks = counted(monkeypatch)
+    interrupt(monkeypatch, epoch=0, batch=2)
     with pytest.raises(VitrailError, match="stopped after 0 of 3 epochs"):
         train(told, run=tmp_path / "parts", progress=False)
     parts = train(told, run=tmp_path / "parts", resume=True, progress=False)
@@ -413,15 +411,7 @@ def test_a_teacher_may_move_while_its_student_is_interrupted(
 ) -> None:
     shutil.copytree(teacher.folder, tmp_path / "before")
     told = replace(unmixed(config, 2), distill=DistillConfig(teacher=str(tmp_path / "before")))
-    step = TrainingModule.training_step
-
-    def stopped(module: TrainingModule, batch: Any, batch_idx: int) -> torch.Tensor:
-        if module.current_epoch == 1:
-            monkeypatch.setattr(TrainingModule, "training_step", step)
-            raise KeyboardInterrupt
-        return step(module, batch, batch_idx)
-
-    monkeypatch.setattr(TrainingModule, "training_step", stopped)
+    interrupt(monkeypatch, epoch=1, batch=0)
     with pytest.raises(VitrailError, match="stopped after 1 of 2 epochs"):
         train(told, run=tmp_path / "student", progress=False)
     (tmp_path / "before").rename(tmp_path / "after")

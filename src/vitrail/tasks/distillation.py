@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from vitrail.core.errors import ConfigError
-from vitrail.core.types import Preprocessing
 from vitrail.data import load_pictures
 from vitrail.tasks.answers import Answers
 from vitrail.tasks.base import Score, Task
@@ -77,10 +76,6 @@ class DistillationTask(Task):
             f"from it (--weights RUN)."
         )
 
-    def agreement(self, output: Tensor, reference: Tensor) -> float:
-        """Share of images whose largest feature is the same."""
-        return super().agreement(output, reference)
-
 
 class DistillationAnswers(Answers[DistillationTask, Embedding]):
     """The features of each image."""
@@ -90,12 +85,6 @@ class DistillationAnswers(Answers[DistillationTask, Embedding]):
     def decode(self, output: Tensor) -> list[Embedding]:
         """Features (b, num_features)."""
         return [Embedding(tuple(row)) for row in output.detach().float().cpu().tolist()]
-
-    def predict(
-        self, images: Sequence[Tensor], preprocessing: Preprocessing, top_k: int | None = None
-    ) -> list[Embedding]:
-        """The features of each image."""
-        return self.decode(self.outputs(images, preprocessing))
 
     def rows(self, answer: Embedding) -> list[tuple[Any, ...]]:
         """The norm."""
